@@ -1,0 +1,40 @@
+"""Who calls: a workload or person whose proof has been checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+ANY_TENANT = "*"
+"""The tenant of those who serve all tenants: whole-broker operators, auditors and shared verifiers."""
+
+
+class Group(StrEnum):
+    """The audiences of the API. A principal may be in several."""
+
+    AGENTS = "agents"
+    ORCHESTRATORS = "orchestrators"
+    OPERATORS = "operators"
+    VERIFIERS = "verifiers"
+    AUDITORS = "auditors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """A proven caller. Only `broker.identity` makes one.
+
+    `id` is a SPIFFE ID; `method` names the kind of proof; `proof` is the SHA-256 of the evidence, in hex;
+    `not_after` is when the evidence itself expires.
+    """
+
+    id: str
+    tenant: str
+    groups: frozenset[Group]
+    method: str
+    proof: str
+    not_after: datetime
+
+    def may_see(self, tenant: str) -> bool:
+        """Tell whether this principal may see or touch what belongs to `tenant`."""
+        return self.tenant in (tenant, ANY_TENANT)

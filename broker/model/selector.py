@@ -1,0 +1,81 @@
+"""Selectors, and the rules and locks that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from broker.model.grant import qualified
+from broker.model.principal import ANY_TENANT
+
+
+class Target(StrEnum):
+    """What kind of thing a selector names."""
+
+    LEASE = "lease"
+    TASK = "task"
+    AGENT = "agent"
+    TOOL = "tool"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What a revocation or lock covers, within one tenant or (`*`) all of them.
+
+    `value` is a lease id, a task id, a SPIFFE ID or a `resource#tool`; for ALL it is empty.
+    """
+
+    tenant: str
+    target: Target
+    value: str = ""
+
+
+def covering(
+    *, tenant: str, lease_id: str, task_id: str, holder: str, resource: str, tools: Iterable[str]
+) -> set[Selector]:
+    """List every selector that covers a lease. A lease is covered by a rule if the rule's selector is among these."""
+    named = {(Target.LEASE, lease_id), (Target.TASK, task_id), (Target.AGENT, holder), (Target.ALL, "")}
+    named.update((Target.TOOL, qualified(resource, tool)) for tool in tools)
+    return {Selector(owner, target, value) for owner in (tenant, ANY_TENANT) for target, value in named}
+
+
+class Cause(StrEnum):
+    """Why a rule was recorded."""
+
+    TASK_ENDED = "task_ended"
+    RELEASED = "released"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A recorded revocation: every lease it covers with a smaller ledger index is dead.
+
+    From `relevant_until` on, every token it covers has expired by itself.
+    """
+
+    index: int
+    selector: Selector
+    cause: Cause
+    recorded_at: datetime
+    relevant_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A standing refusal of new and renewed credentials. `expires_at` None: until lifted."""
+
+    id: str
+    selector: Selector
+    reason: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    index: int
+
+    def stands(self, at: datetime) -> bool:
+        """Tell whether it is in force at an instant."""
+        return self.expires_at is None or at < self.expires_at

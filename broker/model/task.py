@@ -1,0 +1,56 @@
+"""Tasks: the purpose without which no credential is issued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from broker.model.grant import ResourceGrants
+
+
+class TaskState(StrEnum):
+    """The life of a task; every state but ACTIVE is final."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Environment(StrEnum):
+    """Where the task works."""
+
+    DEV = "dev"
+    STAGING = "staging"
+    PROD = "prod"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task as an orchestrator declared it. `revision` grows with every change of the row."""
+
+    id: str
+    tenant: str
+    owner: str
+    purpose: str
+    environment: Environment
+    agents: tuple[str, ...]
+    tools: tuple[ResourceGrants, ...]
+    deadline: datetime
+    risk_threshold: int
+    state: TaskState
+    created_at: datetime
+    created_by: str
+    index: int
+    ended_at: datetime | None = None
+    leases_issued: int = 0
+    revision: int = 0
+
+    def is_live(self, at: datetime) -> bool:
+        """Tell whether credentials may be issued for it at an instant."""
+        return self.state is TaskState.ACTIVE and at < self.deadline
+
+    def declared(self, resource: str) -> ResourceGrants | None:
+        """Find what it declares at a resource."""
+        return next((declared for declared in self.tools if declared.resource == resource), None)
