@@ -1,0 +1,56 @@
+# `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+PROTOS := $(wildcard protos/broker/v1/*.proto)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+.PHONY: demo
+demo: $(READY) ## Watch the whole life of a credential between real processes
+	$(BIN)/credbroker demo
+
+.PHONY: test
+test: $(READY) ## Run every test, on SQLite and PostgreSQL
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+.PHONY: check
+check: $(READY) check-protos ## Check format, style, types, imports and generated code
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: check-protos
+check-protos: $(READY)
+	@rm -rf build/protos && mkdir -p build/protos
+	@$(MAKE) --silent protos INTO=build/protos
+	@diff -r -x __pycache__ -x __init__.py build/protos/broker/v1 broker/v1 || \
+		{ echo "broker/v1 is not what protos/ says: run \`make protos\`" >&2; exit 1; }
+
+.PHONY: protos
+protos: INTO ?= .
+protos: $(READY) ## Regenerate broker/v1 from protos/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
+		--python_out=$(INTO) --grpc_python_out=$(INTO) --mypy_out=quiet:$(INTO) --mypy_grpc_out=quiet:$(INTO) $(PROTOS)
+
+.PHONY: bench
+bench: $(READY) ## Measure issue, verify and revoke against real daemons
+	@for what in issue verify revoke; do $(BIN)/credbroker bench $$what -o json || exit 1; done
+
+.PHONY: lock
+lock: ## Pin every dependency anew (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --group dev --upgrade \
+		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+# Made once, and again when a pin or an entry point changes.
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
