@@ -1,0 +1,109 @@
+"""OperatorService: emergency and everyday control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.api import requests
+from broker.api.feed import Feed
+from broker.lease import lock, revoke
+from broker.lease.desk import Desk
+from broker.lease.revoke import LockWish
+from broker.model.errors import Hints, Reason, Refusal
+from broker.model.principal import Principal
+from broker.model.selector import Selector, Target
+from broker.store import leases, locks
+from broker.v1 import lease_pb2, selector_pb2
+from broker.v1 import operator_service_pb2 as pb
+from broker.wire.leases import lease_to_wire
+from broker.wire.selectors import lock_to_wire, rule_to_wire, selector_from_wire
+
+_LONGEST_REASON = 512
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorService:
+    """The RPCs of operator_service.proto."""
+
+    desk: Desk
+    feed: Feed
+
+    async def list_leases(self, operator: Principal, request: pb.ListLeasesRequest) -> pb.ListLeasesResponse:
+        """List leases."""
+        selector = Selector(operator.tenant, Target.ALL)
+        if request.HasField("selector"):
+            selector = _own(operator, request.selector)
+        now = self.desk.clock()
+        page = requests.page(request)
+        live_at = now if request.live_only else None
+        found = await self.desk.database.read(
+            lambda connection: leases.page(connection, selector, live_at, page.position, page.size)
+        )
+        following = page.following(found[-1].index) if len(found) == page.size else ""
+        return pb.ListLeasesResponse(leases=[lease_to_wire(lease, now) for lease in found], next_page_token=following)
+
+    async def get_lease(self, operator: Principal, request: pb.GetLeaseRequest) -> lease_pb2.Lease:
+        """Show a lease."""
+        lease_id = requests.required(request.lease_id, "lease_id")
+        found = await self.desk.database.read(lambda connection: leases.fetch(connection, [lease_id]))
+        lease = found.get(lease_id)
+        if lease is None or not operator.may_see(lease.tenant):
+            raise Refusal(Reason.LEASE_NOT_FOUND, f"there is no lease `{lease_id}`", Hints(next="check the id"))
+        return lease_to_wire(lease, self.desk.clock())
+
+    async def revoke_leases(self, operator: Principal, request: pb.RevokeLeasesRequest) -> pb.RevokeLeasesResponse:
+        """Revoke by selector, or say what that would hit."""
+        selector = _own(operator, request.selector)
+        if request.dry_run:
+            hit = await revoke.preview(self.desk, selector)
+            now = self.desk.clock()
+            return pb.RevokeLeasesResponse(
+                live_leases=hit.live_leases, sample=[lease_to_wire(lease, now) for lease in hit.sample]
+            )
+        wish = LockWish(lifetime=requests.lifetime(request, "lock_lifetime")) if request.lock else None
+        rule, made = await revoke.revoke(
+            self.desk, operator, selector, requests.text(request.reason, "reason", _LONGEST_REASON), wish
+        )
+        response = pb.RevokeLeasesResponse(
+            rule=rule_to_wire(rule), lock=None if made is None else lock_to_wire(made)
+        )
+        if request.barrier:
+            barrier = await self.feed.barrier(rule.index)
+            response.confirmed_verifiers, response.stale_verifiers = barrier.confirmed, barrier.stale
+        return response
+
+    async def create_lock(self, operator: Principal, request: pb.CreateLockRequest) -> selector_pb2.Lock:
+        """Set a lock."""
+        made = await lock.lock(
+            self.desk,
+            operator,
+            _own(operator, request.selector),
+            requests.text(request.reason, "reason", _LONGEST_REASON),
+            requests.lifetime(request, "lifetime"),
+        )
+        return lock_to_wire(made)
+
+    async def list_locks(self, operator: Principal, _request: pb.ListLocksRequest) -> pb.ListLocksResponse:
+        """List the locks in force."""
+        now = self.desk.clock()
+        standing = await self.desk.database.read(lambda connection: locks.standing(connection, now))
+        return pb.ListLocksResponse(
+            locks=[lock_to_wire(found) for found in standing if operator.may_see(found.selector.tenant)]
+        )
+
+    async def delete_lock(self, operator: Principal, request: pb.DeleteLockRequest) -> pb.DeleteLockResponse:
+        """Lift a lock."""
+        index = await lock.unlock(self.desk, operator, requests.required(request.lock_id, "lock_id"))
+        return pb.DeleteLockResponse(index=index)
+
+
+def _own(operator: Principal, message: selector_pb2.Selector) -> Selector:
+    """Parse a selector, and refuse one that reaches beyond the operator's tenant."""
+    selector = selector_from_wire(message, "selector")
+    if not operator.may_see(selector.tenant):
+        raise Refusal(
+            Reason.TENANT_FORBIDDEN,
+            f"`{operator.id}` is confined to the tenant `{operator.tenant}`",
+            Hints(next=f"set selector.tenant to `{operator.tenant}`"),
+        )
+    return selector

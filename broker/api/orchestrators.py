@@ -1,0 +1,76 @@
+"""OrchestratorService: tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.api import requests
+from broker.api.feed import Feed
+from broker.lease import tasks
+from broker.lease.desk import Desk
+from broker.lease.tasks import Declaration
+from broker.model.errors import invalid
+from broker.model.principal import Principal
+from broker.model.task import TaskState
+from broker.v1 import orchestrator_service_pb2 as pb
+from broker.v1 import task_pb2
+from broker.wire.grants import resources_from_wire
+from broker.wire.tasks import environment_from_wire, task_state_from_wire, task_to_wire
+
+_RISK_THRESHOLD = 50
+_MOST_AGENTS = 64
+_LONGEST_OWNER = 256
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorService:
+    """The RPCs of orchestrator_service.proto."""
+
+    desk: Desk
+    feed: Feed
+
+    async def create_task(self, orchestrator: Principal, request: pb.CreateTaskRequest) -> task_pb2.Task:
+        """Declare a task."""
+        threshold = request.risk_threshold if request.HasField("risk_threshold") else _RISK_THRESHOLD
+        if not 0 <= threshold <= 100:  # noqa: PLR2004 (the scale of risk scores)
+            raise invalid("risk_threshold", "must be from 0 to 100")
+        declaration = Declaration(
+            owner=requests.text(request.owner, "owner", _LONGEST_OWNER),
+            purpose=requests.purpose(request.purpose),
+            environment=environment_from_wire(request.environment, "environment"),
+            agents=requests.agents(request.agents, _MOST_AGENTS),
+            tools=requests.declared(resources_from_wire(request.tools, "tools")),
+            deadline=requests.instant(request, "deadline"),
+            risk_threshold=threshold,
+        )
+        task = await tasks.begin(self.desk, orchestrator, declaration, requests.request_id(request.request_id))
+        return task_to_wire(task)
+
+    async def get_task(self, orchestrator: Principal, request: pb.GetTaskRequest) -> task_pb2.Task:
+        """Show a task."""
+        return task_to_wire(await tasks.show(self.desk, orchestrator, requests.required(request.task_id, "task_id")))
+
+    async def list_tasks(self, orchestrator: Principal, request: pb.ListTasksRequest) -> pb.ListTasksResponse:
+        """List tasks."""
+        state = task_state_from_wire(request.state, "state") if request.state else None
+        page = requests.page(request)
+        found = await tasks.page(self.desk, orchestrator, state, page.position, page.size)
+        following = page.following(found[-1].index) if len(found) == page.size else ""
+        return pb.ListTasksResponse(tasks=[task_to_wire(task) for task in found], next_page_token=following)
+
+    async def extend_task(self, orchestrator: Principal, request: pb.ExtendTaskRequest) -> task_pb2.Task:
+        """Move a task's deadline."""
+        task_id = requests.required(request.task_id, "task_id")
+        return task_to_wire(
+            await tasks.extend(self.desk, orchestrator, task_id, requests.instant(request, "deadline"))
+        )
+
+    async def end_task(self, orchestrator: Principal, request: pb.EndTaskRequest) -> pb.EndTaskResponse:
+        """End a task."""
+        outcome = task_state_from_wire(request.outcome, "outcome")
+        if outcome is TaskState.ACTIVE:
+            raise invalid("outcome", "must be COMPLETED, FAILED or CANCELLED")
+        task, index = await tasks.end(self.desk, orchestrator, requests.required(request.task_id, "task_id"), outcome)
+        if request.barrier:
+            await self.feed.barrier(index)
+        return pb.EndTaskResponse(task=task_to_wire(task), index=index)

@@ -1,0 +1,67 @@
+"""The gRPC server: listeners, limits, health and reflection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
+
+from broker.api.pipeline import Pipeline
+
+_LARGEST_REQUEST = 256 * 1024
+_MINUTE_MS = 60_000
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _LARGEST_REQUEST),
+    ("grpc.so_reuseport", 0),  # two daemons on one port are a mistake
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),  # a new connection shows a fresh certificate
+    ("grpc.max_connection_age_grace_ms", _MINUTE_MS),
+    ("grpc.max_concurrent_streams", 1_000),
+)
+
+
+class Server:
+    """The daemon's gRPC server."""
+
+    def __init__(
+        self,
+        address: str,
+        credentials: grpc.ServerCredentials,
+        pipeline: Pipeline,
+        services: Mapping[ServiceDescriptor, object],
+    ) -> None:
+        """Make a server with one listener.
+
+        Raises:
+            RuntimeError: the address cannot be listened on.
+        """
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._health = health.HealthServicer()
+        self._names = [service.full_name for service in services]
+        self._server.add_generic_rpc_handlers(
+            tuple(pipeline.serve(service, implementation) for service, implementation in services.items())
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        shown = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(shown, self._server)
+        self.port = self._server.add_secure_port(address, credentials)
+
+    async def start(self) -> None:
+        """Serve, and say so."""
+        await self._server.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Drain: say that no more calls are wanted, let those under way finish, then close."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.stop(grace_seconds)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", *self._names):
+            await self._health.set(name, status)

@@ -1,0 +1,47 @@
+"""Ask policy about one request, and turn its answer into a permit or a refusal."""
+
+from __future__ import annotations
+
+from broker.model.decision import Decision, Effect, Situation
+from broker.model.errors import Hints, Reason, Refusal
+from broker.policy.engine import Policy
+
+
+def permitted(policy: Policy, situation: Situation, decision_id: str) -> Decision:
+    """Give the decision if it permits.
+
+    Raises:
+        Refusal: TOOL_UNKNOWN, POLICY_DENIED or POLICY_ERROR.
+    """
+    for tool in situation.tools:
+        if policy.bundle.tool(situation.resource, tool) is None:
+            raise Refusal(
+                Reason.TOOL_UNKNOWN,
+                f"the policy bundle knows no tool `{tool}` at `{situation.resource}`",
+                Hints(
+                    missing=f"tool:{tool}",
+                    policy_revision=policy.bundle.revision,
+                    decision_id=decision_id,
+                    next="check the names; operators: add the tool to tools.toml",
+                ),
+            )
+    decision = policy.decide(situation)
+    if decision.effect is Effect.PERMIT:
+        return decision
+    raise _refused(decision, decision_id)
+
+
+def _refused(decision: Decision, decision_id: str) -> Refusal:
+    hints = {"missing": f"tool:{decision.tool}", "policy_revision": decision.revision, "decision_id": decision_id}
+    if decision.effect is Effect.ERROR:
+        return Refusal(
+            Reason.POLICY_ERROR,
+            f"policy could not decide about tool `{decision.tool}`, so it is refused",
+            Hints(**hints, next="operators: look the decision id up in the ledger and mend the policy"),
+        )
+    because = f"forbidden by {', '.join(f'`{p}`' for p in decision.policies)}" if decision.policies else "nothing permits it"
+    return Refusal(
+        Reason.POLICY_DENIED,
+        f"policy does not permit tool `{decision.tool}`: {because}",
+        Hints(**hints, next="ask for less, or have the policy's owner look the decision id up"),
+    )

@@ -1,0 +1,89 @@
+"""What the use cases work with. `daemon.py` lays it out once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from broker.credential.keys import Signer
+from broker.model.clock import Clock, Ids
+from broker.model.task import Task
+from broker.policy.engine import Policy
+from broker.store import tasks
+from broker.store.database import Database
+from broker.store.writer import Writer
+
+_MOST_CACHED_TASKS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What no request and no policy can exceed.
+
+    `lifetime` bounds one token, `total_lifetime` a lease with all its renewals, `task_lifetime` a task. Quotas:
+    `leases_per_task` counts all leases a task ever has, `leases_per_minute` those of a tenant in a calendar minute,
+    `active_tasks` those of a tenant at one time. `retention` is how long ended leases and what belongs to them are kept.
+    """
+
+    lifetime: timedelta = timedelta(hours=1)
+    total_lifetime: timedelta = timedelta(hours=8)
+    task_lifetime: timedelta = timedelta(days=7)
+    leases_per_task: int = 10_000
+    leases_per_minute: int = 60_000
+    active_tasks: int = 10_000
+    retention: timedelta = timedelta(days=30)
+
+
+class TaskCache:
+    """Copies of tasks, to decide upon. The writer's guards hold each copy against the truth, so a stale one is harmless."""
+
+    def __init__(self, database: Database) -> None:
+        """Make an empty cache over a database."""
+        self._database = database
+        self._tasks: OrderedDict[str, Task] = OrderedDict()
+
+    async def find(self, task_id: str) -> Task | None:
+        """Find a task, in the cache or the database."""
+        task = self._tasks.get(task_id)
+        if task is None:
+            task = (await self._database.read(lambda connection: tasks.fetch(connection, [task_id]))).get(task_id)
+            if task is not None:
+                self._keep(task)
+        return task
+
+    def forget(self, task_id: str) -> None:
+        """Drop a copy that has proved stale."""
+        self._tasks.pop(task_id, None)
+
+    def update(self, changed: Mapping[str, Task]) -> None:
+        """Renew the copies of tasks that have changed."""
+        for task in changed.values():
+            if task.id in self._tasks:
+                self._keep(task)
+
+    def _keep(self, task: Task) -> None:
+        self._tasks[task.id] = task
+        if len(self._tasks) > _MOST_CACHED_TASKS:
+            self._tasks.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """The collaborators of every use case.
+
+    `policy` and `signer` are asked each time, since bundles and keys change while the broker runs; `salts` makes 32
+    random bytes.
+    """
+
+    clock: Clock
+    ids: Ids
+    salts: Callable[[], bytes]
+    database: Database
+    ledger: Writer
+    tasks: TaskCache
+    policy: Callable[[], Policy]
+    signer: Callable[[], Signer]
+    issuer: str
+    limits: Limits

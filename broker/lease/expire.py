@@ -1,0 +1,38 @@
+"""Record expiry. A lease is dead at its instant by itself (law 6); this only writes down what is already true."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime
+
+from broker.lease.desk import Desk
+from broker.model.entry import Entry, Kind
+from broker.store import leases
+from broker.store.transaction import Transaction, Work
+
+_BATCH = 500
+
+
+async def record_expiry(desk: Desk) -> datetime | None:
+    """Record all leases whose time is up, batch by batch; give the instant when the next is due, None if none is.
+
+    Safe to run on every replica at once: each batch is chosen and closed in one transaction at the ledger's head.
+    """
+    while await desk.ledger.write(Work(_record_batch)) == _BATCH:
+        pass
+    return await desk.database.read(leases.next_due)
+
+
+def _record_batch(transaction: Transaction) -> int:
+    due = leases.due(transaction.connection, transaction.at, _BATCH)
+    expired: defaultdict[str, list[str]] = defaultdict(list)
+    for lease in due:
+        # The end of a revoked lease is on record already.
+        if lease.revoked_index is None:
+            expired[lease.tenant].append(lease.id)
+    for tenant, ids in expired.items():
+        transaction.record(
+            Entry(kind=Kind.LEASES_EXPIRED, at=transaction.at, tenant=tenant, effected={"leases": list(ids)})
+        )
+    transaction.close_leases(lease.id for lease in due)
+    return len(due)

@@ -1,0 +1,207 @@
+"""Issue a credential: decide, commit, sign, release. In this order, always."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from broker.audit import canonical
+from broker.credential import jose
+from broker.credential.claims import Claims
+from broker.intent import lifetime, narrowing
+from broker.lease import guards, idempotency
+from broker.lease.decide import permitted
+from broker.lease.desk import Desk
+from broker.lease.facts import decision_facts, lease_facts, principal_facts
+from broker.model.decision import Action, Decision, Situation
+from broker.model.entry import Entry, Json, Kind
+from broker.model.errors import Reason, Refusal
+from broker.model.grant import Grant
+from broker.model.intent import Intent
+from broker.model.lease import Lease
+from broker.model.principal import Principal
+from broker.model.task import Task
+from broker.store import leases
+from broker.store.explanations import Explanation
+from broker.store.leases import covers
+from broker.store.transaction import Transaction, Work
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A lease, and the token that goes to its holder and nowhere else."""
+
+    lease: Lease
+    token: str
+
+    def __repr__(self) -> str:
+        """Show the lease alone."""
+        return f"Issued({self.lease.id})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Permitted:
+    """A request that policy permits, on its way to the head of the ledger. `asked` is the request's digest."""
+
+    agent: Principal
+    intent: Intent
+    task: Task
+    grants: tuple[Grant, ...]
+    decision: Decision
+    decision_id: str
+    asked: bytes
+
+
+async def issue(desk: Desk, agent: Principal, intent: Intent) -> Issued:
+    """Issue a credential for a task to a proven agent.
+
+    Raises:
+        Refusal: as in protos/broker/v1/agent_service.proto.
+    """
+    for _ in range(_ATTEMPTS):
+        task = guards.task_of_agent(await desk.tasks.find(intent.task_id), intent.task_id, agent)
+        permit = _decide(desk, agent, intent, task)
+        try:
+            lease = await _commit(desk, permit)
+        except guards.StaleTask:
+            desk.tasks.forget(task.id)
+            continue
+        return Issued(lease, sign(desk, lease))
+    raise Refusal(Reason.UNAVAILABLE, f"task `{intent.task_id}` keeps changing; try again")
+
+
+def _decide(desk: Desk, agent: Principal, intent: Intent, task: Task) -> _Permitted:
+    """Decide on this copy of the task. Nothing is recorded yet."""
+    now = desk.clock()
+    guards.live_task(task, now)
+    grants = narrowing.within(task, intent.resource, intent.grants)
+    decision_id = desk.ids()
+    situation = Situation(
+        action=Action.ISSUE,
+        principal=agent.id,
+        tenant=task.tenant,
+        resource=intent.resource,
+        tools=tuple(grant.tool for grant in grants),
+        environment=task.environment,
+        purpose=task.purpose,
+        owner=task.owner,
+        risk_threshold=task.risk_threshold,
+        lifetime_seconds=0 if intent.lifetime is None else int(intent.lifetime.total_seconds()),
+        renewals=0,
+        age_seconds=0,
+        at=now,
+    )
+    return _Permitted(
+        agent=agent,
+        intent=intent,
+        task=task,
+        grants=grants,
+        decision=permitted(desk.policy(), situation, decision_id),
+        decision_id=decision_id,
+        asked=idempotency.digest("issue", intent) if intent.request_id else b"",
+    )
+
+
+async def _commit(desk: Desk, permit: _Permitted) -> Lease:
+    """Commit, if what was decided on is still the truth."""
+    request = idempotency.keys(permit.agent, permit.intent.request_id)
+    work = Work(partial(_record, desk, permit), tasks=(permit.task.id,), requests=request)
+    outcome = await desk.ledger.write(work)
+    if isinstance(outcome, Lease):
+        return outcome
+    found = await desk.database.read(lambda connection: leases.fetch(connection, [outcome]))
+    return guards.own_lease(found.get(outcome), outcome, permit.agent)
+
+
+def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease | str:
+    """Guard and record, at the head of the ledger. Gives the lease; or the id of the one the same request got before."""
+    agent, request_id = permit.agent, permit.intent.request_id
+    earlier = idempotency.earlier_result(transaction, agent, request_id, permit.asked)
+    if earlier is not None:
+        return transaction.lease(earlier) or earlier
+    task = guards.live_task(guards.unchanged(transaction, permit.task), transaction.at)
+    guards.within_quotas(transaction, task, desk.limits)
+    lease = _lease(desk, permit, transaction)
+    guards.unlocked(transaction, covers(lease))
+    transaction.record(
+        Entry(
+            kind=Kind.LEASE_ISSUED,
+            at=transaction.at,
+            tenant=task.tenant,
+            task_id=task.id,
+            observed=principal_facts(agent),
+            asserted=_keep_explanation(desk, permit.intent.explanation, transaction),
+            decided=decision_facts(permit.decision, permit.decision_id),
+            effected=lease_facts(lease),
+        )
+    )
+    transaction.add_lease(lease)
+    transaction.count_lease(task)
+    idempotency.remember(transaction, agent, request_id, permit.asked, lease.id)
+    return lease
+
+
+def _lease(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
+    """Draw the lease up, with the least of every lifetime."""
+    task, decision, now = permit.task, permit.decision, transaction.at
+    return Lease(
+        id=desk.ids(),
+        tenant=task.tenant,
+        task_id=task.id,
+        holder=permit.agent.id,
+        resource=permit.intent.resource,
+        grants=permit.grants,
+        binding=decision.binding,
+        issued_at=now,
+        expires_at=lifetime.granted(
+            now,
+            permit.intent.lifetime,
+            {
+                "policy": decision.lifetime_cap,
+                "limits.lifetime": desk.limits.lifetime,
+                "the task's deadline": task.deadline,
+                "the caller's certificate": permit.agent.not_after,
+            },
+        ),
+        max_expires_at=min(now + desk.limits.total_lifetime, task.deadline),
+        decision_id=permit.decision_id,
+        policies=decision.policies,
+        policy_revision=decision.revision,
+        index=transaction.next_index(),
+    )
+
+
+def _keep_explanation(desk: Desk, text: str, transaction: Transaction) -> dict[str, Json]:
+    """Keep an explanation, and commit to it in the entry about to be recorded."""
+    if not text:
+        return {}
+    salt = desk.salts()
+    kept = desk.limits.retention + desk.limits.total_lifetime
+    transaction.add_explanation(
+        Explanation(index=transaction.next_index(), salt=salt, text=text, expires_at=transaction.at + kept)
+    )
+    return {"explanation": canonical.commit(salt, text)}
+
+
+def sign(desk: Desk, lease: Lease) -> str:
+    """Make a token for a lease that is on record. For a dead lease refuse: there is nothing to hand out."""
+    now = desk.clock()
+    guards.live_lease(lease, now)
+    return jose.encode(
+        Claims(
+            issuer=desk.issuer,
+            audience=lease.resource,
+            subject=lease.holder,
+            lease_id=lease.id,
+            task_id=lease.task_id,
+            tenant=lease.tenant,
+            index=lease.index,
+            grants=lease.grants,
+            binding=lease.binding,
+            issued_at=now,
+            expires_at=lease.expires_at,
+        ),
+        desk.signer(),
+    )

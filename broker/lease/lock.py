@@ -1,0 +1,90 @@
+"""Lock and unlock: a standing refusal of new and renewed credentials."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+from broker.lease.desk import Desk
+from broker.lease.facts import principal_facts, selector_facts
+from broker.model.clock import to_micros
+from broker.model.entry import Entry, Kind
+from broker.model.errors import Hints, Reason, Refusal
+from broker.model.principal import Principal
+from broker.model.selector import Lock, Selector
+from broker.store.transaction import Transaction, Work
+
+
+async def lock(desk: Desk, operator: Principal, selector: Selector, reason: str, lifetime: timedelta | None) -> Lock:
+    """Stop new and renewed credentials for what the selector covers.
+
+    Raises:
+        Refusal: LEDGER_UNAVAILABLE.
+    """
+    return await desk.ledger.write(
+        Work(lambda transaction: add_lock(desk, transaction, operator, selector, reason, lifetime))
+    )
+
+
+async def unlock(desk: Desk, operator: Principal, lock_id: str) -> int:
+    """Lift a lock; give the index of the entry that says so.
+
+    Raises:
+        Refusal: LOCK_NOT_FOUND, LEDGER_UNAVAILABLE.
+    """
+    return await desk.ledger.write(Work(partial(_record_unlock, operator, lock_id)))
+
+
+def add_lock(
+    desk: Desk,
+    transaction: Transaction,
+    operator: Principal,
+    selector: Selector,
+    reason: str,
+    lifetime: timedelta | None,
+) -> Lock:
+    """Record a lock in a transaction."""
+    added = Lock(
+        id=desk.ids(),
+        selector=selector,
+        reason=reason,
+        created_by=operator.id,
+        created_at=transaction.at,
+        expires_at=None if lifetime is None else transaction.at + lifetime,
+        index=transaction.next_index(),
+    )
+    transaction.record(
+        Entry(
+            kind=Kind.LOCK_CREATED,
+            at=transaction.at,
+            tenant=selector.tenant,
+            observed=principal_facts(operator),
+            asserted={"reason": reason},
+            effected={
+                "lock": added.id,
+                "expires_at": None if added.expires_at is None else to_micros(added.expires_at),
+                **selector_facts(selector),
+            },
+        )
+    )
+    transaction.add_lock(added)
+    return added
+
+
+def _record_unlock(operator: Principal, lock_id: str, transaction: Transaction) -> int:
+    found = next((standing for standing in transaction.locks() if standing.id == lock_id), None)
+    if found is None or not operator.may_see(found.selector.tenant):
+        raise Refusal(
+            Reason.LOCK_NOT_FOUND, f"there is no lock `{lock_id}`", Hints(next="see the locks in force: lock list")
+        )
+    index = transaction.record(
+        Entry(
+            kind=Kind.LOCK_DELETED,
+            at=transaction.at,
+            tenant=found.selector.tenant,
+            observed=principal_facts(operator),
+            effected={"lock": found.id, **selector_facts(found.selector)},
+        )
+    )
+    transaction.remove_lock(found)
+    return index

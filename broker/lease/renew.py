@@ -1,0 +1,136 @@
+"""Renew a credential: a new token on the same lease, decided anew, up to the lease's greatest lifetime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+
+from broker.intent import lifetime
+from broker.lease import guards, idempotency
+from broker.lease.decide import permitted
+from broker.lease.desk import Desk
+from broker.lease.facts import decision_facts, lease_facts, principal_facts
+from broker.lease.issue import Issued, sign
+from broker.model.decision import Action, Decision, Situation
+from broker.model.entry import Entry, Kind
+from broker.model.errors import Reason, Refusal
+from broker.model.lease import Lease
+from broker.model.principal import Principal
+from broker.model.task import Task
+from broker.store import leases
+from broker.store.leases import covers
+from broker.store.transaction import Transaction, Work
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Permitted:
+    """A renewal that policy permits, on its way to the head of the ledger."""
+
+    agent: Principal
+    lease: Lease
+    task: Task
+    asked_lifetime: timedelta | None
+    request_id: str
+    decision: Decision
+    decision_id: str
+    asked: bytes
+
+
+async def renew(
+    desk: Desk, agent: Principal, lease_id: str, asked_lifetime: timedelta | None, request_id: str
+) -> Issued:
+    """Make a new token on a live lease of the caller's.
+
+    Raises:
+        Refusal: as in protos/broker/v1/agent_service.proto.
+    """
+    found = await desk.database.read(lambda connection: leases.fetch(connection, [lease_id]))
+    lease = guards.own_lease(found.get(lease_id), lease_id, agent)
+    for _ in range(_ATTEMPTS):
+        task = guards.task_of_agent(await desk.tasks.find(lease.task_id), lease.task_id, agent)
+        permit = _decide(desk, agent, lease, task, asked_lifetime, request_id)
+        work = Work(
+            partial(_record, desk, permit),
+            tasks=(task.id,),
+            leases=(lease.id,),
+            requests=idempotency.keys(agent, request_id),
+        )
+        try:
+            renewed = await desk.ledger.write(work)
+        except guards.StaleTask:
+            desk.tasks.forget(task.id)
+            continue
+        return Issued(renewed, sign(desk, renewed))
+    raise Refusal(Reason.UNAVAILABLE, f"task `{lease.task_id}` keeps changing; try again")
+
+
+def _decide(
+    desk: Desk, agent: Principal, lease: Lease, task: Task, asked_lifetime: timedelta | None, request_id: str
+) -> _Permitted:
+    now = desk.clock()
+    guards.live_lease(lease, now)
+    guards.live_task(task, now)
+    decision_id = desk.ids()
+    situation = Situation(
+        action=Action.RENEW,
+        principal=agent.id,
+        tenant=task.tenant,
+        resource=lease.resource,
+        tools=tuple(grant.tool for grant in lease.grants),
+        environment=task.environment,
+        purpose=task.purpose,
+        owner=task.owner,
+        risk_threshold=task.risk_threshold,
+        lifetime_seconds=0 if asked_lifetime is None else int(asked_lifetime.total_seconds()),
+        renewals=lease.renewals,
+        age_seconds=int((now - lease.issued_at).total_seconds()),
+        at=now,
+    )
+    return _Permitted(
+        agent=agent,
+        lease=lease,
+        task=task,
+        asked_lifetime=asked_lifetime,
+        request_id=request_id,
+        decision=permitted(desk.policy(), situation, decision_id),
+        decision_id=decision_id,
+        asked=idempotency.digest("renew", lease.id, asked_lifetime) if request_id else b"",
+    )
+
+
+def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
+    """Guard and record, at the head of the ledger."""
+    agent, now = permit.agent, transaction.at
+    lease = guards.own_lease(transaction.lease(permit.lease.id), permit.lease.id, agent)
+    if idempotency.earlier_result(transaction, agent, permit.request_id, permit.asked) is not None:
+        return lease
+    guards.live_lease(lease, now)
+    task = guards.live_task(guards.unchanged(transaction, permit.task), now)
+    guards.unlocked(transaction, covers(lease))
+    caps = {
+        "policy": permit.decision.lifetime_cap,
+        "limits.lifetime": desk.limits.lifetime,
+        "the task's deadline": task.deadline,
+        "the caller's certificate": agent.not_after,
+        "the lease's total lifetime": lease.max_expires_at,
+    }
+    expires_at = lifetime.granted(now, permit.asked_lifetime, caps)
+    # A shorter life may be asked for, but the token before stays good: the lease ends with the last of its tokens.
+    renewed = replace(lease, expires_at=max(expires_at, lease.expires_at), renewals=lease.renewals + 1)
+    transaction.record(
+        Entry(
+            kind=Kind.LEASE_RENEWED,
+            at=now,
+            tenant=lease.tenant,
+            task_id=lease.task_id,
+            observed=principal_facts(agent),
+            decided=decision_facts(permit.decision, permit.decision_id),
+            effected=lease_facts(renewed) | {"renewals": renewed.renewals},
+        )
+    )
+    transaction.renew_lease(renewed)
+    idempotency.remember(transaction, agent, permit.request_id, permit.asked, lease.id)
+    return renewed

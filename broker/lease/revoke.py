@@ -1,0 +1,89 @@
+"""Revoke: one rule, one row, one entry, however many leases it covers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from broker.lease.desk import Desk
+from broker.lease.facts import principal_facts, selector_facts
+from broker.lease.lock import add_lock
+from broker.model.entry import Entry, Kind
+from broker.model.lease import Lease
+from broker.model.principal import Principal
+from broker.model.selector import Cause, Lock, Rule, Selector
+from broker.store import leases
+from broker.store.transaction import Transaction, Work
+
+_MOST_COUNTED = 1_000_000
+_SAMPLE = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockWish:
+    """Also lock what is revoked. `lifetime` None: until the lock is deleted."""
+
+    lifetime: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a revocation would hit: how many live leases, and some of them."""
+
+    live_leases: int
+    sample: Sequence[Lease]
+
+
+async def preview(desk: Desk, selector: Selector) -> Preview:
+    """Say what a revocation would hit, changing nothing."""
+    now = desk.clock()
+    return await desk.database.read(
+        lambda connection: Preview(
+            leases.count_live(connection, selector, now, _MOST_COUNTED),
+            leases.page(connection, selector, now, None, _SAMPLE),
+        )
+    )
+
+
+async def revoke(
+    desk: Desk, operator: Principal, selector: Selector, reason: str, lock: LockWish | None
+) -> tuple[Rule, Lock | None]:
+    """Kill every lease the selector covers; with `lock`, stop new ones in the same transaction.
+
+    Raises:
+        Refusal: LEDGER_UNAVAILABLE.
+    """
+    return await desk.ledger.write(Work(partial(_record, desk, operator, selector, reason, lock)))
+
+
+def _record(
+    desk: Desk, operator: Principal, selector: Selector, reason: str, wish: LockWish | None, transaction: Transaction
+) -> tuple[Rule, Lock | None]:
+    index = transaction.record(
+        Entry(
+            kind=Kind.LEASES_REVOKED,
+            at=transaction.at,
+            tenant=selector.tenant,
+            observed=principal_facts(operator),
+            asserted={"reason": reason},
+            effected=selector_facts(selector),
+        )
+    )
+    rule = add_rule(desk, transaction, index, selector, Cause.OPERATOR)
+    lock = None if wish is None else add_lock(desk, transaction, operator, selector, reason, wish.lifetime)
+    return rule, lock
+
+
+def add_rule(desk: Desk, transaction: Transaction, index: int, selector: Selector, cause: Cause) -> Rule:
+    """Add the rule that the entry at `index` records."""
+    rule = Rule(
+        index=index,
+        selector=selector,
+        cause=cause,
+        recorded_at=transaction.at,
+        relevant_until=transaction.at + desk.limits.lifetime,
+    )
+    transaction.add_rule(rule)
+    return rule

@@ -1,0 +1,191 @@
+"""Begin, extend and end tasks. Ending one kills its leases in the same transaction, by one rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+from broker.lease import guards, idempotency
+from broker.lease.desk import Desk
+from broker.lease.facts import principal_facts, task_facts
+from broker.lease.revoke import add_rule
+from broker.model.clock import to_micros
+from broker.model.entry import Entry, Kind
+from broker.model.errors import Hints, Reason, Refusal, invalid
+from broker.model.grant import ResourceGrants
+from broker.model.principal import Principal
+from broker.model.selector import Cause, Selector, Target
+from broker.model.task import Environment, Task, TaskState
+from broker.store import tasks
+from broker.store.transaction import Transaction, Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What an orchestrator declares. The fields are those of `Task`."""
+
+    owner: str
+    purpose: str
+    environment: Environment
+    agents: tuple[str, ...]
+    tools: tuple[ResourceGrants, ...]
+    deadline: datetime
+    risk_threshold: int
+
+
+async def begin(desk: Desk, orchestrator: Principal, declaration: Declaration, request_id: str) -> Task:
+    """Declare a task in the orchestrator's tenant.
+
+    Raises:
+        Refusal: as in protos/broker/v1/orchestrator_service.proto.
+    """
+    asked = idempotency.digest("task", declaration) if request_id else b""
+    work = Work(
+        partial(_record_begin, desk, orchestrator, declaration, request_id, asked),
+        requests=idempotency.keys(orchestrator, request_id),
+    )
+    outcome = await desk.ledger.write(work)
+    return outcome if isinstance(outcome, Task) else await show(desk, orchestrator, outcome)
+
+
+async def show(desk: Desk, principal: Principal, task_id: str) -> Task:
+    """Give a task as it is now.
+
+    Raises:
+        Refusal: TASK_NOT_FOUND.
+    """
+    found = await desk.database.read(lambda connection: tasks.fetch(connection, [task_id]))
+    return guards.known_task(found.get(task_id), task_id, principal)
+
+
+async def extend(desk: Desk, orchestrator: Principal, task_id: str, deadline: datetime) -> Task:
+    """Move the deadline of an active task to a later instant.
+
+    Raises:
+        Refusal: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, LEDGER_UNAVAILABLE.
+    """
+    return await desk.ledger.write(
+        Work(partial(_record_extension, desk, orchestrator, task_id, deadline), tasks=(task_id,))
+    )
+
+
+async def end(desk: Desk, orchestrator: Principal, task_id: str, outcome: TaskState) -> tuple[Task, int]:
+    """End a task. Give it, and the ledger index of the rule that killed its leases.
+
+    Raises:
+        Refusal: TASK_NOT_FOUND; TASK_NOT_ACTIVE, if it has ended otherwise; LEDGER_UNAVAILABLE.
+    """
+    return await desk.ledger.write(
+        Work(partial(_record_end, desk, orchestrator, task_id, outcome), tasks=(task_id,))
+    )
+
+
+async def page(
+    desk: Desk, principal: Principal, state: TaskState | None, before: int | None, limit: int
+) -> Sequence[Task]:
+    """List the tasks that a principal may see, newest first."""
+    tenant = None if principal.may_see("") else principal.tenant
+    return await desk.database.read(lambda connection: tasks.page(connection, tenant, state, before, limit))
+
+
+def _record_begin(
+    desk: Desk, orchestrator: Principal, declared: Declaration, request_id: str, asked: bytes, transaction: Transaction
+) -> Task | str:
+    earlier = idempotency.earlier_result(transaction, orchestrator, request_id, asked)
+    if earlier is not None:
+        return transaction.task(earlier) or earlier
+    _check_deadline(desk, declared.deadline, transaction.at)
+    if tasks.count_active(transaction.connection, orchestrator.tenant) >= desk.limits.active_tasks:
+        raise Refusal(
+            Reason.QUOTA_EXCEEDED,
+            f"the tenant has used its quota `active_tasks` of {desk.limits.active_tasks}",
+            Hints(missing="active_tasks", next="end tasks that are done, or raise limits.active_tasks"),
+        )
+    task = Task(
+        id=desk.ids(),
+        tenant=orchestrator.tenant,
+        owner=declared.owner,
+        purpose=declared.purpose,
+        environment=declared.environment,
+        agents=declared.agents,
+        tools=declared.tools,
+        deadline=declared.deadline,
+        risk_threshold=declared.risk_threshold,
+        state=TaskState.ACTIVE,
+        created_at=transaction.at,
+        created_by=orchestrator.id,
+        index=transaction.next_index(),
+    )
+    transaction.record(
+        Entry(
+            kind=Kind.TASK_CREATED,
+            at=transaction.at,
+            tenant=task.tenant,
+            task_id=task.id,
+            observed=principal_facts(orchestrator),
+            asserted=task_facts(task),
+        )
+    )
+    transaction.add_task(task)
+    idempotency.remember(transaction, orchestrator, request_id, asked, task.id)
+    return task
+
+
+def _record_extension(
+    desk: Desk, orchestrator: Principal, task_id: str, deadline: datetime, transaction: Transaction
+) -> Task:
+    task = guards.known_task(transaction.task(task_id), task_id, orchestrator)
+    if task.state is not TaskState.ACTIVE:
+        guards.live_task(task, transaction.at)
+    if deadline <= task.deadline:
+        raise invalid("deadline", "must be later than the present deadline; to stop sooner, end the task")
+    _check_deadline(desk, deadline, transaction.at)
+    extended = replace(task, deadline=deadline, revision=task.revision + 1)
+    transaction.record(
+        Entry(
+            kind=Kind.TASK_EXTENDED,
+            at=transaction.at,
+            tenant=task.tenant,
+            task_id=task.id,
+            observed=principal_facts(orchestrator),
+            asserted={"deadline": to_micros(deadline)},
+        )
+    )
+    transaction.change_task(extended)
+    return extended
+
+
+def _record_end(
+    desk: Desk, orchestrator: Principal, task_id: str, outcome: TaskState, transaction: Transaction
+) -> tuple[Task, int]:
+    task = guards.known_task(transaction.task(task_id), task_id, orchestrator)
+    selector = Selector(task.tenant, Target.TASK, task.id)
+    if task.state is outcome:
+        ended_by = transaction.rule_on(selector)
+        return task, task.index if ended_by is None else ended_by
+    if task.state is not TaskState.ACTIVE:
+        guards.live_task(task, transaction.at)
+    ended = replace(task, state=outcome, ended_at=transaction.at, revision=task.revision + 1)
+    index = transaction.record(
+        Entry(
+            kind=Kind.TASK_ENDED,
+            at=transaction.at,
+            tenant=task.tenant,
+            task_id=task.id,
+            observed=principal_facts(orchestrator),
+            asserted={"outcome": outcome.value},
+            effected={"revoked": "every lease of the task"},
+        )
+    )
+    transaction.change_task(ended)
+    add_rule(desk, transaction, index, selector, Cause.TASK_ENDED)
+    return ended, index
+
+
+def _check_deadline(desk: Desk, deadline: datetime, now: datetime) -> None:
+    if deadline <= now:
+        raise invalid("deadline", "must be in the future")
+    if deadline > now + desk.limits.task_lifetime:
+        raise invalid("deadline", f"must be at most {desk.limits.task_lifetime} away (limits.task_lifetime)")

@@ -1,0 +1,43 @@
+"""SQL about explanations: what models said of themselves. Kept as context; the ledger commits to each with a salt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert
+
+from broker.model.clock import to_micros
+from broker.store.schema import explanations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """One explanation, with the index of the entry that commits to it."""
+
+    index: int
+    salt: bytes
+    text: str
+    expires_at: datetime
+
+
+def add(connection: Connection, new: Collection[Explanation]) -> None:
+    """Insert explanations."""
+    connection.execute(
+        insert(explanations),
+        [
+            {
+                "index": explanation.index,
+                "salt": explanation.salt,
+                "text": explanation.text,
+                "expires_at": to_micros(explanation.expires_at),
+            }
+            for explanation in new
+        ],
+    )
+
+
+def forget(connection: Connection, before: datetime) -> int:
+    """Delete explanations that have been kept long enough; tell how many."""
+    return connection.execute(delete(explanations).where(explanations.c.expires_at < to_micros(before))).rowcount

@@ -1,0 +1,204 @@
+"""SQL about leases."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+
+from broker.model.clock import from_micros, to_micros
+from broker.model.lease import Binding, Lease
+from broker.model.principal import ANY_TENANT
+from broker.model.selector import Selector, Target, covering
+from broker.store import rules
+from broker.store.encoding import dump_grants, dump_names, load_grants, load_names
+from broker.store.schema import leases
+
+_RENEW = (
+    update(leases)
+    .where(leases.c.id == bindparam("lease"))
+    .values(expires_at=bindparam("new_expires_at"), renewals=bindparam("new_renewals"))
+)
+
+
+def covers(lease: Lease) -> set[Selector]:
+    """List the selectors that cover a lease."""
+    return covering(
+        tenant=lease.tenant,
+        lease_id=lease.id,
+        task_id=lease.task_id,
+        holder=lease.holder,
+        resource=lease.resource,
+        tools=(grant.tool for grant in lease.grants),
+    )
+
+
+def fetch(connection: Connection, ids: Collection[str]) -> dict[str, Lease]:
+    """Find leases by id, each with the rule that ended it, if any."""
+    rows = connection.execute(select(leases).where(leases.c.id.in_(ids)))
+    return {lease.id: lease for lease in _with_rules(connection, [_lease(row) for row in rows])}
+
+
+def page(
+    connection: Connection, selector: Selector, live_at: datetime | None, before: int | None, limit: int
+) -> Sequence[Lease]:
+    """List the leases a selector covers by descending ledger index, from below `before` on.
+
+    With `live_at`, only those that are live at that instant; a page may then need several looks, and an empty page
+    means that there are no more.
+    """
+    found: list[Lease] = []
+    while len(found) < limit:
+        rows = connection.execute(_selected(selector, live_at, before).limit(limit)).all()
+        batch = _with_rules(connection, [_lease(row) for row in rows])
+        found += [lease for lease in batch if live_at is None or lease.revoked_index is None]
+        if len(batch) < limit:
+            break
+        before = batch[-1].index
+    return found[:limit]
+
+
+def count_live(connection: Connection, selector: Selector, at: datetime, most: int) -> int:
+    """Count the live leases a selector covers, up to `most`."""
+    matching = _selected(selector, at, None).where(~rules.ended(leases)).limit(most).with_only_columns(literal(1)).order_by(None)
+    return connection.execute(select(func.count()).select_from(matching.subquery())).scalar_one()
+
+
+def due(connection: Connection, at: datetime, limit: int) -> Sequence[Lease]:
+    """List leases whose time is up and whose end is not recorded yet, oldest first."""
+    query = select(leases).where(~leases.c.closed, leases.c.expires_at <= to_micros(at))
+    rows = connection.execute(query.order_by(leases.c.expires_at).limit(limit))
+    return _with_rules(connection, [_lease(row) for row in rows])
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """Tell when the next lease is due to be recorded as ended."""
+    micros = connection.execute(select(func.min(leases.c.expires_at)).where(~leases.c.closed)).scalar_one()
+    return None if micros is None else from_micros(micros)
+
+
+def add(connection: Connection, new: Collection[Lease]) -> None:
+    """Insert leases."""
+    connection.execute(insert(leases), [_values(lease) for lease in new])
+
+
+def renew(connection: Connection, renewed: Collection[Lease]) -> None:
+    """Write back what renewal changes."""
+    connection.execute(
+        _RENEW,
+        [
+            {"lease": lease.id, "new_expires_at": to_micros(lease.expires_at), "new_renewals": lease.renewals}
+            for lease in renewed
+        ],
+    )
+
+
+def close(connection: Connection, ids: Collection[str]) -> None:
+    """Note that the end of leases is recorded."""
+    connection.execute(update(leases).where(leases.c.id.in_(ids)).values(closed=True))
+
+
+def forget(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete closed leases that expired before an instant; tell how many."""
+    old = select(leases.c.id).where(leases.c.closed, leases.c.expires_at < to_micros(before)).limit(limit)
+    return connection.execute(delete(leases).where(leases.c.id.in_(old))).rowcount
+
+
+def _selected(selector: Selector, live_at: datetime | None, before: int | None) -> Select:  # type: ignore[type-arg]
+    query = select(leases).where(*_matches(selector)).order_by(leases.c.index.desc())
+    if live_at is not None:
+        query = query.where(leases.c.expires_at > to_micros(live_at))
+    return query if before is None else query.where(leases.c.index < before)
+
+
+def _matches(selector: Selector) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if selector.tenant != ANY_TENANT:
+        conditions.append(leases.c.tenant == selector.tenant)
+    match selector.target:
+        case Target.LEASE:
+            conditions.append(leases.c.id == selector.value)
+        case Target.TASK:
+            conditions.append(leases.c.task_id == selector.value)
+        case Target.AGENT:
+            conditions.append(leases.c.holder == selector.value)
+        case Target.TOOL:
+            resource, _, tool = selector.value.rpartition("#")
+            conditions.append(leases.c.resource == resource)
+            # A quotation mark inside a JSON text is escaped, so this can match nothing but the name of a grant's tool.
+            conditions.append(leases.c.grants.contains(f'{{"tool":"{tool}"', autoescape=True))
+        case Target.ALL:
+            pass
+    return conditions
+
+
+def _with_rules(connection: Connection, found: Sequence[Lease]) -> list[Lease]:
+    """Find, for each lease, the first rule that covers it."""
+    if not found:
+        return []
+    selectors = {lease.id: covers(lease) for lease in found}
+    recorded = rules.fetch(connection, set().union(*selectors.values()))
+    marked = []
+    for lease in found:
+        ends = [
+            index for selector in selectors[lease.id] for index in recorded.get(selector, ()) if index > lease.index
+        ]
+        marked.append(replace(lease, revoked_index=min(ends)) if ends else lease)
+    return marked
+
+
+def _values(lease: Lease) -> dict[str, object]:
+    return {
+        "id": lease.id,
+        "tenant": lease.tenant,
+        "task_id": lease.task_id,
+        "holder": lease.holder,
+        "resource": lease.resource,
+        "grants": dump_grants(lease.grants),
+        "binding": lease.binding.value,
+        "issued_at": to_micros(lease.issued_at),
+        "expires_at": to_micros(lease.expires_at),
+        "max_expires_at": to_micros(lease.max_expires_at),
+        "renewals": lease.renewals,
+        "decision_id": lease.decision_id,
+        "policies": dump_names(lease.policies),
+        "policy_revision": lease.policy_revision,
+        "index": lease.index,
+        "closed": False,
+    }
+
+
+
+def _lease(row: Row) -> Lease:  # type: ignore[type-arg]
+    columns = row._mapping  # noqa: SLF001 (a public attribute, underscored against column names)
+    return Lease(
+        id=row.id,
+        tenant=row.tenant,
+        task_id=row.task_id,
+        holder=row.holder,
+        resource=row.resource,
+        grants=load_grants(row.grants),
+        binding=Binding(row.binding),
+        issued_at=from_micros(row.issued_at),
+        expires_at=from_micros(row.expires_at),
+        max_expires_at=from_micros(row.max_expires_at),
+        renewals=row.renewals,
+        decision_id=row.decision_id,
+        policies=load_names(row.policies),
+        policy_revision=row.policy_revision,
+        index=columns["index"],
+    )

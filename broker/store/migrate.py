@@ -1,0 +1,54 @@
+"""Bring a database to the schema of this version, with Alembic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from broker.store.database import open_database
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def upgrade(url: str) -> str:
+    """Upgrade a database to the newest revision, and give it. Brokers that start at once do it one after the other."""
+    config = _config()
+    database = open_database(url)
+    try:
+        with database.engine.execution_options(writing=True).begin() as connection:
+            if database.is_shared:
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4201987)")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        database.close()
+    return newest()
+
+
+def current(url: str) -> str | None:
+    """Tell the revision a database is at; None if it is empty."""
+    database = open_database(url)
+    try:
+        with database.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        database.close()
+
+
+def newest() -> str:
+    """Tell the revision that this version needs."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None  # noqa: S101 (there is at least the first migration)
+    return head
+
+
+def _config() -> Config:
+    # Beside the package in the repository; inside it once installed.
+    inside = _PACKAGE / "_migrations"
+    config = Config()
+    config.set_main_option("script_location", str(inside if inside.is_dir() else _PACKAGE.parent / "migrations"))
+    return config

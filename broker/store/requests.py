@@ -1,0 +1,52 @@
+"""SQL about request ids: what was asked under which id, and what came of it (AIP-155)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, tuple_
+
+from broker.model.clock import to_micros
+from broker.store.schema import requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """One answered request. `digest` is the SHA-256 of what was asked; `result` the id of what was made."""
+
+    principal: str
+    request_id: str
+    digest: bytes
+    result: str
+    expires_at: datetime
+
+
+def fetch(connection: Connection, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[bytes, str]]:
+    """Find answered requests by principal and request id; give each one's digest and result."""
+    key = tuple_(requests.c.principal, requests.c.request_id)
+    rows = connection.execute(select(requests).where(key.in_(keys)))
+    return {(row.principal, row.request_id): (row.digest, row.result) for row in rows}
+
+
+def add(connection: Connection, new: Collection[Answered]) -> None:
+    """Insert answered requests."""
+    connection.execute(
+        insert(requests),
+        [
+            {
+                "principal": answered.principal,
+                "request_id": answered.request_id,
+                "digest": answered.digest,
+                "result": answered.result,
+                "expires_at": to_micros(answered.expires_at),
+            }
+            for answered in new
+        ],
+    )
+
+
+def forget(connection: Connection, before: datetime) -> int:
+    """Delete requests whose ids may be used again; tell how many."""
+    return connection.execute(delete(requests).where(requests.c.expires_at < to_micros(before))).rowcount

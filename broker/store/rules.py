@@ -1,0 +1,105 @@
+"""SQL about revocation rules."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, func, insert, or_, select, tuple_
+
+from broker.model.clock import from_micros, to_micros
+from broker.model.principal import ANY_TENANT
+from broker.model.selector import Cause, Rule, Selector, Target
+from broker.store.schema import rules
+
+_SELECTORS_PER_QUERY = 2_000  # three parameters each; SQLite takes 32,766
+
+
+def fetch(connection: Connection, selectors: Collection[Selector]) -> Mapping[Selector, list[int]]:
+    """Find the ledger indexes of the rules with these selectors, ascending."""
+    wanted = [(selector.target.value, selector.value, selector.tenant) for selector in selectors]
+    key = tuple_(rules.c.target, rules.c.value, rules.c.tenant)
+    found: defaultdict[Selector, list[int]] = defaultdict(list)
+    for start in range(0, len(wanted), _SELECTORS_PER_QUERY):
+        query = select(rules).where(key.in_(wanted[start : start + _SELECTORS_PER_QUERY])).order_by(rules.c.index)
+        for rule in map(_rule, connection.execute(query)):
+            found[rule.selector].append(rule.index)
+    return found
+
+
+def ended(leases: Table) -> ColumnElement[bool]:
+    """Say, within a query on leases, that a rule covers the lease."""
+    tool = func.substr(rules.c.value, func.length(leases.c.resource) + 2)
+    named_as = {
+        Target.LEASE: rules.c.value == leases.c.id,
+        Target.TASK: rules.c.value == leases.c.task_id,
+        Target.AGENT: rules.c.value == leases.c.holder,
+        Target.ALL: rules.c.value == "",
+        # `replace` changes the text only if the tool's name is in it: containment that LIKE's wildcards cannot fool.
+        Target.TOOL: (func.substr(rules.c.value, 1, func.length(leases.c.resource) + 1) == leases.c.resource + "#")
+        & (func.replace(leases.c.grants, '{"tool":"' + tool + '"', "") != leases.c.grants),
+    }
+    return or_(
+        *(
+            exists().where(
+                rules.c.target == target.value,
+                named,
+                rules.c.tenant.in_([leases.c.tenant, ANY_TENANT]),
+                rules.c.index > leases.c.index,
+            )
+            for target, named in named_as.items()
+        )
+    )
+
+
+def relevant(connection: Connection, tenant: str, at: datetime) -> Sequence[Rule]:
+    """List the rules that still matter to somebody who serves `tenant`, by ascending index."""
+    query = select(rules).where(rules.c.relevant_until > to_micros(at)).order_by(rules.c.index)
+    if tenant != ANY_TENANT:
+        query = query.where(rules.c.tenant.in_([tenant, ANY_TENANT]))
+    return [_rule(row) for row in connection.execute(query)]
+
+
+def after(connection: Connection, index: int) -> Sequence[Rule]:
+    """List the rules recorded after an index, by ascending index."""
+    query = select(rules).where(rules.c.index > index).order_by(rules.c.index)
+    return [_rule(row) for row in connection.execute(query)]
+
+
+def newest(connection: Connection) -> int:
+    """Tell the index of the newest rule, or -1 if there is none."""
+    index = connection.execute(select(func.max(rules.c.index))).scalar_one()
+    return -1 if index is None else index
+
+
+def add(connection: Connection, new: Collection[Rule]) -> None:
+    """Insert rules."""
+    connection.execute(insert(rules), [_values(rule) for rule in new])
+
+
+def forget(connection: Connection, before: datetime) -> int:
+    """Delete rules that have covered nothing unexpired since before an instant; tell how many."""
+    return connection.execute(delete(rules).where(rules.c.relevant_until < to_micros(before))).rowcount
+
+
+def _values(rule: Rule) -> dict[str, object]:
+    return {
+        "index": rule.index,
+        "tenant": rule.selector.tenant,
+        "target": rule.selector.target.value,
+        "value": rule.selector.value,
+        "cause": rule.cause.value,
+        "recorded_at": to_micros(rule.recorded_at),
+        "relevant_until": to_micros(rule.relevant_until),
+    }
+
+
+def _rule(row: Row) -> Rule:  # type: ignore[type-arg]
+    return Rule(
+        index=row._mapping["index"],  # noqa: SLF001 (a public attribute, underscored against column names)
+        selector=Selector(row.tenant, Target(row.target), row.value),
+        cause=Cause(row.cause),
+        recorded_at=from_micros(row.recorded_at),
+        relevant_until=from_micros(row.relevant_until),
+    )

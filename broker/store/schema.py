@@ -1,0 +1,164 @@
+"""The tables. `migrations/` makes them; a test holds the two against each other.
+
+Instants are microseconds since the Unix epoch. No column ever holds a token, a private key or a downstream secret.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+
+ledger_head = Table(
+    "ledger_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1: the row that writers queue behind
+    Column("origin", String(255), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("peaks", LargeBinary, nullable=False),  # roots of the perfect subtrees, largest first
+    Column("note", Text, nullable=False),  # the signed checkpoint of this size
+)
+
+ledger_entries = Table(
+    "ledger_entries",
+    metadata,
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant", String(255), nullable=False),
+    Column("task_id", String(64), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("body", LargeBinary, nullable=False),  # canonical JSON, exactly as hashed
+    Column("leaf_hash", LargeBinary, nullable=False),
+    Index("ledger_entries_by_tenant", "tenant", "index"),
+    Index("ledger_entries_by_task", "task_id", "index"),
+)
+
+ledger_nodes = Table(
+    "ledger_nodes",
+    metadata,
+    Column("level", Integer, nullable=False),  # from 1: the leaves are with the entries
+    Column("index", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("level", "index"),
+    sqlite_with_rowid=False,
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(255), nullable=False),
+    Column("owner", String(256), nullable=False),
+    Column("purpose", String(64), nullable=False),
+    Column("environment", String(16), nullable=False),
+    Column("agents", Text, nullable=False),  # JSON: a list of SPIFFE IDs
+    Column("tools", Text, nullable=False),  # JSON: resources, tools and constraints
+    Column("deadline", BigInteger, nullable=False),
+    Column("risk_threshold", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", String(2048), nullable=False),
+    Column("ended_at", BigInteger),
+    Column("index", BigInteger, nullable=False),
+    Column("leases_issued", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Index("tasks_by_tenant", "tenant", "index"),
+    Index("tasks_by_state", "tenant", "state", "index"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(255), nullable=False),
+    Column("task_id", String(64), nullable=False),
+    Column("holder", String(2048), nullable=False),
+    Column("resource", String(512), nullable=False),
+    Column("grants", Text, nullable=False),  # JSON: tools and constraints
+    Column("binding", String(16), nullable=False),
+    Column("issued_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("max_expires_at", BigInteger, nullable=False),
+    Column("renewals", Integer, nullable=False),
+    Column("decision_id", String(64), nullable=False),
+    Column("policies", Text, nullable=False),  # JSON: a list of policy ids
+    Column("policy_revision", String(64), nullable=False),
+    Column("index", BigInteger, nullable=False),
+    Column("closed", Boolean, nullable=False),  # its end is recorded; it was dead before that
+    Index("leases_by_tenant", "tenant", "index"),
+    Index("leases_by_task", "task_id", "index"),
+    Index("leases_by_holder", "holder", "index"),
+    Index("leases_by_resource", "resource", "index"),
+    Index("leases_due", "expires_at", sqlite_where=text("NOT closed"), postgresql_where=text("NOT closed")),
+    Index("leases_closed", "expires_at", sqlite_where=text("closed"), postgresql_where=text("closed")),
+)
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("index", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant", String(255), nullable=False),
+    Column("target", String(16), nullable=False),
+    Column("value", String(2700), nullable=False),
+    Column("cause", String(16), nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("relevant_until", BigInteger, nullable=False),
+    Index("rules_by_selector", "target", "value", "tenant", "index"),
+    Index("rules_by_relevance", "relevant_until", "index"),
+)
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(255), nullable=False),
+    Column("target", String(16), nullable=False),
+    Column("value", String(2700), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_by", String(2048), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("index", BigInteger, nullable=False),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("principal", String(2048), nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 of what was asked
+    Column("result", String(64), nullable=False),  # the id of what was made
+    Column("expires_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("principal", "request_id"),
+    Index("requests_by_expiry", "expires_at"),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("tenant", String(255), primary_key=True),
+    Column("window", BigInteger, nullable=False),  # the minute, since the Unix epoch
+    Column("leases_issued", BigInteger, nullable=False),  # in that minute
+)
+
+explanations = Table(
+    "explanations",
+    metadata,
+    Column("index", BigInteger, primary_key=True, autoincrement=False),  # of the entry that commits to it
+    Column("salt", LargeBinary, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("explanations_by_expiry", "expires_at"),
+)

@@ -1,0 +1,110 @@
+"""SQL about tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+
+from broker.model.clock import from_micros, to_micros
+from broker.model.task import Environment, Task, TaskState
+from broker.store.encoding import dump_names, dump_resources, load_names, load_resources
+from broker.store.schema import tasks
+
+_CHANGE = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("task"))
+    .values({name: bindparam(f"new_{name}") for name in ("deadline", "state", "ended_at", "leases_issued", "revision")})
+)
+
+
+def fetch(connection: Connection, ids: Collection[str]) -> dict[str, Task]:
+    """Find tasks by id."""
+    rows = connection.execute(select(tasks).where(tasks.c.id.in_(ids)))
+    return {row.id: _task(row) for row in rows}
+
+
+def page(
+    connection: Connection, tenant: str | None, state: TaskState | None, before: int | None, limit: int
+) -> Sequence[Task]:
+    """List tasks by descending ledger index, from below `before` on. Tenant None: of every tenant."""
+    query = select(tasks).order_by(tasks.c.index.desc()).limit(limit)
+    if tenant is not None:
+        query = query.where(tasks.c.tenant == tenant)
+    if state is not None:
+        query = query.where(tasks.c.state == state.value)
+    if before is not None:
+        query = query.where(tasks.c.index < before)
+    return [_task(row) for row in connection.execute(query)]
+
+
+def count_active(connection: Connection, tenant: str) -> int:
+    """Count a tenant's tasks that have not ended."""
+    query = select(func.count()).where(tasks.c.tenant == tenant, tasks.c.state == TaskState.ACTIVE.value)
+    return connection.execute(query).scalar_one()
+
+
+def add(connection: Connection, new: Collection[Task]) -> None:
+    """Insert tasks."""
+    connection.execute(insert(tasks), [_values(task) for task in new])
+
+
+def change(connection: Connection, changed: Collection[Task]) -> None:
+    """Write back what may change of tasks: deadline, state, counters."""
+    connection.execute(
+        _CHANGE,
+        [
+            {
+                "task": task.id,
+                "new_deadline": to_micros(task.deadline),
+                "new_state": task.state.value,
+                "new_ended_at": None if task.ended_at is None else to_micros(task.ended_at),
+                "new_leases_issued": task.leases_issued,
+                "new_revision": task.revision,
+            }
+            for task in changed
+        ],
+    )
+
+
+def _values(task: Task) -> dict[str, object]:
+    return {
+        "id": task.id,
+        "tenant": task.tenant,
+        "owner": task.owner,
+        "purpose": task.purpose,
+        "environment": task.environment.value,
+        "agents": dump_names(task.agents),
+        "tools": dump_resources(task.tools),
+        "deadline": to_micros(task.deadline),
+        "risk_threshold": task.risk_threshold,
+        "state": task.state.value,
+        "created_at": to_micros(task.created_at),
+        "created_by": task.created_by,
+        "ended_at": None if task.ended_at is None else to_micros(task.ended_at),
+        "index": task.index,
+        "leases_issued": task.leases_issued,
+        "revision": task.revision,
+    }
+
+
+def _task(row: Row) -> Task:  # type: ignore[type-arg]
+    columns = row._mapping  # noqa: SLF001 (a public attribute, underscored against column names)
+    return Task(
+        id=row.id,
+        tenant=row.tenant,
+        owner=row.owner,
+        purpose=row.purpose,
+        environment=Environment(row.environment),
+        agents=load_names(row.agents),
+        tools=load_resources(row.tools),
+        deadline=from_micros(row.deadline),
+        risk_threshold=row.risk_threshold,
+        state=TaskState(row.state),
+        created_at=from_micros(row.created_at),
+        created_by=row.created_by,
+        ended_at=None if row.ended_at is None else from_micros(row.ended_at),
+        index=columns["index"],
+        leases_issued=row.leases_issued,
+        revision=row.revision,
+    )

@@ -1,0 +1,233 @@
+"""One transaction of the ledger's writer: what works see and change while they hold the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from broker.audit import canonical, tree
+from broker.audit.tree import Frontier
+from broker.model.clock import to_micros
+from broker.model.entry import Entry
+from broker.model.lease import Lease
+from broker.model.selector import Lock, Rule, Selector
+from broker.model.task import Task
+from broker.store import explanations, leases, ledger, locks, quotas, requests, rules, tasks
+from broker.store.explanations import Explanation
+from broker.store.requests import Answered
+
+T = TypeVar("T")
+
+_WINDOW_MICROS = 60_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[T]):
+    """Something to do at the head of the ledger.
+
+    `run` checks its guards first and raises `Refusal` before it changes anything. What it will look at is named here,
+    so that a whole batch of works is read in a handful of queries.
+    """
+
+    run: Callable[[Transaction], T]
+    tasks: tuple[str, ...] = ()
+    leases: tuple[str, ...] = ()
+    requests: tuple[tuple[str, str], ...] = ()
+
+
+class Transaction:
+    """The state at the head of the ledger, and the changes collected so far.
+
+    Works run one after the other; each sees what those before it changed. `at` is the one instant of them all.
+    """
+
+    def __init__(self, connection: Connection, at: datetime, size: int) -> None:
+        self.connection = connection
+        self.at = at
+        self.changed_tasks: dict[str, Task] = {}
+        self.new_rules: list[Rule] = []
+        self._first = size
+        self._entries: list[Entry] = []
+        self._tasks: dict[str, Task] = {}
+        self._leases: dict[str, Lease] = {}
+        self._answered: dict[tuple[str, str], tuple[bytes, str]] = {}
+        self._locks: list[Lock] | None = None
+        self._issued: dict[str, int] = {}
+        self._new_tasks: list[Task] = []
+        self._counted_tasks: set[str] = set()
+        self._new_leases: list[Lease] = []
+        self._renewed: dict[str, Lease] = {}
+        self._new_locks: list[Lock] = []
+        self._new_answers: list[Answered] = []
+        self._new_explanations: list[Explanation] = []
+        self._changed_quotas: dict[str, int] = {}
+        self._closed: list[str] = []
+        self._lifted: list[str] = []
+
+    # What works see.
+
+    def prefetch(self, works: Iterable[Work[object]]) -> None:
+        """Read what works have named."""
+        works = list(works)
+        if wanted := {task for work in works for task in work.tasks}:
+            self._tasks.update(tasks.fetch(self.connection, wanted))
+        if wanted := {lease for work in works for lease in work.leases}:
+            self._leases.update(leases.fetch(self.connection, wanted))
+        if keys := {key for work in works for key in work.requests}:
+            self._answered.update(requests.fetch(self.connection, keys))
+        if tenants := {task.tenant for task in self._tasks.values()}:
+            self._issued.update(quotas.fetch(self.connection, tenants, self._window))
+
+    def task(self, task_id: str) -> Task | None:
+        """Find a task that the work has named."""
+        return self._tasks.get(task_id)
+
+    def lease(self, lease_id: str) -> Lease | None:
+        """Find a lease that the work has named, or one made in this transaction."""
+        lease = self._leases.get(lease_id)
+        if lease is None or lease.revoked_index is not None or not self.new_rules:
+            return lease
+        covers = leases.covers(lease)
+        ends = [rule.index for rule in self.new_rules if rule.index > lease.index and rule.selector in covers]
+        return replace(lease, revoked_index=min(ends)) if ends else lease
+
+    def answered(self, principal: str, request_id: str) -> tuple[bytes, str] | None:
+        """Find what was asked under a request id that the work has named (its digest), and what came of it (an id)."""
+        return self._answered.get((principal, request_id))
+
+    def locks(self) -> list[Lock]:
+        """List the locks in force."""
+        if self._locks is None:
+            self._locks = list(locks.standing(self.connection, self.at))
+        return self._locks
+
+    def lock_on(self, selectors: set[Selector]) -> Lock | None:
+        """Find a lock in force on any of the selectors."""
+        return next((lock for lock in self.locks() if lock.selector in selectors), None)
+
+    def rule_on(self, selector: Selector) -> int | None:
+        """Tell the index of the last rule with exactly this selector."""
+        found = rules.fetch(self.connection, [selector]).get(selector, [])
+        return max([*found, *(rule.index for rule in self.new_rules if rule.selector == selector)], default=None)
+
+    def issued_this_minute(self, tenant: str) -> int:
+        """Tell how many leases the tenant of a named task was issued in the running minute."""
+        return self._issued.get(tenant, 0)
+
+    # What works change.
+
+    def record(self, entry: Entry) -> int:
+        """Append an entry; give its index."""
+        self._entries.append(entry)
+        return self._first + len(self._entries) - 1
+
+    def next_index(self) -> int:
+        """Tell the index that the next entry will have."""
+        return self._first + len(self._entries)
+
+    def add_task(self, task: Task) -> None:
+        """Remember a new task."""
+        self._tasks[task.id] = task
+        self._new_tasks.append(task)
+
+    def change_task(self, task: Task) -> None:
+        """Remember a task's new deadline, state or counters."""
+        self._tasks[task.id] = task
+        self.changed_tasks[task.id] = task
+
+    def add_lease(self, lease: Lease) -> None:
+        """Remember a new lease, and count it."""
+        self._leases[lease.id] = lease
+        self._new_leases.append(lease)
+        count = self._issued.get(lease.tenant, 0) + 1
+        self._issued[lease.tenant] = self._changed_quotas[lease.tenant] = count
+
+    def count_lease(self, task: Task) -> None:
+        """Count a lease against its task. The count is no change that copies of the task would have to follow."""
+        self._tasks[task.id] = replace(task, leases_issued=task.leases_issued + 1)
+        self._counted_tasks.add(task.id)
+
+    def renew_lease(self, lease: Lease) -> None:
+        """Remember a lease's new end."""
+        self._leases[lease.id] = self._renewed[lease.id] = lease
+
+    def close_leases(self, ids: Iterable[str]) -> None:
+        """Note that the end of leases is recorded."""
+        self._closed.extend(ids)
+
+    def add_rule(self, rule: Rule) -> None:
+        """Remember a rule."""
+        self.new_rules.append(rule)
+
+    def add_lock(self, lock: Lock) -> None:
+        """Remember a lock."""
+        self.locks().append(lock)
+        self._new_locks.append(lock)
+
+    def remove_lock(self, lock: Lock) -> None:
+        """Lift a lock."""
+        self.locks().remove(lock)
+        self._lifted.append(lock.id)
+
+    def add_answer(self, answered: Answered) -> None:
+        """Remember what came of a request id."""
+        self._answered[answered.principal, answered.request_id] = (answered.digest, answered.result)
+        self._new_answers.append(answered)
+
+    def add_explanation(self, explanation: Explanation) -> None:
+        """Keep an explanation beside the entry that commits to it."""
+        self._new_explanations.append(explanation)
+
+    # What the writer does with them.
+
+    def write(self, frontier: Frontier) -> Frontier:
+        """Write all changes; give the ledger's new frontier, which is the old one if nothing was recorded."""
+        if self._entries:
+            frontier = self._write_entries(frontier)
+        # A lease that was issued and renewed, or a task that was made and ended, in one batch is inserted, then changed.
+        for changes, save in (
+            (self._new_tasks, tasks.add),
+            ([self._tasks[task_id] for task_id in self._counted_tasks | self.changed_tasks.keys()], tasks.change),
+            (self._new_leases, leases.add),
+            (self._renewed.values(), leases.renew),
+            (self._closed, leases.close),
+            (self.new_rules, rules.add),
+            (self._new_locks, locks.add),
+            (self._lifted, locks.remove),
+            (self._new_answers, requests.add),
+            (self._new_explanations, explanations.add),
+        ):
+            if changes:
+                save(self.connection, changes)  # type: ignore[operator]
+        if self._changed_quotas:
+            quotas.put(self.connection, self._changed_quotas, self._window)
+        return frontier
+
+    def _write_entries(self, frontier: Frontier) -> Frontier:
+        bodies = [canonical.encode(entry) for entry in self._entries]
+        hashes = [tree.leaf_hash(body) for body in bodies]
+        grown, nodes = frontier.extend(hashes)
+        ledger.append(
+            self.connection,
+            [
+                ledger.StoredEntry(
+                    index=index,
+                    tenant=entry.tenant,
+                    task_id=entry.task_id,
+                    kind=entry.kind.value,
+                    body=body,
+                    leaf_hash=leaf,
+                )
+                for index, (entry, body, leaf) in enumerate(zip(self._entries, bodies, hashes, strict=True), self._first)
+            ],
+            nodes,
+        )
+        return grown
+
+    @property
+    def _window(self) -> int:
+        return to_micros(self.at) // _WINDOW_MICROS

@@ -1,0 +1,284 @@
+"""The ledger's writer: it takes all works that wait, and commits them in one transaction at the ledger's head.
+
+The order is the design (docs/decisions/0003):
+
+1. take every work that waits;
+2. begin, and lock the head: brokers that share the database queue here;
+3. run the works: guards, then changes, with consecutive indexes;
+4. write them, extend the tree, sign the checkpoint;
+5. commit: before this nobody has learnt anything, after it everything is durable;
+6. tell the callers, who may now sign and release.
+
+A crash before 5 leaves nothing; after it, a recorded lease whose token nobody holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError as PoolTimeout
+
+from broker.audit import checkpoint
+from broker.audit.checkpoint import Checkpoint
+from broker.audit.note import NoteSigner
+from broker.audit.tree import Frontier
+from broker.model.clock import Clock
+from broker.model.entry import Entry, Kind
+from broker.model.errors import Hints, Reason, Refusal
+from broker.model.selector import Rule
+from broker.model.task import Task
+from broker.store import ledger
+from broker.store.database import Database, unavailable
+from broker.store.transaction import Transaction, Work
+
+T = TypeVar("T")
+
+_LARGEST_BATCH = 512
+_MOST_WAITING = 20_000
+_REFUSALS_PER_BATCH = 16
+_MOST_REFUSALS_WAITING = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit has changed that others keep copies of."""
+
+    rules: Sequence[Rule]
+    tasks: Mapping[str, Task]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A work, and who waits for it."""
+
+    work: Work[object]
+    future: asyncio.Future[object]
+
+
+class Writer:
+    """The one way to change anything. A thread of its own does the SQL; callers wait on the event loop."""
+
+    def __init__(
+        self, database: Database, origin: str, signer: NoteSigner, clock: Clock, committed: Callable[[Committed], None]
+    ) -> None:
+        """Make a writer; `committed` is called on the event loop after each commit."""
+        self._database = database
+        self._origin = origin
+        self._signer = signer
+        self._clock = clock
+        self._committed = committed
+        self._works: deque[_Waiting] = deque()
+        self._refusals: deque[_Waiting] = deque()
+        self._uncounted: Counter[tuple[str, str]] = Counter()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._frontier: Frontier | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._log = structlog.get_logger("ledger")
+
+    def start(self) -> None:
+        """Start writing, for callers on the running event loop.
+
+        Raises:
+            Refusal: LEDGER_UNAVAILABLE, if the database cannot be reached.
+            LedgerMismatch: the database holds another ledger, or a damaged one.
+        """
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._open()
+        except (OperationalError, InterfaceError) as error:
+            raise unavailable(error) from error
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Finish what waits, then stop."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+
+    async def write(self, work: Work[T]) -> T:
+        """Do a work, and return when it is durable.
+
+        Raises:
+            Refusal: what the work's guards raise; LEDGER_UNAVAILABLE; UNAVAILABLE, if too many wait already.
+        """
+        if self._stopping or len(self._works) >= _MOST_WAITING:
+            raise Refusal(
+                Reason.UNAVAILABLE,
+                "the broker is shutting down" if self._stopping else "too many requests wait for the ledger",
+                Hints(next="try again in a moment"),
+            )
+        return await self._enqueue(self._works, work)  # type: ignore[return-value]
+
+    async def write_refusal(self, entry: Entry) -> None:
+        """Record a refusal, and return when it is durable; or, in a flood of them, when it is counted.
+
+        Raises:
+            Refusal: LEDGER_UNAVAILABLE.
+        """
+        if self._stopping or len(self._refusals) >= _MOST_REFUSALS_WAITING:
+            self._uncounted[entry.tenant, str(entry.decided.get("reason", ""))] += 1
+            return
+        await self._enqueue(self._refusals, Work(lambda transaction: transaction.record(entry)))
+
+    def _enqueue(self, queue: deque[_Waiting], work: Work[T]) -> asyncio.Future[object]:
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        queue.append(_Waiting(work, future))  # type: ignore[arg-type]
+        self._wake.set()
+        return future
+
+    # From here on in the writer's thread.
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while batch := self._take():
+                self._commit(batch)
+            if self._stopping and not self._works and not self._refusals:
+                return
+
+    def _take(self) -> list[_Waiting]:
+        """1. Take every work that waits, and a bounded number of refusals behind them."""
+        batch = [self._works.popleft() for _ in range(min(len(self._works), _LARGEST_BATCH))]
+        batch += [self._refusals.popleft() for _ in range(min(len(self._refusals), _REFUSALS_PER_BATCH))]
+        return [waiting for waiting in batch if not waiting.future.cancelled()]
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        """Commit a batch, and tell the callers. If one work of many is at fault, it fails alone."""
+        try:
+            transaction, outcomes = self._try(batch)
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            self._log.error("ledger.unavailable", error=type(error).__name__, cause=_cause(error), works=len(batch))
+            self._frontier = None
+            self._tell(batch, [unavailable(error)] * len(batch), None)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 (whatever a work did, the writer must live on, and nothing was committed)
+            self._frontier = None
+            if len(batch) > 1:
+                for waiting in batch:
+                    self._commit([waiting])
+                return
+            self._log.exception("ledger.work_failed")
+            self._tell(batch, [error], None)
+        else:
+            self._tell(batch, outcomes, transaction)
+
+    def _try(self, batch: list[_Waiting]) -> tuple[Transaction, list[object]]:
+        """Do steps 2 to 5; give what came of each work."""
+        engine = self._database.engine.execution_options(writing=True)
+        with engine.begin() as connection:
+            size = ledger.lock_head(connection)
+            frontier = self._frontier
+            if frontier is None or frontier.size != size:
+                head = ledger.head(connection)
+                assert head is not None  # noqa: S101 (lock_head has just read it)
+                frontier = head.frontier
+            transaction = Transaction(connection, self._clock(), size)
+            transaction.prefetch(waiting.work for waiting in batch)
+            outcomes = [_outcome(waiting.work, transaction) for waiting in batch]
+            counted = self._count_refusals(transaction)
+            frontier = transaction.write(frontier)
+            if frontier.size != size:
+                ledger.advance(connection, size, frontier, self._sign(frontier))
+        self._frontier = frontier
+        self._uncounted.subtract(counted)
+        return transaction, outcomes
+
+    def _count_refusals(self, transaction: Transaction) -> Mapping[tuple[str, str], int]:
+        """Record how many refusals of each kind were not recorded one by one."""
+        counted = {kind: count for kind, count in self._uncounted.copy().items() if count > 0}
+        for (tenant, reason), count in counted.items():
+            transaction.record(
+                Entry(
+                    kind=Kind.REFUSALS_SUMMARISED,
+                    at=transaction.at,
+                    tenant=tenant,
+                    decided={"reason": reason},
+                    effected={"count": count},
+                )
+            )
+        return counted
+
+    def _tell(self, batch: list[_Waiting], outcomes: Sequence[object], transaction: Transaction | None) -> None:
+        """6. Tell the callers, on their event loop."""
+
+        def tell() -> None:
+            if transaction is not None and (transaction.new_rules or transaction.changed_tasks):
+                self._committed(Committed(transaction.new_rules, transaction.changed_tasks))
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                if waiting.future.done():
+                    continue
+                if isinstance(outcome, Exception):
+                    waiting.future.set_exception(outcome)
+                else:
+                    waiting.future.set_result(outcome)
+
+        assert self._loop is not None  # noqa: S101 (start() has set it)
+        try:
+            self._loop.call_soon_threadsafe(tell)
+        except RuntimeError:  # the event loop has been closed: nobody is left to tell
+            self._log.warning("ledger.callers_gone", works=len(batch))
+
+    def _sign(self, frontier: Frontier) -> str:
+        return self._signer.sign(checkpoint.format(Checkpoint(self._origin, frontier.size, frontier.root())))
+
+    def _open(self) -> None:
+        """Find the ledger, or start it."""
+        with self._database.engine.execution_options(writing=True).begin() as connection:
+            head = ledger.head(connection)
+            if head is None:
+                self._frontier = Frontier.empty()
+                ledger.start(connection, self._origin, self._sign(self._frontier))
+                transaction = Transaction(connection, self._clock(), 0)
+                transaction.record(
+                    Entry(
+                        kind=Kind.LEDGER_STARTED,
+                        at=transaction.at,
+                        tenant="",
+                        effected={"origin": self._origin, "vkey": str(self._signer.vkey)},
+                    )
+                )
+                self._frontier = transaction.write(self._frontier)
+                ledger.advance(connection, 0, self._frontier, self._sign(self._frontier))
+                return
+            self._check(head, ledger.count_entries(connection))
+            self._frontier = head.frontier
+
+    def _check(self, head: ledger.Head, entries: int) -> None:
+        """Refuse to extend a ledger that is not this one, or that has lost entries."""
+        expected = checkpoint.format(Checkpoint(self._origin, head.frontier.size, head.frontier.root()))
+        if head.origin != self._origin:
+            msg = f"the database holds the ledger `{head.origin}`, not `{self._origin}`: set ledger.origin to match"
+            raise LedgerMismatch(msg)
+        if entries != head.frontier.size or not head.note.startswith(expected):
+            msg = f"the ledger is damaged: {entries} entries under a head of {head.frontier.size}; see `ledger verify`"
+            raise LedgerMismatch(msg)
+
+
+class LedgerMismatch(Exception):
+    """The database's ledger cannot be extended. The message says why and what to do."""
+
+
+def _outcome(work: Work[object], transaction: Transaction) -> object:
+    """3. Run a work; a refusal is an outcome like any other, and leaves no change behind."""
+    before = transaction.next_index()
+    try:
+        return work.run(transaction)
+    except Refusal as refusal:
+        if transaction.next_index() != before:
+            msg = "a work refused after it had changed something"
+            raise RuntimeError(msg) from refusal
+        return refusal
+
+
+def _cause(error: Exception) -> str:
+    """Name a database failure without its SQL and parameters."""
+    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
