@@ -1,0 +1,210 @@
+"""A policy bundle: a folder with `schema.cedarschema`, `policies/*.cedar`, `tools.toml` and `groups.toml`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import cedarpy
+
+from broker.model.decision import Action, Situation
+from broker.model.task import Environment
+from broker.policy import request
+from broker.policy.problems import BundleError, Problem, place
+from broker.policy.statements import Statement, read_policies, read_schema
+from broker.policy.tables import Resource, Tool, read_groups, read_tools
+
+__all__ = ["Bundle", "BundleError", "Problem", "Resource", "Tool", "load"]
+
+_SCHEMA, _TOOLS, _GROUPS, _POLICIES = "schema.cedarschema", "tools.toml", "groups.toml", "policies"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle without problems. `revision` is the SHA-256, in hex, of its files' names and contents."""
+
+    revision: str
+    schema: cedarpy.Schema
+    statements: Mapping[str, Statement]
+    resources: Mapping[str, Resource]
+    groups: Mapping[str, tuple[str, ...]]
+
+    @property
+    def policies(self) -> Mapping[str, Mapping[str, str]]:
+        """The annotations of every policy, by its `@id`."""
+        return {name: statement.annotations for name, statement in self.statements.items()}
+
+    def resource(self, uri: str) -> Resource | None:
+        """Find a tool server."""
+        return self.resources.get(uri)
+
+    def tool(self, resource: str, name: str) -> Tool | None:
+        """Find a tool of a tool server."""
+        found = self.resources.get(resource)
+        return found.tools.get(name) if found else None
+
+    def groups_of(self, principal: str) -> tuple[str, ...]:
+        """Name the groups that a SPIFFE ID is in, by itself or by a prefix, in alphabetical order."""
+        return tuple(
+            sorted(
+                name
+                for name, members in self.groups.items()
+                if any(_is_member(principal, member) for member in members)
+            )
+        )
+
+
+def _is_member(principal: str, member: str) -> bool:
+    if member.endswith("/*"):
+        return principal.startswith(member[:-1]) and len(principal) > len(member) - 1
+    return principal == member
+
+
+def load(directory: Path) -> Bundle:
+    """Read and check a bundle, whole: either it is good, or everything that is wrong with it is told.
+
+    Raises:
+        BundleError: it has problems.
+    """
+    problems: list[Problem] = []
+    files = dict(_files(directory, problems))
+    schema = read_schema(_SCHEMA, files[_SCHEMA], problems) if _SCHEMA in files else None
+    statements = [
+        statement
+        for file, text in files.items()
+        if file.startswith(_POLICIES)
+        for statement in read_policies(file, text, schema, problems)
+    ]
+    resources = read_tools(_TOOLS, files[_TOOLS], problems) if _TOOLS in files else {}
+    groups = read_groups(_GROUPS, files[_GROUPS], problems) if _GROUPS in files else {}
+    problems.extend(_repeated(statements))
+    if schema is not None:
+        problems.extend(_misfits(schema, files[_SCHEMA]))
+    if files.keys() >= {_TOOLS, _GROUPS} and not any(problem.file in (_TOOLS, _GROUPS) for problem in problems):
+        problems.extend(_unknown_names(statements, resources, groups, files))
+    if problems or schema is None:
+        raise BundleError(problems)
+    return Bundle(
+        revision=_revision(files),
+        schema=schema,
+        statements={statement.id: statement for statement in statements},
+        resources=resources,
+        groups=groups,
+    )
+
+
+def _files(directory: Path, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    """Read each file once, so that what is checked is what is used and hashed."""
+    policies = _names(directory / _POLICIES)
+    # A guardrail in `limits.cedar.txt` would be missed in silence.
+    strays = [name for name in policies if not name.endswith(".cedar")]
+    problems.extend(Problem(f"{_POLICIES}/{name}", 1, "only files named `*.cedar` may be here") for name in strays)
+    if len(policies) == len(strays):
+        problems.append(Problem(_POLICIES, 1, "there are no policies, so nothing could be permitted"))
+    for name in (_SCHEMA, _TOOLS, _GROUPS, *(f"{_POLICIES}/{name}" for name in policies if name not in strays)):
+        try:
+            yield name, (directory / name).read_bytes().decode()
+        except FileNotFoundError:
+            problems.append(Problem(name, 1, "the file is missing"))
+        except OSError as error:
+            problems.append(Problem(name, 1, f"the file cannot be read: {error.strerror}"))
+        except UnicodeDecodeError as error:
+            problems.append(Problem(name, 1 + error.object[: error.start].count(b"\n"), "the file is not UTF-8"))
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        # As good as empty, which is a problem already.
+        return []
+
+
+def _revision(files: Mapping[str, str]) -> str:
+    # JSON separates names from contents, so no two bundles hash the same bytes.
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
+
+
+def _repeated(statements: Iterable[Statement]) -> Iterator[Problem]:
+    first: dict[str, Statement] = {}
+    for statement in statements:
+        if statement.id in first:
+            at = f"{first[statement.id].file}:{first[statement.id].line}"
+            yield Problem(statement.file, statement.line, f"the id `{statement.id}` is taken by the policy at {at}")
+        first.setdefault(statement.id, statement)
+
+
+def _misfits(schema: cedarpy.Schema, text: str) -> Iterator[Problem]:
+    """Try the schema on requests as the broker will send them: one that does not take them would refuse everybody."""
+    tool = Tool(id="t", name="t", sensitivity=0, side_effects=False, max_lifetime=timedelta(minutes=1), toolsets=("s",))
+    try:
+        entities = cedarpy.Entities.from_json_str(request.entities("w", ("g",), tool), schema)
+    except ValueError as error:
+        yield Problem(_SCHEMA, place(str(error), text, 1), f"does not take the broker's entities: {error}")
+        return
+    nothing = cedarpy.PolicySet.from_str("")
+    for action in Action:
+        for environment in Environment:
+            known = request.facts(_trial(action, environment), risk=0)
+            result = cedarpy.is_authorized(request.cedar_request(action, "w", "t", known), nothing, entities, schema)
+            for reason in result.diagnostics.errors:
+                yield Problem(_SCHEMA, place(reason, text, 1), f"does not take the broker's requests: {reason}")
+
+
+def _trial(action: Action, environment: Environment) -> Situation:
+    return Situation(
+        action=action,
+        principal="w",
+        tenant="",
+        resource="r",
+        tools=("t",),
+        environment=environment,
+        purpose="",
+        owner="",
+        risk_threshold=0,
+        lifetime_seconds=0,
+        renewals=0,
+        age_seconds=0,
+        at=datetime(1970, 1, 1, tzinfo=UTC),
+    )
+
+
+def _unknown_names(
+    statements: Iterable[Statement],
+    resources: Mapping[str, Resource],
+    groups: Mapping[str, tuple[str, ...]],
+    files: Mapping[str, str],
+) -> Iterator[Problem]:
+    """Find policies about groups, toolsets and tools that do not exist: a forbid with a typo would never apply."""
+    tools = [tool for resource in resources.values() for tool in resource.tools.values()]
+    known = {
+        request.GROUP: (set(groups), _GROUPS),
+        request.TOOLSET: ({name for tool in tools for name in tool.toolsets}, _TOOLS),
+        request.TOOL: ({tool.id for tool in tools}, _TOOLS),
+    }
+    for statement in statements:
+        for kind, name in _named(statement.tree):
+            names, where = known.get(kind, ({name}, ""))
+            if name not in names:
+                tail = "\n".join(files[statement.file].split("\n")[statement.line - 1 :])
+                line = place(f'`"{name}"`', tail, statement.line, statement.line - 1)
+                yield Problem(statement.file, line, f'no `{kind}::"{name}"` in {where}, so the policy could not match')
+
+
+def _named(node: object) -> Iterator[tuple[str, str]]:
+    """List the entities that a policy names, wherever it does."""
+    waiting = [node]
+    while waiting:
+        match waiting.pop():
+            case {"type": str(kind), "id": str(name)}:
+                yield kind, name
+            case dict() as inner:
+                waiting.extend(inner.values())
+            case list() as items:
+                waiting.extend(items)
+            case _:
+                pass
