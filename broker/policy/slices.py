@@ -92,17 +92,23 @@ def reads(expression: object) -> frozenset[str]:
     waiting = [expression]
     while waiting:
         node = waiting.pop()
-        match node:
-            case {".": {"left": {"Var": "context"}, "attr": name}, **rest} if not rest and name in ATTRIBUTES:
-                found.add(name)
-            case {"has": {"left": {"Var": "context"}, "attr": name}, **rest} if not rest and name in ATTRIBUTES:
-                found.add(name)
-            case _:
-                parts = _parts(node)
-                if parts is None:
-                    return ATTRIBUTES
-                waiting.extend(parts)
+        if attribute := _attribute(node):
+            found.add(attribute)
+            continue
+        parts = _parts(node)
+        if parts is None:
+            return ATTRIBUTES
+        waiting.extend(parts)
     return frozenset(found)
+
+
+def _attribute(node: object) -> str:
+    """Name the attribute if the node is exactly `context.name` or `context has name`; else empty."""
+    for name in ATTRIBUTES:
+        use = {"left": {"Var": "context"}, "attr": name}
+        if node in ({".": use}, {"has": use}):
+            return name
+    return ""
 
 
 def _parts(node: object) -> list[object] | None:
