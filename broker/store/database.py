@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -46,6 +47,13 @@ class Database:
                 return query(connection)
         except (OperationalError, InterfaceError) as error:
             raise unavailable(error) from error
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Open a read transaction that sees one state throughout, whatever is written meanwhile."""
+        engine = self.engine.execution_options(isolation_level="REPEATABLE READ") if self.is_shared else self.engine
+        with engine.connect() as connection:
+            yield connection
 
     def close(self) -> None:
         """Close all connections."""

@@ -132,11 +132,11 @@ def fetch_nodes(connection: Connection, ids: Iterable[NodeId]) -> Mapping[NodeId
     for start_at in range(0, len(leaves), _NODES_PER_QUERY):
         wanted = [node.index for node in leaves[start_at : start_at + _NODES_PER_QUERY]]
         query = select(ledger_entries.c.index, ledger_entries.c.leaf_hash).where(ledger_entries.c.index.in_(wanted))
-        found.update({NodeId(0, index): leaf for index, leaf in connection.execute(query).tuples()})
+        found.update({NodeId(0, index): leaf for index, leaf in connection.execute(query)})
     key = tuple_(ledger_nodes.c.level, ledger_nodes.c.index)
     for start_at in range(0, len(inner), _NODES_PER_QUERY):
         pairs = [(node.level, node.index) for node in inner[start_at : start_at + _NODES_PER_QUERY]]
-        for level, index, digest in connection.execute(select(ledger_nodes).where(key.in_(pairs))).tuples():
+        for level, index, digest in connection.execute(select(ledger_nodes).where(key.in_(pairs))):
             found[NodeId(level, index)] = digest
     return found
 
@@ -156,5 +156,5 @@ def _entries(
         query = query.where(ledger_entries.c.tenant == tenant)
     if task_id is not None:
         query = query.where(ledger_entries.c.task_id == task_id)
-    for index, owner, task, kind, body, leaf in connection.execute(query).tuples():
+    for index, owner, task, kind, body, leaf in connection.execute(query):
         yield StoredEntry(index=index, tenant=owner, task_id=task, kind=kind, body=body, leaf_hash=leaf)

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from broker.audit import checkpoint
 from broker.audit.checkpoint import Checkpoint
@@ -39,6 +40,7 @@ from broker.store.transaction import Transaction, Work
 
 T = TypeVar("T")
 
+_UNAVAILABLE = (OperationalError, InterfaceError, ProgrammingError, PoolTimeout)  # the last but one: a table is missing
 _LARGEST_BATCH = 512
 _MOST_WAITING = 20_000
 _REFUSALS_PER_BATCH = 16
@@ -156,7 +158,7 @@ class Writer:
         """Commit a batch, and tell the callers. If one work of many is at fault, it fails alone."""
         try:
             transaction, outcomes = self._try(batch)
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
+        except _UNAVAILABLE as error:
             self._log.error("ledger.unavailable", error=type(error).__name__, cause=_cause(error), works=len(batch))
             self._frontier = None
             self._tell(batch, [unavailable(error)] * len(batch), None)  # type: ignore[arg-type]

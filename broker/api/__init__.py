@@ -1,0 +1,1 @@
+"""The RPC door: one module per audience, behind one pipeline."""

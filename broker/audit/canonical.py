@@ -1,0 +1,90 @@
+"""Entries as bytes: one value has one form, and that form is what is hashed.
+
+The form is the subset of RFC 8785 (JSON Canonicalization Scheme) that has no numbers but integers: members sorted, no
+white space, UTF-8. An entry is at most 65,535 bytes, the limit of C2SP tlog-tiles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import cast
+
+from broker.model.clock import to_micros
+from broker.model.entry import Entry, Json
+
+MAX_BODY = 65_535
+_LARGEST_INTEGER = 2**53 - 1
+
+_dumps = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+class MalformedEntry(ValueError):
+    """The bytes are not an entry in its canonical form."""
+
+
+def encode(entry: Entry) -> bytes:
+    """Give the canonical bytes of an entry.
+
+    Raises:
+        MalformedEntry: it would be too long.
+    """
+    body = _dumps(
+        {
+            "v": 1,
+            "kind": entry.kind.value,
+            "at": to_micros(entry.at),
+            "tenant": entry.tenant,
+            "task_id": entry.task_id,
+            "observed": entry.observed,
+            "asserted": entry.asserted,
+            "decided": entry.decided,
+            "effected": entry.effected,
+        }
+    ).encode()
+    if len(body) > MAX_BODY:
+        msg = f"an entry of {len(body)} bytes is longer than {MAX_BODY}"
+        raise MalformedEntry(msg)
+    return body
+
+
+def decode(body: bytes) -> dict[str, Json]:
+    """Parse an entry, strictly.
+
+    Raises:
+        MalformedEntry: it is not JSON of the subset, or not in its canonical form.
+    """
+    try:
+        value = json.loads(body, object_pairs_hook=_members, parse_float=_no_float, parse_constant=_no_float, parse_int=_integer)
+    except (ValueError, RecursionError) as error:
+        raise MalformedEntry(str(error)) from error
+    if not isinstance(value, dict) or _dumps(value).encode() != body:
+        msg = "the entry is not in canonical form"
+        raise MalformedEntry(msg)
+    return cast("dict[str, Json]", value)
+
+
+def commit(salt: bytes, text: str) -> str:
+    """Commit to a text without showing it: SHA-256 of salt and text, in hex. The salt has 32 bytes."""
+    return hashlib.sha256(salt + text.encode()).hexdigest()
+
+
+def _members(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        msg = "a member is there twice"
+        raise ValueError(msg)
+    return members
+
+
+def _no_float(text: str) -> Json:
+    msg = f"`{text}` is not an integer"
+    raise ValueError(msg)
+
+
+def _integer(text: str) -> int:
+    value = int(text)
+    if abs(value) > _LARGEST_INTEGER:
+        msg = f"`{text}` is out of range"
+        raise ValueError(msg)
+    return value

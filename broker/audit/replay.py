@@ -1,0 +1,75 @@
+"""Recompute a ledger from its entries, and name what is not as it was signed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from broker.audit import checkpoint
+from broker.audit.checkpoint import Checkpoint
+from broker.audit.note import InvalidNote, VerifierKey, verify_note
+from broker.audit.proof import NodeId
+from broker.audit.tree import Frontier, Node, leaf_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it was signed. `index` names the entry, if it can be told."""
+
+    index: int | None
+    problem: str
+
+
+class Replay:
+    """Takes the entries in order, in memory that does not grow with them.
+
+    Each entry is held against the leaf hash that was stored with it, and each subtree that it completes against the
+    stored inner node; so an altered entry is found where it is, even if its leaf hash was altered with it.
+    """
+
+    def __init__(self) -> None:
+        """Begin with the empty tree."""
+        self.findings: list[Finding] = []
+        self._frontier = Frontier.empty()
+
+    def entry(self, index: int, body: bytes, stored_leaf: bytes) -> list[Node]:
+        """Take the next entry; give the inner nodes it completes, to be held against the stored ones by `nodes`."""
+        expected = self._frontier.size
+        if index != expected:
+            self.findings.append(Finding(expected, f"entry {expected} is missing: the next is {index}"))
+        leaf = leaf_hash(body)
+        if leaf != stored_leaf:
+            self.findings.append(Finding(index, f"entry {index} has been altered: it is not what was hashed"))
+            leaf = stored_leaf  # go on with what was hashed, so that one alteration is one finding
+        self._frontier, completed = self._frontier.extend([leaf])
+        return completed
+
+    def nodes(self, completed: list[Node], stored: Mapping[NodeId, bytes]) -> None:
+        """Hold completed inner nodes against the stored ones."""
+        for node in completed:
+            found = stored.get(NodeId(node.level, node.index))
+            if found == node.hash:
+                continue
+            first, last = node.index << node.level, ((node.index + 1) << node.level) - 1
+            if any(finding.index is not None and first <= finding.index <= last for finding in self.findings):
+                continue  # told already, by the smallest subtree in which it shows
+            what = "is missing" if found is None else "is not the hash of its entries"
+            self.findings.append(
+                Finding(first, f"entry {first} or one up to {last} has been altered: their stored hash {what}")
+            )
+
+    def head(self, size: int, root: bytes, note: str, key: VerifierKey) -> Checkpoint | None:
+        """Take the stored head and its signed note; give the checkpoint, if the key has signed it."""
+        if self._frontier.size != size:
+            missing = min(self._frontier.size, size)
+            self.findings.append(Finding(missing, f"there are {self._frontier.size} entries under a head of {size}"))
+        try:
+            signed = checkpoint.parse(verify_note(note, key))
+        except (InvalidNote, ValueError) as error:
+            self.findings.append(Finding(None, f"the checkpoint does not verify: {error}"))
+            return None
+        if (signed.size, signed.root) != (size, root):
+            self.findings.append(Finding(None, "the stored head is not the one that was signed"))
+        if (signed.size, signed.root) != (self._frontier.size, self._frontier.root()) and not self.findings:
+            self.findings.append(Finding(None, "the entries are not those that were signed, all hashes having been redone"))
+        return signed

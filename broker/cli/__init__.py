@@ -1,0 +1,79 @@
+"""The operator's hand: `credbroker`, which talks to the daemon through the SDK and keeps the house in order.
+
+A command's module is imported when the command is used, and gRPC and SQL when it runs: `--help` is immediate.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from broker.cli import failure
+from broker.cli.lazy import LazyGroup
+from broker.model.errors import Refusal
+
+_EPILOG = f"""\b
+Exit codes:
+{failure.exit_codes_text()}
+
+\b
+Environment:
+  CREDBROKER_ADDRESS    the broker, as host:port
+  CREDBROKER_SVID_DIR   the folder with svid.pem, key.pem and bundle.pem
+  CREDBROKER_TENANT     the tenant that selectors are confined to
+  NO_COLOR              no colours, whatever the terminal
+
+\b
+First steps:
+  credbroker dev --dir ./credbroker-dev
+"""
+
+
+class _Root(LazyGroup):
+    """The one place where a failure becomes a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
+        """Run the command; say what went wrong on stderr, as JSON if that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except (Refusal, click.ClickException, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            ctx.exit(failure.report(ctx, error))
+
+
+@click.command(
+    cls=_Root,
+    lazy={
+        "bench": ("broker.cli.bench:bench", "Measure a broker: issue, verify, revoke, scale."),
+        "completion": ("broker.cli.completion:completion", "Print a script that completes commands in your shell."),
+        "credential": ("broker.cli.credential:credential", "Get, renew, release and inspect credentials."),
+        "db": ("broker.cli.db:db", "Bring a database to the newest schema."),
+        "demo": ("broker.cli.demo:demo", "Watch the whole life of a credential between real processes."),
+        "dev": ("broker.cli.dev:dev", "Start a ready broker for development on this machine."),
+        "keys": ("broker.cli.keys:keys", "Create, list and rotate the broker's signing keys."),
+        "lease": ("broker.cli.lease:lease", "See who holds what."),
+        "ledger": ("broker.cli.ledger:ledger", "Read the ledger, and prove that nobody altered it."),
+        "lock": ("broker.cli.lock:lock", "Stop new credentials for what a selector covers."),
+        "policy": ("broker.cli.policy:policy", "Start and check a policy bundle."),
+        "revoke": ("broker.cli.revoke:revoke", "Kill credentials: one, or everything a selector covers."),
+        "serve": ("broker.cli.serve:serve", "Run the broker."),
+        "svid": ("broker.cli.svid:svid", "Make and show X.509-SVIDs for development, without SPIRE."),
+        "task": ("broker.cli.task:task", "Declare, show, extend and end tasks."),
+    },
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="credbroker", prog_name="credbroker")
+def cli() -> None:
+    """Ephemeral credentials for AI agents.
+
+    An agent proves who it is, names its task and the tools it needs, and gets a credential that lives minutes, works
+    for those tools alone, and dies with the task.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    cli(prog_name="credbroker")

@@ -1,0 +1,68 @@
+"""Calls to the broker: a stub on a channel that is closed afterwards, and failures as refusals.
+
+This imports gRPC, so commands import it when they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
+
+import grpc
+
+from broker.cli.failure import Exit, Stop
+from broker.cli.options import Caller
+from broker.sdk.connection import connect_sync
+from broker.sdk.refusals import refusal_from
+from broker.v1.agent_service_pb2_grpc import AgentServiceStub
+from broker.v1.auditor_service_pb2_grpc import AuditorServiceStub
+from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
+from broker.v1.orchestrator_service_pb2_grpc import OrchestratorServiceStub
+
+_Stub = TypeVar("_Stub")
+
+
+def as_agent(caller: Caller) -> AbstractContextManager[AgentServiceStub]:
+    """Call what agents call. The block raises what `_calling` says; so for the others."""
+    return _calling(AgentServiceStub, caller)
+
+
+def as_auditor(caller: Caller) -> AbstractContextManager[AuditorServiceStub]:
+    """Call what auditors call."""
+    return _calling(AuditorServiceStub, caller)
+
+
+def as_operator(caller: Caller) -> AbstractContextManager[OperatorServiceStub]:
+    """Call what operators call."""
+    return _calling(OperatorServiceStub, caller)
+
+
+def as_orchestrator(caller: Caller) -> AbstractContextManager[OrchestratorServiceStub]:
+    """Call what orchestrators call."""
+    return _calling(OrchestratorServiceStub, caller)
+
+
+@contextmanager
+def _calling(stub: Callable[[grpc.Channel], _Stub], caller: Caller) -> Iterator[_Stub]:
+    """Connect as `caller`.
+
+    Raises:
+        Refusal: what the broker refused, or why it cannot be reached.
+        Stop: a call took too long.
+    """
+    with connect_sync(caller.address, caller.svid_dir) as channel:
+        try:
+            yield stub(channel)
+        except grpc.RpcError as error:
+            if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise _too_slow(caller.timeout) from None
+            raise refusal_from(error) from None
+
+
+def _too_slow(seconds: float) -> Stop:
+    return Stop(
+        f"no answer within {seconds:g} seconds: it may have been done all the same, so look before you repeat it, or "
+        "wait longer with --timeout",
+        Exit.STOPPED,
+    )

@@ -1,0 +1,37 @@
+"""`--database`: a URL, or a SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--database`."""
+    return click.option(
+        "--database",
+        required=True,
+        envvar="CREDBROKER_DATABASE",
+        show_envvar=True,
+        metavar="FILE|URL",
+        help="A SQLite file, or postgresql://USER@HOST/NAME.",
+    )(command)
+
+
+def check_database(text: str, *, exists: bool) -> None:
+    """Refuse what is no database, and with `exists` a SQLite file that is not there: opening it would make one.
+
+    Raises:
+        click.UsageError: so it is.
+    """
+    from broker.store.database import parse_url
+
+    try:
+        url = parse_url(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--database") from None
+    if exists and url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise click.BadParameter(f"there is no file `{url.database}`", param_hint="--database")

@@ -1,0 +1,44 @@
+"""`credbroker db`: the schema."""
+
+from __future__ import annotations
+
+import click
+
+from broker.cli.database import check_database, database_option
+from broker.cli.output import output_option, show
+
+
+@click.group()
+def db() -> None:
+    """Bring a database to the newest schema."""
+
+
+@db.command()
+@database_option
+@output_option
+def upgrade(database: str) -> None:
+    """Create the tables, or bring them to the schema of this version. Doing it twice is no error.
+
+    \b
+    credbroker db upgrade --database postgresql://credbroker@db.example.org/credbroker
+    """
+    from broker.store import migrate
+
+    check_database(database, exists=False)
+    show({"revision": migrate.upgrade(database)})
+
+
+@db.command()
+@database_option
+@output_option
+def current(database: str) -> None:
+    """Show the schema that a database is at, and the one that this version needs.
+
+    \b
+    credbroker db current --database /var/lib/credbroker/broker.db
+    """
+    from broker.store import migrate
+
+    check_database(database, exists=True)
+    revision, newest = migrate.current(database), migrate.newest()
+    show({"revision": revision or "empty", "newest": newest, "up_to_date": revision == newest})

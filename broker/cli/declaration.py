@@ -1,0 +1,87 @@
+"""A task's declaration, from a file, from flags, or from a file with flags on top."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.cli.notation import gather, parse_duration
+from broker.model.grant import ResourceGrants
+
+_TEXT = ("owner", "purpose", "environment", "request_id")
+_LISTS = ("agents", "tools", "constraints")
+_REQUIRED = ("owner", "purpose", "environment", "agents", "tools", "lifetime")
+_KNOWN = frozenset({*_TEXT, *_LISTS, "lifetime", "risk_threshold"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What an orchestrator declares. `lifetime` counts from now; `risk_threshold` None: the broker's default."""
+
+    owner: str
+    purpose: str
+    environment: str
+    agents: tuple[str, ...]
+    tools: tuple[ResourceGrants, ...]
+    lifetime: timedelta
+    risk_threshold: int | None = None
+    request_id: str = ""
+
+
+def read_declaration(path: Path) -> dict[str, Any]:
+    """Read a declaration file: TOML, or JSON if its name says so. The keys are those of `declare`.
+
+    Raises:
+        click.UsageError: it is not a table, or not well-formed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"`{path}`: {error}") from None
+    if not isinstance(content, dict):
+        raise click.UsageError(f"`{path}`: a declaration is a table of names and values")
+    return content
+
+
+def declare(given: Mapping[str, Any]) -> Declaration:
+    """Check a declaration's values and put tools and constraints together.
+
+    Raises:
+        click.UsageError: one is missing, unknown, or of the wrong kind.
+    """
+    if unknown := sorted(set(given) - _KNOWN):
+        raise click.UsageError(f"a declaration has no `{unknown[0]}`: it has {', '.join(sorted(_KNOWN))}")
+    if missing := [name for name in _REQUIRED if not given.get(name)]:
+        raise click.UsageError(f"the declaration lacks {', '.join(missing)}")
+    text = {name: _text(name, given[name]) for name in _TEXT if name in given}
+    lists = {name: _texts(name, given.get(name, [])) for name in _LISTS}
+    try:
+        tools = gather(lists["tools"], lists["constraints"])
+        lifetime = given["lifetime"]
+        lifetime = lifetime if isinstance(lifetime, timedelta) else parse_duration(_text("lifetime", lifetime))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    risk = given.get("risk_threshold")
+    if risk is not None and type(risk) is not int:
+        raise click.UsageError("`risk_threshold` must be a whole number from 0 to 100")
+    return Declaration(agents=tuple(lists["agents"]), tools=tools, lifetime=lifetime, risk_threshold=risk, **text)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise click.UsageError(f"`{name}` must be text")
+    return value
+
+
+def _texts(name: str, value: object) -> Sequence[str]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise click.UsageError(f"`{name}` must be a list of texts")
+    return value

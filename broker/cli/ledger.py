@@ -1,0 +1,132 @@
+"""`credbroker ledger`: the proof."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.cli.database import check_database, database_option
+from broker.cli.failure import Stop
+from broker.cli.options import Caller, remote
+from broker.cli.output import note, output_option, show, show_list
+from broker.cli.paging import take
+from broker.cli.render import plain
+from broker.v1 import auditor_service_pb2 as pb
+from broker.v1 import ledger_pb2
+
+_COLUMNS = ("index", "at", "kind", "tenant", "task_id")
+
+
+@click.group()
+def ledger() -> None:
+    """Read the ledger, and prove that nobody altered it. For workloads of the group "auditors"."""
+
+
+@ledger.command()
+@remote
+def checkpoint(caller: Caller) -> None:
+    """Show the newest checkpoint and the key that verifies it. Keep both: they are what the future is held to.
+
+    \b
+    credbroker ledger checkpoint
+    """
+    from broker.cli.calls import as_auditor
+
+    with as_auditor(caller) as broker:
+        answer = broker.GetCheckpoint(pb.GetCheckpointRequest(), timeout=caller.timeout)
+    show({**plain(answer.checkpoint), "vkey": answer.vkey})
+
+
+@ledger.command()
+@click.option("--from", "start", type=click.IntRange(0), default=0, show_default=True, help="From this index on.")
+@click.option("--task", "task_id", default="", metavar="TASK", help="Only entries about this task.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@remote
+def entries(caller: Caller, start: int, task_id: str, limit: int) -> None:
+    """List entries by ascending index.
+
+    \b
+    credbroker ledger entries --task 0198f3c2-7b1e-7c11-9d3a-5b1c2f7d9e40 -o json
+    """
+    from broker.cli.calls import as_auditor
+
+    with as_auditor(caller) as broker:
+
+        def page(size: int, token: str) -> tuple[list[ledger_pb2.LedgerEntry], str]:
+            request = pb.ListEntriesRequest(start_index=start, task_id=task_id, page_size=size, page_token=token)
+            answer = broker.ListEntries(request, timeout=caller.timeout)
+            return list(answer.entries), answer.next_page_token
+
+        found, more = take(limit, page)
+    show_list("entries", [_entry(entry) for entry in found], _COLUMNS, more=more)
+    if more:
+        note(f"there are more: --from {found[-1].index + 1}")
+
+
+def _entry(entry: ledger_pb2.LedgerEntry) -> dict[str, Any]:
+    return {"index": entry.index, **json.loads(entry.body)}
+
+
+@ledger.command()
+@click.argument("index", type=click.IntRange(0))
+@remote
+def prove(caller: Caller, index: int) -> None:
+    """Show that an entry is under the newest checkpoint: the proof, checked here.
+
+    \b
+    credbroker ledger prove 42 -o json
+    """
+    from broker.cli.calls import as_auditor
+
+    with as_auditor(caller) as broker:
+        proof = broker.GetInclusionProof(pb.GetInclusionProofRequest(index=index), timeout=caller.timeout)
+    show(plain(proof))
+
+
+@ledger.command()
+@database_option
+@click.option("--vkey", metavar="KEY|FILE", help="The verifier key that you trust, or a file with it.")
+@output_option
+def verify(database: str, vkey: str | None) -> None:
+    """Recompute everything from a database, and name what was altered. Exits 1 if anything was.
+
+    Without --vkey the key in the database is taken: that finds damage, but not somebody who made all of it anew.
+
+    \b
+    credbroker ledger verify --database /var/lib/credbroker/broker.db --vkey ledger.vkey
+    """
+    from broker.store.verification import verify as recompute
+
+    check_database(database, exists=True)
+    with _progress() as progress:
+        report = recompute(database, _key(vkey), progress)
+    show({"ok": report.ok, "size": report.size, "findings": list(report.findings), "vkey": report.vkey})
+    if not report.ok:
+        raise Stop("the ledger does not verify: keep this database as evidence, and compare it with a backup")
+
+
+def _key(text: str | None) -> str | None:
+    """Take a key as it is, or from a file of that name."""
+    if text is not None and Path(text).is_file():
+        return Path(text).read_text(encoding="utf-8").strip()
+    return text
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show how far it is, on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("verifying", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,73 @@
+"""Options and parameter types that commands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.cli.notation import format_duration, parse_duration
+from broker.cli.output import output_option
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """How to reach the broker, and as whom. What is None the SDK takes from the environment.
+
+    `timeout` is in seconds and holds for each call.
+    """
+
+    address: str | None
+    svid_dir: Path | None
+    timeout: float
+
+
+class DurationType(click.ParamType[timedelta]):
+    """A duration such as `15m`."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read it."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def remote(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of commands that call the broker; the command gets them as `caller`."""
+
+    @functools.wraps(command)
+    def run(address: str | None, svid_dir: Path | None, timeout: timedelta, **rest: object) -> object:
+        return command(caller=Caller(address, svid_dir, timeout.total_seconds()), **rest)
+
+    for option in (
+        click.option(
+            "--timeout",
+            type=DurationType(),
+            default=format_duration(timedelta(seconds=30)),
+            show_default=True,
+            help="How long each call may take.",
+        ),
+        click.option(
+            "--svid-dir",
+            type=click.Path(path_type=Path),
+            help="Folder with svid.pem, key.pem, bundle.pem.  [env var: CREDBROKER_SVID_DIR]",
+        ),
+        click.option("--address", help="The broker, as host:port.  [env var: CREDBROKER_ADDRESS]"),
+    ):
+        run = option(run)
+    return output_option(run)
+
+
+def lifetime_option(help: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401 (click's)
+    """Add `--lifetime`."""
+    return click.option("--lifetime", type=DurationType(), metavar="DURATION", help=help, **settings)

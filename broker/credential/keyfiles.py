@@ -1,0 +1,186 @@
+"""Keys in a folder: one file of mode 0600 per private key, and the lives of the token keys beside them.
+
+`checkpoint.pem` signs the ledger's checkpoints and nothing else; `token-KID.pem` sign tokens and nothing else. The
+folder is for one broker, or for several that share it read-only but for the one that rotates.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from broker.credential.keyring import KeyLife, Keyring
+from broker.credential.keys import EcSigner, KeySet
+from broker.model.clock import from_micros, to_micros
+
+_CHECKPOINT = "checkpoint.pem"
+_KEYRING = "keyring.json"
+_PRIVATE = 0o600
+_FOLDER = 0o700
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class KeyFileError(Exception):
+    """A key cannot be used. The message names the file and the remedy, and never what is in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of a folder, as last read."""
+
+    checkpoint: Ed25519PrivateKey
+    keyring: Keyring
+    _signers: Mapping[str, EcSigner]
+
+    def signer(self, at: datetime) -> EcSigner:
+        """Give the key that signs tokens at an instant."""
+        return self._signers[self.keyring.signing(at)]
+
+    def published(self) -> KeySet:
+        """Give the public keys of all tokens that may be alive, or may be signed next."""
+        return KeySet.of(self._signers.values())
+
+    def __repr__(self) -> str:
+        """Show key ids alone."""
+        return f"Keys({', '.join(self._signers)})"
+
+
+def create_keys(directory: Path, at: datetime) -> Keys:
+    """Make a folder with a checkpoint key and a first token key.
+
+    Raises:
+        KeyFileError: there are keys already.
+    """
+    directory.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
+    if (directory / _KEYRING).exists() or (directory / _CHECKPOINT).exists():
+        raise KeyFileError(f"{directory}: holds keys already; to make the next token key, use `credbroker keys rotate`")
+    _write_key(directory / _CHECKPOINT, Ed25519PrivateKey.generate())
+    kid = _new_token_key(directory)
+    _write_keyring(directory, Keyring((KeyLife(kid, at),)))
+    return open_keys(directory)
+
+
+def open_keys(directory: Path) -> Keys:
+    """Read the keys of a folder.
+
+    Raises:
+        KeyFileError: a file is missing, broken, of another kind, or may be read by others.
+    """
+    checkpoint = _read_key(directory / _CHECKPOINT)
+    if not isinstance(checkpoint, Ed25519PrivateKey):
+        raise KeyFileError(f"{directory / _CHECKPOINT}: is not an Ed25519 key")
+    keyring = _read_keyring(directory)
+    return Keys(checkpoint, keyring, {life.kid: _read_token_key(directory, life.kid) for life in keyring.lives})
+
+
+def publish_next(directory: Path, keys: Keys, signs_from: datetime) -> Keys:
+    """Make the next token key, published from now on and signing from an instant on."""
+    kid = _new_token_key(directory)
+    _write_keyring(directory, keys.keyring.with_next(kid, signs_from))
+    return open_keys(directory)
+
+
+def drop_gone(directory: Path, keys: Keys, at: datetime, longest_token: timedelta) -> Keys:
+    """Delete the token keys whose last token is dead."""
+    gone = keys.keyring.gone(at, longest_token)
+    if not gone:
+        return keys
+    _write_keyring(directory, keys.keyring.without(gone))
+    for kid in gone:
+        _token_file(directory, kid).unlink(missing_ok=True)
+    return open_keys(directory)
+
+
+def _new_token_key(directory: Path) -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    kid = EcSigner.of(key).kid
+    _write_key(_token_file(directory, kid), key)
+    return kid
+
+
+def _read_token_key(directory: Path, kid: str) -> EcSigner:
+    path = _token_file(directory, kid)
+    key = _read_key(path)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise KeyFileError(f"{path}: is not a P-256 key")
+    signer = EcSigner.of(key)
+    if signer.kid != kid:
+        raise KeyFileError(f"{path}: holds another key than its name says")
+    return signer
+
+
+def _read_key(path: Path) -> object:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & _OTHERS:
+                raise KeyFileError(f"{path}: others may read this private key; run `chmod 600 {path}`")
+            data = file.read()
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}; make keys with `credbroker keys create`") from error
+    try:
+        return load_pem_private_key(data, None)
+    except (ValueError, TypeError):
+        # From None: what the parser says may quote the file.
+        raise KeyFileError(f"{path}: is not a private key in PEM; restore it, or rotate") from None
+
+
+def _write_key(path: Path, key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
+    _write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), os.O_EXCL)
+
+
+def _read_keyring(directory: Path) -> Keyring:
+    path = directory / _KEYRING
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        lives = [KeyLife(str(item["kid"]), from_micros(int(item["signs_from"]))) for item in document["keys"]]
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}; make keys with `credbroker keys create`") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise KeyFileError(f"{path}: is malformed; restore it") from error
+    if not lives:
+        raise KeyFileError(f"{path}: names no key; restore it")
+    return Keyring(tuple(sorted(lives, key=lambda life: life.signs_from)))
+
+
+def _write_keyring(directory: Path, keyring: Keyring) -> None:
+    document = {"keys": [{"kid": life.kid, "signs_from": to_micros(life.signs_from)} for life in keyring.lives]}
+    fresh = directory / f"{_KEYRING}.new"
+    _write(fresh, json.dumps(document, indent=2).encode(), os.O_TRUNC)
+    fresh.replace(directory / _KEYRING)
+    _sync(directory)
+
+
+def _write(path: Path, data: bytes, flag: int) -> None:
+    """Write a private file and have it on the disk before anything refers to it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, _PRIVATE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _token_file(directory: Path, kid: str) -> Path:
+    return directory / f"token-{kid}.pem"

@@ -1,0 +1,156 @@
+"""The daemon: the only place that chooses implementations, and brings them up and down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+
+from broker.api import descriptors
+from broker.api.agents import AgentService
+from broker.api.auditors import AuditorService
+from broker.api.feed import Feed
+from broker.api.operators import OperatorService
+from broker.api.orchestrators import OrchestratorService
+from broker.api.pipeline import Pipeline
+from broker.api.server import Server
+from broker.api.tls import server_credentials
+from broker.api.verifiers import VerifierService
+from broker.audit.note import NoteSigner
+from broker.config import Settings
+from broker.credential import keyfiles
+from broker.credential.keyfiles import Keys
+from broker.identity.directory import Directory
+from broker.identity.files import SvidFiles
+from broker.identity.x509 import Authenticator
+from broker.jobs.schedule import Schedule
+from broker.lease.desk import Desk, TaskCache
+from broker.model.clock import Clock, system_clock, uuid7
+from broker.policy import bundle
+from broker.policy.engine import Policy
+from broker.store import migrate
+from broker.store.database import open_database
+from broker.store.writer import Committed, Writer
+
+_DRAIN_SECONDS = 10.0
+_REFRESH_SECONDS = 1.0
+_SWITCH_SECONDS = 0.0005  # the ledger's thread must not wait 5 ms for its turn behind a busy event loop
+
+
+class KeyRoom:
+    """The keys in use, and their rotation."""
+
+    def __init__(self, settings: Settings, clock: Clock, changed: Callable[[], None]) -> None:
+        """Read the keys; `changed` is called when the published set has changed."""
+        self._settings = settings.keys
+        self._longest_token = settings.limits.lifetime
+        self._clock = clock
+        self._changed = changed
+        self.keys: Keys = keyfiles.open_keys(settings.keys.directory)
+
+    async def rotate(self) -> None:
+        """Publish the next key when it is time, and drop those whose last token is dead; see what others did."""
+        before = self.keys.keyring
+        self.keys = await asyncio.to_thread(self._rotated)
+        if self.keys.keyring != before:
+            structlog.get_logger("keys").info("keys.changed", published=[life.kid for life in self.keys.keyring.lives])
+            self._changed()
+
+    def _rotated(self) -> Keys:
+        now, directory = self._clock(), self._settings.directory
+        keys = keyfiles.drop_gone(directory, keyfiles.open_keys(directory), now, self._longest_token)
+        if keys.keyring.wants_next(now, self._settings.rotation, self._settings.lead):
+            keys = keyfiles.publish_next(directory, keys, now + self._settings.lead)
+        return keys
+
+
+async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Clock = system_clock) -> None:
+    """Run a broker until SIGTERM or SIGINT, then drain. `ready` is told the port, and the checkpoints' verifier key.
+
+    Raises:
+        SvidFileError, KeyFileError, BundleError, LedgerMismatch, Refusal: it cannot start; the message says why.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    files = SvidFiles(settings.identity.svid_dir, settings.identity.bundles)
+    policy = Policy(bundle.load(settings.policy_bundle))
+    if settings.migrate:
+        await asyncio.to_thread(migrate.upgrade, settings.database_url)
+    async with AsyncExitStack() as stack:
+        database = open_database(settings.database_url)
+        stack.callback(database.close)
+        feed = Feed(database, clock, uuid7)
+        keys = KeyRoom(settings, clock, feed.keys_changed)
+        cache = TaskCache(database)
+
+        def committed(change: Committed) -> None:
+            cache.update(change.tasks)
+            if change.rules:
+                feed.wake()
+
+        signer = NoteSigner(settings.origin, keys.keys.checkpoint)
+        writer = Writer(database, settings.origin, signer, clock, committed)
+        writer.start()
+        stack.push_async_callback(writer.stop)
+        desk = Desk(
+            clock=clock,
+            ids=uuid7,
+            salts=lambda: os.urandom(32),
+            database=database,
+            ledger=writer,
+            tasks=cache,
+            policy=lambda: policy,
+            signer=lambda: keys.keys.signer(clock()),
+            issuer=settings.issuer,
+            limits=settings.limits,
+        )
+        server = _server(settings, files, desk, feed, keys, str(signer.vkey))
+        schedule = Schedule(desk, keys.rotate)
+        schedule.start()
+        stack.callback(schedule.stop)
+        for work in (feed.run(), _refresh(files)):
+            stack.callback(asyncio.create_task(work).cancel)
+        await server.start()
+        ready(server.port, str(signer.vkey))
+        structlog.get_logger("daemon").info("daemon.ready", port=server.port, issuer=settings.issuer)
+        await stop.wait()
+        structlog.get_logger("daemon").info("daemon.draining")
+        await server.stop(_DRAIN_SECONDS)
+
+
+def _server(
+    settings: Settings, files: SvidFiles, desk: Desk, feed: Feed, keys: KeyRoom, vkey: str
+) -> Server:
+    directory = Directory(settings.identity.rules, settings.identity.denied)
+    authenticator = Authenticator(lambda: files.material.bundles, directory)
+    services: dict[ServiceDescriptor, object] = {
+        descriptors.AGENT: AgentService(desk),
+        descriptors.ORCHESTRATOR: OrchestratorService(desk, feed),
+        descriptors.OPERATOR: OperatorService(desk, feed),
+        descriptors.VERIFIER: VerifierService(desk, feed, lambda: keys.keys.published()),
+        descriptors.AUDITOR: AuditorService(desk, vkey),
+    }
+    return Server(settings.address, server_credentials(files), Pipeline(desk, authenticator), services)
+
+
+async def _refresh(files: SvidFiles) -> None:
+    """Look for rotated certificates and changed roots."""
+    log = structlog.get_logger("identity")
+    problem: str | None = None
+    while True:
+        await asyncio.sleep(_REFRESH_SECONDS)
+        if await asyncio.to_thread(files.refresh):
+            log.info("identity.refreshed", generation=files.material.generation)
+        if files.problem != problem:
+            problem = files.problem
+            if problem:
+                log.error("identity.not_refreshed", problem=problem)

@@ -1,0 +1,1 @@
+"""Who is it? Evidence to principals. Nothing else in the broker makes one."""

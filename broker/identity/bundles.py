@@ -1,0 +1,33 @@
+"""Trust bundles: the roots of each trust domain, never mixed (SPIFFE Federation section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class TrustBundles:
+    """The roots by trust domain. `generation` differs whenever they do."""
+
+    generation: int
+    roots: Mapping[str, tuple[x509.Certificate, ...]]
+
+    def all_roots_pem(self) -> bytes:
+        """Give all roots as PEM, for TLS, which knows one list only. Every leaf is verified again with its own."""
+        return b"".join(root.public_bytes(Encoding.PEM) for roots in self.roots.values() for root in roots)
+
+
+def parse_bundle(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """Parse a bundle of PEM certificates.
+
+    Raises:
+        ValueError: it holds none, or a broken one.
+    """
+    roots = tuple(x509.load_pem_x509_certificates(pem))
+    if not roots:
+        raise ValueError("the bundle holds no certificate")
+    return roots

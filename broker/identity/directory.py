@@ -1,0 +1,44 @@
+"""Which workload is what: rules from SPIFFE IDs to tenants and groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.identity.spiffe import parse_spiffe_id
+from broker.model.principal import Group
+
+_ANY_BELOW = "/*"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Gives a workload, or all below a path (`spiffe://example.org/agent/*`), a tenant and groups."""
+
+    match: str
+    tenant: str
+    groups: frozenset[Group]
+
+    def __post_init__(self) -> None:
+        """Refuse a pattern that is neither a SPIFFE ID nor one with `/*` behind it."""
+        parse_spiffe_id(self.match.removesuffix(_ANY_BELOW))
+
+    def matches(self, spiffe_id: str) -> bool:
+        """Tell whether it is about a workload."""
+        if self.match.endswith(_ANY_BELOW):
+            return spiffe_id.startswith(self.match[:-1])
+        return spiffe_id == self.match
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The rules, of which the first that matches holds; and who is refused whatever they say.
+
+    `denied` holds SPIFFE IDs and certificate serial numbers (lower-case hex, without leading zeros).
+    """
+
+    rules: tuple[Rule, ...]
+    denied: frozenset[str] = frozenset()
+
+    def assign(self, spiffe_id: str) -> Rule | None:
+        """Find the rule for a workload."""
+        return next((rule for rule in self.rules if rule.matches(spiffe_id)), None)

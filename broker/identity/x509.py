@@ -1,0 +1,207 @@
+"""X.509-SVIDs: nine checks on every call (docs/threat-model.md).
+
+TLS has checked the chain already, but against the roots of all trust domains together, and once per connection. So:
+
+1. the transport is TLS 1.3 or 1.2;
+2. there is a leaf certificate;
+3. it has exactly one URI SAN: a SPIFFE ID with a path;
+4. it is a leaf: no CA, may sign data and no certificates, may authenticate clients;
+5. the ID's trust domain is one of ours;
+6. the chain leads to a root of *that* trust domain, in the bundle as it is now;
+7. nothing in the chain has expired;
+8. neither the ID nor the serial is denied;
+9. a rule of the configuration says what the workload is.
+
+What does not change with time is remembered per certificate, bundle and rules; 7 is checked each time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NoReturn
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
+
+from broker.identity.bundles import TrustBundles
+from broker.identity.directory import Directory
+from broker.identity.spiffe import SpiffeId, parse_spiffe_id
+from broker.model.errors import Hints, Reason, Refusal
+from broker.model.principal import Principal
+
+_REMEMBERED = 10_000
+_TRANSPORTS = frozenset({"ssl", "tls"})
+_TLS_VERSIONS = frozenset({"TLSv1.2", "TLSv1.3"})
+_METHOD = "x509_svid"
+_RENEW = "fetch a fresh X.509-SVID and connect again"
+
+_CA = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+_LEAF = ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEvidence:
+    """What a connection shows of its peer: certificates as PEM, the leaf and the intermediates behind it."""
+
+    transport: str
+    tls_version: str
+    leaf_pem: bytes
+    chain_pem: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A principal whose chain was verified, with the span in which all of the chain is valid."""
+
+    principal: Principal
+    not_before: datetime
+    not_after: datetime
+
+
+class Authenticator:
+    """Makes principals of evidence. `bundles` is asked on each call, so that a removed root counts at once."""
+
+    def __init__(self, bundles: Callable[[], TrustBundles], directory: Directory) -> None:
+        """Make an authenticator with an empty memory."""
+        self._bundles = bundles
+        self._directory = directory
+        self._remembered: OrderedDict[tuple[int, bytes, bytes], _Verified] = OrderedDict()
+
+    def authenticate(self, evidence: PeerEvidence, at: datetime) -> Principal:
+        """Give the principal behind a connection.
+
+        Raises:
+            Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED or IDENTITY_UNKNOWN.
+        """
+        if evidence.transport not in _TRANSPORTS or not evidence.leaf_pem:
+            raise Refusal(
+                Reason.IDENTITY_MISSING,
+                "the connection shows no client certificate",
+                Hints(next="connect with mutual TLS and an X.509-SVID"),
+            )
+        if evidence.tls_version not in _TLS_VERSIONS:
+            _refuse("the connection's TLS is older than 1.2")
+        bundles = self._bundles()
+        key = (bundles.generation, evidence.leaf_pem, evidence.chain_pem)
+        verified = self._remembered.get(key)
+        if verified is None:
+            verified = self._verify(evidence, bundles, at)
+            self._remembered[key] = verified
+            if len(self._remembered) > _REMEMBERED:
+                self._remembered.popitem(last=False)
+        if not verified.not_before <= at < verified.not_after:
+            _refuse_time(at >= verified.not_after)
+        return verified.principal
+
+    def _verify(self, evidence: PeerEvidence, bundles: TrustBundles, at: datetime) -> _Verified:
+        try:
+            leaf = x509.load_pem_x509_certificate(evidence.leaf_pem)
+            intermediates = x509.load_pem_x509_certificates(evidence.chain_pem) if evidence.chain_pem else []
+            extensions = leaf.extensions
+        except ValueError:
+            _refuse("the certificate is malformed")
+        spiffe_id = _spiffe_id(extensions)
+        _check_leaf(extensions)
+        roots = bundles.roots.get(spiffe_id.trust_domain)
+        if not roots:
+            _refuse(f"the trust domain `{spiffe_id.trust_domain}` is not one of ours")
+        # Before the chain, so that an expired leaf is called what it is.
+        if at >= leaf.not_valid_after_utc:
+            _refuse_time(expired=True)
+        chain = _chain(leaf, intermediates, roots, at)
+        return _Verified(
+            self._principal(spiffe_id, leaf, min(certificate.not_valid_after_utc for certificate in chain)),
+            max(certificate.not_valid_before_utc for certificate in chain),
+            min(certificate.not_valid_after_utc for certificate in chain),
+        )
+
+    def _principal(self, spiffe_id: SpiffeId, leaf: x509.Certificate, not_after: datetime) -> Principal:
+        name = str(spiffe_id)
+        if name in self._directory.denied or f"{leaf.serial_number:x}" in self._directory.denied:
+            _refuse(f"`{name}` is denied by the configuration")
+        rule = self._directory.assign(name)
+        if rule is None:
+            raise Refusal(
+                Reason.IDENTITY_UNKNOWN,
+                f"no rule knows the workload `{name}`",
+                Hints(next="operators: add an [[identity.rule]] that matches it"),
+            )
+        return Principal(
+            id=name,
+            tenant=rule.tenant,
+            groups=rule.groups,
+            method=_METHOD,
+            proof=leaf.fingerprint(hashes.SHA256()).hex(),
+            not_after=not_after,
+        )
+
+
+def _spiffe_id(extensions: x509.Extensions) -> SpiffeId:
+    """Check 3."""
+    try:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except x509.ExtensionNotFound:
+        uris = []
+    if len(uris) != 1:
+        _refuse("the certificate does not have exactly one URI name")
+    try:
+        spiffe_id = parse_spiffe_id(uris[0])
+    except ValueError as error:
+        _refuse(f"the certificate's URI name is no SPIFFE ID: {error}")
+    if not spiffe_id.path:
+        _refuse("the certificate is in the name of a trust domain, not of a workload")
+    return spiffe_id
+
+
+def _check_leaf(extensions: x509.Extensions) -> None:
+    """Check 4 (X.509-SVID sections 4.1 to 4.4)."""
+    try:
+        usage = extensions.get_extension_for_class(x509.KeyUsage)
+    except x509.ExtensionNotFound:
+        _refuse("the certificate has no key usage")
+    may = usage.value
+    if not usage.critical or not may.digital_signature or may.key_cert_sign or may.crl_sign:
+        _refuse("the certificate's key usage is not that of a leaf")
+    try:
+        if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            _refuse("the certificate is that of a CA")
+    except x509.ExtensionNotFound:
+        pass
+    try:
+        purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if x509.ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
+        _refuse("the certificate may not authenticate clients")
+
+
+def _chain(
+    leaf: x509.Certificate, intermediates: list[x509.Certificate], roots: tuple[x509.Certificate, ...], at: datetime
+) -> list[x509.Certificate]:
+    """Check 6, and 7 for all of the chain: give it, leaf first, root last."""
+    verifier = (
+        PolicyBuilder()
+        .store(Store(roots))
+        .time(at)
+        .extension_policies(ca_policy=_CA, ee_policy=_LEAF)
+        .build_client_verifier()
+    )
+    try:
+        return verifier.verify(leaf, intermediates).chain
+    except VerificationError:
+        _refuse("the certificate does not lead to a root of its own trust domain")
+
+
+def _refuse(what: str) -> NoReturn:
+    raise Refusal(Reason.IDENTITY_INVALID, what, Hints(next=_RENEW))
+
+
+def _refuse_time(expired: bool) -> NoReturn:  # noqa: FBT001 (private)
+    if expired:
+        raise Refusal(Reason.IDENTITY_EXPIRED, "the certificate has expired", Hints(next=_RENEW))
+    _refuse("the certificate is not valid yet; compare the clocks")

@@ -1,0 +1,137 @@
+"""Constraints on the arguments of a call: well-formed when asked for, and checked on every call.
+
+Types are strict and nothing is normalised: 1, 1.0, "1" and true are four different values, and text is compared code
+point by code point. There are no regular expressions. What is not understood is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from broker.model.errors import invalid
+from broker.model.grant import Constraint, Operator, Scalar
+
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
+_LONGEST_PATH = 256
+_LONGEST_TEXT = 1_024
+_MOST_VALUES = 64
+_LARGEST_INTEGER = 2**53 - 1
+_MISSING = object()
+
+
+def check_constraint(constraint: Constraint, field: str) -> None:
+    """Check that a constraint is well-formed.
+
+    Raises:
+        Refusal: INVALID_ARGUMENT, naming what is wrong below `field`.
+    """
+    path, values = constraint.path, constraint.values
+    if len(path) > _LONGEST_PATH or not path.isprintable() or not _POINTER.fullmatch(path):
+        raise invalid(f"{field}.path", f"must be a JSON Pointer of at most {_LONGEST_PATH} characters, such as /repo")
+    for number, value in enumerate(values):
+        if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+            raise invalid(f"{field}.values[{number}]", f"must be at most {_LONGEST_TEXT} characters")
+        if _is_integer(value) and abs(int(value)) > _LARGEST_INTEGER:
+            raise invalid(f"{field}.values[{number}]", "must be from -(2^53-1) to 2^53-1")
+    wanted = _operands_wanted(constraint.op, values)
+    if wanted:
+        raise invalid(f"{field}.values", f"{constraint.op.value} takes {wanted}")
+
+
+def violation(constraints: Iterable[Constraint], arguments: object) -> Constraint | None:
+    """Find the first constraint that the arguments of a call break; None if they keep all.
+
+    `arguments` is parsed JSON. Whatever it is, this raises nothing.
+    """
+    for constraint in constraints:
+        if not _holds(constraint, _at(constraint.path, arguments)):
+            return constraint
+    return None
+
+
+def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:
+    """Say what operands an operator takes; empty, if these are such."""
+    count = len(values)
+    texts = all(isinstance(value, str) for value in values)
+    integers = all(_is_integer(value) for value in values)
+    match operator:
+        case Operator.EQ:
+            return "" if count == 1 else "one value"
+        case Operator.IN:
+            return "" if 1 <= count <= _MOST_VALUES else f"1 to {_MOST_VALUES} values"
+        case Operator.PREFIX:
+            return "" if count == 1 and texts and values[0] else "one text that is not empty"
+        case Operator.RANGE:
+            good = len(values) == 2 and integers and values[0] <= values[1]  # type: ignore[operator]  # noqa: PLR2004
+            return "" if good else "two integers, the lower first"
+        case Operator.MAX_LEN:
+            return "" if count == 1 and integers and int(values[0]) >= 0 else "one integer from 0"
+        case Operator.HOST_IN:
+            return "" if 1 <= count <= _MOST_VALUES and texts and all(map(_is_host, values)) else "lower-case host names"
+        case Operator.ABSENT | Operator.PRESENT:
+            return "no values" if count else ""
+
+
+def _at(path: str, arguments: object) -> object:
+    """Find what a JSON Pointer (RFC 6901) points to, or `_MISSING`."""
+    found = arguments
+    for part in path.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict):
+            found = found.get(name, _MISSING)
+        elif isinstance(found, list) and (name == "0" or (name.isdecimal() and name.isascii() and name[0] != "0")):
+            position = int(name) if len(name) < 10 else len(found)  # noqa: PLR2004 (no list is that long)
+            found = found[position] if position < len(found) else _MISSING
+        else:
+            return _MISSING
+    return found
+
+
+def _holds(constraint: Constraint, value: object) -> bool:
+    operator, operands = constraint.op, constraint.values
+    if value is _MISSING:
+        return operator is Operator.ABSENT
+    match operator:
+        case Operator.EQ | Operator.IN:
+            return any(type(value) is type(operand) and value == operand for operand in operands)
+        case Operator.PREFIX:
+            return isinstance(value, str) and _starts_with(value, str(operands[0]))
+        case Operator.RANGE:
+            return _is_integer(value) and int(operands[0]) <= value <= int(operands[1])  # type: ignore[operator]
+        case Operator.MAX_LEN:
+            return isinstance(value, (str, list, dict)) and len(value) <= int(operands[0])
+        case Operator.HOST_IN:
+            return isinstance(value, str) and _host_of(value) in operands
+        case Operator.PRESENT:
+            return True
+        case Operator.ABSENT:
+            return False
+
+
+def _starts_with(value: str, prefix: str) -> bool:
+    """Tell whether a text starts with a prefix, and does not climb out of it again if it is a path."""
+    if not value.startswith(prefix):
+        return False
+    return "/" not in prefix or ".." not in value.replace("\\", "/").split("/")
+
+
+def _host_of(url: str) -> str | None:
+    """Give the host of a plain http or https URL; None for anything that different parsers may read differently."""
+    if not url.isascii() or not url.isprintable() or set(url) & set("\\@ "):
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts.hostname if parts.scheme in ("http", "https") and _is_host(parts.hostname) else None
+
+
+def _is_host(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value) is not None
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

