@@ -11,13 +11,14 @@ import click
 
 from broker.cli.failure import for_each
 from broker.cli.notation import gather
-from broker.cli.options import Caller, lifetime_option, remote
+from broker.cli.options import Caller, lifetime_option, remote, span
 from broker.cli.output import note, output_option, show, show_list, wants_json
 from broker.cli.private import check_target, refuse_to_reveal_to_models, write_private
 from broker.cli.render import plain
 from broker.cli.unverified import decode, read_token
 from broker.model.grant import ResourceGrants
 from broker.v1 import agent_service_pb2 as pb
+from broker.wire.grants import grants_to_wire
 
 
 @click.group()
@@ -91,18 +92,17 @@ def issue(
       --tool https://repo.example.org#read_file \\
       --constraint read_file:/ref:in:main,develop --lifetime 5m --out token
     """
-    from broker.cli.calls import as_agent
-    from broker.wire.grants import grant_to_proto
-
     wanted = _one_resource(tools, constraints)
     _check_destination(out, reveal=reveal)
     request = pb.IssueCredentialRequest(
         task_id=task_id,
         resource=wanted.resource,
-        grants=[grant_to_proto(grant) for grant in wanted.grants],
-        lifetime=lifetime,
+        grants=grants_to_wire(wanted.grants),
+        lifetime=span(lifetime),
         request_id=request_id,
     )
+    from broker.cli.calls import as_agent
+
     with as_agent(caller) as broker:
         answer = broker.IssueCredential(request, timeout=caller.timeout)
     _hand_over(answer, out)
@@ -133,10 +133,10 @@ def renew(
     \b
     credbroker credential renew 0198f3c3-0f52-7a90-8c2f-2d4e6a8b1c3d --out token
     """
+    _check_destination(out, reveal=reveal)
+    request = pb.RenewCredentialRequest(lease_id=lease_id, lifetime=span(lifetime), request_id=request_id)
     from broker.cli.calls import as_agent
 
-    _check_destination(out, reveal=reveal)
-    request = pb.RenewCredentialRequest(lease_id=lease_id, lifetime=lifetime, request_id=request_id)
     with as_agent(caller) as broker:
         answer = broker.RenewCredential(request, timeout=caller.timeout)
     _hand_over(answer, out)

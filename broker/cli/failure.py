@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
@@ -112,7 +113,8 @@ def report(ctx: click.Context, error: Refusal | click.ClickException | OSError) 
     elif isinstance(error, click.UsageError):
         error.show()
     else:
-        click.echo(f"error: {printable(failure.message)}", err=True)
+        for line in f"error: {failure.message}".splitlines():
+            click.echo(printable(line), err=True)
         for label, text in failure.labels.items():
             click.echo(f"  {label + ':':<17}{printable(text)}", err=True)
     return failure.code
@@ -151,6 +153,15 @@ def _refused(refusal: Refusal) -> _Failure:
     }
     labels = {label: text for label, text in named.items() if text}
     return _Failure(EXITS[refusal.reason], refusal.message, document, labels)
+
+
+@contextmanager
+def stopping_on(*kinds: type[Exception]) -> Iterator[None]:
+    """End the command with the message of these errors, which is fit for people."""
+    try:
+        yield
+    except kinds as error:
+        raise Stop(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

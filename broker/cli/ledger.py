@@ -12,15 +12,16 @@ from typing import Any
 import click
 
 from broker.cli.database import check_database, database_option
-from broker.cli.failure import Stop
+from broker.cli.failure import Stop, stopping_on
 from broker.cli.options import Caller, remote
-from broker.cli.output import note, output_option, show, show_list
+from broker.cli.output import note, output_option, show, show_list, wants_json
 from broker.cli.paging import take
 from broker.cli.render import plain
 from broker.v1 import auditor_service_pb2 as pb
 from broker.v1 import ledger_pb2
 
 _COLUMNS = ("index", "at", "kind", "tenant", "task_id")
+_MOST_TOLD = 20
 
 
 @click.group()
@@ -75,18 +76,34 @@ def _entry(entry: ledger_pb2.LedgerEntry) -> dict[str, Any]:
 
 @ledger.command()
 @click.argument("index", type=click.IntRange(0))
+@click.option("--vkey", metavar="KEY|FILE", help="The verifier key that you trust; without: the one the broker names.")
 @remote
-def prove(caller: Caller, index: int) -> None:
-    """Show that an entry is under the newest checkpoint: the proof, checked here.
+def prove(caller: Caller, index: int, vkey: str | None) -> None:
+    """Show the proof that an entry is under the newest checkpoint, after checking it here.
 
     \b
-    credbroker ledger prove 42 -o json
+    credbroker ledger prove 42 --vkey ledger.vkey -o json
     """
     from broker.cli.calls import as_auditor
 
     with as_auditor(caller) as broker:
         proof = broker.GetInclusionProof(pb.GetInclusionProofRequest(index=index), timeout=caller.timeout)
-    show(plain(proof))
+        key = _key(vkey) or broker.GetCheckpoint(pb.GetCheckpointRequest(), timeout=caller.timeout).vkey
+    _check(proof, index, key)
+    show({**plain(proof), "vkey": key, "verified": True})
+
+
+def _check(proof: ledger_pb2.InclusionProof, index: int, vkey: str) -> None:
+    from broker.audit import checkpoint
+    from broker.audit.note import VerifierKey, verify_note
+    from broker.audit.proof import verify_inclusion
+
+    try:
+        head = checkpoint.parse(verify_note(proof.checkpoint.note, VerifierKey.parse(vkey)))
+    except ValueError as error:
+        raise Stop(f"the checkpoint does not verify: {error}") from None
+    if not verify_inclusion(proof.leaf_hash, index, head.size, list(proof.hashes), head.root):
+        raise Stop(f"the proof does not lead from entry {index} to the checkpoint's root")
 
 
 @ledger.command()
@@ -104,11 +121,14 @@ def verify(database: str, vkey: str | None) -> None:
     from broker.store.verification import verify as recompute
 
     check_database(database, exists=True)
-    with _progress() as progress:
+    with _progress() as progress, stopping_on(ValueError):
         report = recompute(database, _key(vkey), progress)
-    show({"ok": report.ok, "size": report.size, "findings": list(report.findings), "vkey": report.vkey})
+    findings = [{"index": finding.index, "problem": finding.problem} for finding in report.findings]
+    shown = {"ok": report.ok, "size": report.size, "vkey": report.vkey, "trusted": report.trusted}
+    show({**shown, "findings": findings} if wants_json() else shown)
     if not report.ok:
-        raise Stop("the ledger does not verify: keep this database as evidence, and compare it with a backup")
+        told = "\n  ".join(finding.problem for finding in report.findings[:_MOST_TOLD])
+        raise Stop(f"the ledger does not verify: {len(findings)} findings\n  {told}")
 
 
 def _key(text: str | None) -> str | None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import click
 
 from broker.cli.failure import for_each
-from broker.cli.options import Caller, lifetime_option, remote
+from broker.cli.options import Caller, lifetime_option, remote, span
 from broker.cli.output import show, show_list
 from broker.cli.render import plain
 from broker.cli.selection import required, selector_options
@@ -36,7 +36,7 @@ def create(caller: Caller, selector: Selector | None, reason: str, lifetime: tim
     """
     from broker.cli.calls import as_operator
 
-    request = pb.CreateLockRequest(selector=required(selector), reason=reason, lifetime=lifetime)
+    request = pb.CreateLockRequest(selector=required(selector), reason=reason, lifetime=span(lifetime))
     with as_operator(caller) as broker:
         show(plain(broker.CreateLock(request, timeout=caller.timeout)))
 

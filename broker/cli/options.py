@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from google.protobuf.duration_pb2 import Duration
 
 from broker.cli.notation import format_duration, parse_duration
 from broker.cli.output import output_option
+from broker.wire.times import duration_to_wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class DurationType(click.ParamType[timedelta]):
             return parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+def span(lifetime: timedelta | None) -> Duration | None:
+    """Give an optional duration as a message."""
+    return None if lifetime is None else duration_to_wire(lifetime)
 
 
 def remote(command: Callable[..., Any]) -> Callable[..., Any]:

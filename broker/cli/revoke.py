@@ -9,7 +9,7 @@ import click
 
 from broker.cli.failure import Exit, Stop
 from broker.cli.lease import COLUMNS
-from broker.cli.options import Caller, DurationType, remote
+from broker.cli.options import Caller, DurationType, remote, span
 from broker.cli.output import cell, note, printable, show, show_list
 from broker.cli.render import plain
 from broker.cli.selection import required, selector_options
@@ -63,7 +63,7 @@ def revoke(
     if sys.stdin.isatty() and not yes:
         _ask(caller, selector)
     request = pb.RevokeLeasesRequest(
-        selector=selector, reason=reason, lock=lock, lock_lifetime=lock_lifetime, barrier=barrier
+        selector=selector, reason=reason, lock=lock, lock_lifetime=span(lock_lifetime), barrier=barrier
     )
     _show_receipt(_call(caller, request), barrier=barrier)
 
@@ -73,7 +73,8 @@ def _of_token(source: str, selector: Selector | None) -> Selector:
     if selector is not None:
         raise click.UsageError("--token names the lease: leave the selector out")
     claims = decode(read_token(source)).claims
-    lease_id, tenant = claims.get("jti"), tenant_claim(claims)
+    private = claims.get("credbroker")
+    lease_id, tenant = claims.get("jti"), private.get("tenant") if isinstance(private, dict) else None
     if not (isinstance(lease_id, str) and lease_id and isinstance(tenant, str) and tenant):
         raise click.UsageError("this token is not one of ours: it names no lease and tenant")
     return Selector(tenant=tenant, lease_id=lease_id)

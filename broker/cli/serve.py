@@ -24,11 +24,10 @@ def serve(config: Path) -> None:
     \b
     credbroker serve --config /etc/credbroker/broker.toml
     """
+    from broker.cli.failure import stopping_on
+    from broker.cli.running import run
     from broker.config import ConfigError, load
-    from broker.daemon import run
 
-    try:
+    with stopping_on(ConfigError):
         settings = load(config)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    run(settings)
+    run(settings, lambda _port, _vkey: None)

@@ -17,6 +17,8 @@ from broker.model.clock import system_clock
 from broker.model.task import Environment, TaskState
 from broker.v1 import orchestrator_service_pb2 as pb
 from broker.v1 import task_pb2
+from broker.wire.grants import resources_to_wire
+from broker.wire.times import instant_to_wire
 
 _COLUMNS = ("task_id", "state", "purpose", "environment", "owner", "deadline", "leases_issued")
 
@@ -57,24 +59,22 @@ def create(caller: Caller, file: Path | None, **flags: Any) -> None:  # noqa: AN
       --tool https://repo.example.org#read_file \\
       --constraint read_file:/repo:eq:acme/web --lifetime 1h
     """
-    from broker.cli.calls import as_orchestrator
-
     typed = {name: value for name, value in flags.items() if value not in (None, ())}
     declared = declare({**(read_declaration(file) if file else {}), **typed})
+    from broker.cli.calls import as_orchestrator
+
     with as_orchestrator(caller) as broker:
         show(plain(broker.CreateTask(_request(declared), timeout=caller.timeout)))
 
 
 def _request(declared: Declaration) -> pb.CreateTaskRequest:
-    from broker.wire.grants import resource_grants_to_proto
-
     return pb.CreateTaskRequest(
         owner=declared.owner,
         purpose=declared.purpose,
         environment=declared.environment,
         agents=declared.agents,
-        tools=[resource_grants_to_proto(grants) for grants in declared.tools],
-        deadline=system_clock() + declared.lifetime,
+        tools=resources_to_wire(declared.tools),
+        deadline=instant_to_wire(system_clock() + declared.lifetime),
         risk_threshold=declared.risk_threshold,
         request_id=declared.request_id,
     )
@@ -136,7 +136,7 @@ def extend(caller: Caller, task_id: str, lifetime: timedelta) -> None:
     """
     from broker.cli.calls import as_orchestrator
 
-    request = pb.ExtendTaskRequest(task_id=task_id, deadline=system_clock() + lifetime)
+    request = pb.ExtendTaskRequest(task_id=task_id, deadline=instant_to_wire(system_clock() + lifetime))
     with as_orchestrator(caller) as broker:
         show(plain(broker.ExtendTask(request, timeout=caller.timeout)))
 

@@ -1,0 +1,94 @@
+"""A development CA in a folder: `ca.pem`, `ca-key.pem`, and an SVID's folder for each name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from broker.cli.failure import Stop
+from broker.cli.private import write_private
+from broker.identity.authority import Authority, issue_svid, new_authority
+from broker.identity.files import write_svid
+from broker.identity.spiffe import SpiffeId
+
+_CERTIFICATE, _KEY = "ca.pem", "ca-key.pem"
+
+
+def create(directory: Path, trust_domain: str, lifetime: timedelta, at: datetime) -> Path:
+    """Make the CA; give its certificate's path, which is also the trust bundle.
+
+    Raises:
+        Stop: there is one already.
+    """
+    if exists(directory):
+        raise Stop(f"`{directory}` holds a CA already: issue under it, or name another folder")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = new_authority(trust_domain, lifetime, at)
+    write_private(directory / _KEY, made.key_pem.decode())
+    (directory / _CERTIFICATE).write_bytes(made.cert_pem)
+    return directory / _CERTIFICATE
+
+
+def exists(directory: Path) -> bool:
+    """Tell whether there is a CA."""
+    return (directory / _CERTIFICATE).exists()
+
+
+def issue(
+    directory: Path, name: str, spiffe_id: SpiffeId, dns_names: Sequence[str], lifetime: timedelta, at: datetime
+) -> Path:
+    """Issue an SVID into the folder `name` beside the CA, over what was there; give the folder.
+
+    Raises:
+        Stop: there is no CA, or it is one of another trust domain.
+    """
+    if not exists(directory):
+        raise Stop(f"`{directory}` holds no CA: make one with `credbroker svid init {directory}`")
+    authority = Authority((directory / _CERTIFICATE).read_bytes(), (directory / _KEY).read_bytes())
+    own = _trust_domain(authority.cert_pem)
+    if own != spiffe_id.trust_domain:
+        raise Stop(f"this CA is of the trust domain `{own}`, and may not vouch for `{spiffe_id}`")
+    write_svid(directory / name, issue_svid(authority, spiffe_id, dns_names, lifetime, at), authority.cert_pem)
+    return directory / name
+
+
+def _trust_domain(pem: bytes) -> str:
+    (uri,) = _names(x509.load_pem_x509_certificate(pem)).get_values_for_type(x509.UniformResourceIdentifier)
+    return uri.removeprefix("spiffe://")
+
+
+def describe(path: Path, at: datetime) -> dict[str, object]:
+    """Say what a certificate file (or the `svid.pem` in a folder) says, and whether it is in time.
+
+    Raises:
+        Stop: it is no certificate with a SPIFFE ID.
+        OSError: it cannot be read.
+    """
+    file = path / "svid.pem" if path.is_dir() else path
+    try:
+        leaf = x509.load_pem_x509_certificates(file.read_bytes())[0]
+        names = _names(leaf)
+        (spiffe_id,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except (ValueError, IndexError, x509.ExtensionNotFound):
+        raise Stop(f"`{file}` is not an X.509-SVID in PEM") from None
+    return {
+        "spiffe_id": spiffe_id,
+        "dns_names": names.get_values_for_type(x509.DNSName),
+        "serial": f"{leaf.serial_number:x}",
+        "not_before": leaf.not_valid_before_utc.isoformat(),
+        "not_after": leaf.not_valid_after_utc.isoformat(),
+        "in_time": leaf.not_valid_before_utc <= at < leaf.not_valid_after_utc,
+    }
+
+
+def outlives(directory: Path, at: datetime) -> bool:
+    """Tell whether the SVID in a folder is there and still good at an instant."""
+    file = directory / "svid.pem"
+    return file.exists() and x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc > at
+
+
+def _names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
+    return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -1,0 +1,28 @@
+"""Running the daemon in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from broker import logs
+from broker.cli.failure import stopping_on
+from broker.config import ConfigError, Settings
+from broker.credential.keyfiles import KeyFileError
+from broker.daemon import serve
+from broker.identity.files import SvidFileError
+from broker.policy.problems import BundleError
+from broker.store.writer import LedgerMismatch
+
+
+def run(settings: Settings, ready: Callable[[int, str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; logs go to stderr. `ready` is told the port and the ledger's verifier key.
+
+    Raises:
+        Stop: the broker cannot start; the message says why.
+        Refusal: the database cannot be reached.
+    """
+    logs.configure()
+    # RuntimeError is gRPC's word for an address that cannot be listened on.
+    with stopping_on(ConfigError, SvidFileError, KeyFileError, BundleError, LedgerMismatch, RuntimeError):
+        asyncio.run(serve(settings, ready))

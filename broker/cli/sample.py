@@ -1,0 +1,124 @@
+"""The sample deployment of `credbroker dev`: who is there, and what the configuration says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+
+from broker.cli import authority
+from broker.cli.policy import write_sample
+from broker.credential.keyfiles import create_keys
+from broker.identity.spiffe import SpiffeId
+
+_TRUST_DOMAIN = "example.org"
+_CA_LIFETIME = timedelta(days=3650)
+_SVID_LIFETIME = timedelta(days=7)
+_REMADE_BEFORE = timedelta(hours=12)
+_SERVER_NAMES = ("localhost",)
+
+IDENTITIES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "broker": ("/broker", _SERVER_NAMES),
+        "orchestrator": ("/orchestrator", ()),
+        "researcher": ("/agent/researcher", ()),
+        "writer": ("/agent/writer", ()),
+        "operator": ("/operator", ()),
+        "verifier": ("/tool-server/repo", _SERVER_NAMES),
+        "notes": ("/tool-server/notes", _SERVER_NAMES),
+        "auditor": ("/auditor", ()),
+    }
+)
+"""The sample workloads: path of the SPIFFE ID, and DNS names, by the name of their folder."""
+
+_CONFIGURATION = """\
+# Written by `credbroker dev`, and yours from now on. docs/reference/configuration.md says what else there is.
+
+[broker]
+issuer = "https://broker.example.org"
+
+[listen]
+address = "127.0.0.1:8443"
+
+[identity]
+svid_dir = "svids/broker"
+
+# The first rule that matches holds.
+
+[[identity.rule]]
+match = "spiffe://example.org/agent/*"
+tenant = "acme"
+groups = ["agents"]
+
+[[identity.rule]]
+match = "spiffe://example.org/orchestrator"
+tenant = "acme"
+groups = ["orchestrators"]
+
+[[identity.rule]]
+match = "spiffe://example.org/tool-server/*"
+tenant = "acme"
+groups = ["verifiers"]
+
+[[identity.rule]]
+match = "spiffe://example.org/operator"
+tenant = "acme"
+groups = ["operators"]
+
+[[identity.rule]]
+match = "spiffe://example.org/operator/root"
+tenant = "*"
+groups = ["operators"]
+
+[[identity.rule]]
+match = "spiffe://example.org/auditor"
+tenant = "acme"
+groups = ["auditors"]
+
+[database]
+url = "broker.db"
+
+[policy]
+bundle = "bundle"
+
+[keys]
+dir = "keys"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A folder with all that a broker needs."""
+
+    directory: Path
+
+    @property
+    def configuration(self) -> Path:
+        """The configuration file."""
+        return self.directory / "broker.toml"
+
+    @property
+    def svids(self) -> Path:
+        """The folder with the CA, and with an SVID's folder for each name."""
+        return self.directory / "svids"
+
+    def prepare(self, at: datetime) -> None:
+        """Write what is not there yet, and make SVIDs anew that soon expire.
+
+        Raises:
+            Stop, KeyFileError, OSError: it cannot be written.
+        """
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not authority.exists(self.svids):
+            authority.create(self.svids, _TRUST_DOMAIN, _CA_LIFETIME, at)
+        for name, (path, dns_names) in IDENTITIES.items():
+            if not authority.outlives(self.svids / name, at + _REMADE_BEFORE):
+                authority.issue(self.svids, name, SpiffeId(_TRUST_DOMAIN, path), dns_names, _SVID_LIFETIME, at)
+        if not (self.directory / "bundle").exists():
+            write_sample(self.directory / "bundle")
+        if not (self.directory / "keys").exists():
+            create_keys(self.directory / "keys", at)
+        if not self.configuration.exists():
+            self.configuration.write_text(_CONFIGURATION, encoding="utf-8")

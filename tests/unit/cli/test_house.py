@@ -1,0 +1,147 @@
+import json
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from broker.cli import cli
+from broker.cli.sample import IDENTITIES, Deployment
+from broker.config import load
+from broker.credential.keyfiles import open_keys
+from broker.identity.directory import Directory
+from broker.identity.files import SvidFiles
+from broker.model.principal import Group
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_an_svid_of_the_development_ca_is_usable_and_its_key_private(tmp_path: Path) -> None:
+    assert run("svid", "init", tmp_path / "svids").exit_code == 0
+    identity = "spiffe://example.org/agent/scribe/one"
+    issued = run("svid", "issue", tmp_path / "svids", "scribe", "--id", identity, "--dns", "localhost", "-o", "json")
+    folder = tmp_path / "svids" / "scribe"
+    shown = json.loads(run("svid", "show", folder, "-o", "json").stdout)
+    assert json.loads(issued.stdout) == {"directory": str(folder), **shown}
+    assert (shown["spiffe_id"], shown["dns_names"], shown["in_time"]) == (identity, ["localhost"], True)
+    assert "example.org" in SvidFiles(folder).material.bundles.roots
+    assert [mode(folder / "key.pem"), mode(tmp_path / "svids" / "ca-key.pem")] == [0o600, 0o600]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["init", "{}"], 1, "holds a CA already"),
+        (["issue", "{}", "x", "--id", "spiffe://other.org/x"], 1, "may not vouch"),
+        (["issue", "{}", "x", "--id", "https://example.org/x"], 2, "SPIFFE ID"),
+        (["issue", "{}", "../x", "--id", "spiffe://example.org/x"], 2, "letters"),
+        (["issue", "{}/none", "x", "--id", "spiffe://example.org/x"], 1, "svid init"),
+        (["show", "{}/ca-key.pem"], 1, "not an X.509-SVID"),
+        (["show", "{}/nobody"], 2, "does not exist"),
+    ],
+)
+def test_svid_mistakes_are_told(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+    run("svid", "init", tmp_path)
+    result = run("svid", *(argument.format(tmp_path) for argument in arguments))
+    assert result.exit_code == code
+    assert says in result.stderr
+
+
+def test_keys_are_created_once_private_and_rotated(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    assert run("keys", "list", "--dir", folder).exit_code == 1
+    assert run("keys", "create", "--dir", folder).exit_code == 0
+    assert all(mode(file) == 0o600 for file in folder.iterdir())
+    assert run("keys", "create", "--dir", folder).exit_code == 1
+    listed = json.loads(run("keys", "rotate", "--dir", folder, "--lead", "1h", "-o", "json").stdout)["keys"]
+    assert [key["state"] for key in listed] == ["signs", "next"]
+    assert "PRIVATE" not in run("keys", "list", "--dir", folder).output
+
+
+def test_the_sample_bundle_is_good_and_a_broken_one_is_told_by_line(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    assert run("policy", "init", folder).exit_code == 0
+    assert run("policy", "init", folder).exit_code == 1
+    good = json.loads(run("policy", "check", folder, "-o", "json").stdout)
+    assert good["ok"] is True
+    agents = folder / "policies" / "agents.cedar"
+    agents.write_text(agents.read_text() + "\npermit (principal, action, resource\n")
+    broken = run("policy", "check", folder)
+    assert broken.exit_code == 1
+    assert f"{agents}:" in broken.stdout
+    problems = json.loads(run("policy", "check", folder, "-o", "json").stdout)
+    assert problems["ok"] is False
+    assert {"file", "line", "reason"} == set(problems["problems"][0])
+
+
+def test_a_database_is_upgraded_and_shown(tmp_path: Path) -> None:
+    file = tmp_path / "broker.db"
+    assert run("db", "current", "--database", file).exit_code == 2
+    assert not file.exists()
+    assert run("db", "upgrade", "--database", file).exit_code == 0
+    shown = json.loads(run("db", "current", "--database", f"sqlite:///{file}", "-o", "json").stdout)
+    assert shown == {"revision": shown["newest"], "newest": shown["newest"], "up_to_date": True}
+    assert run("db", "upgrade", "--database", "mysql://h/d").exit_code == 2
+
+
+def test_verifying_what_is_no_ledger_fails_and_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "broker.db"
+    run("db", "upgrade", "--database", file)
+    result = run("ledger", "verify", "--database", file)
+    assert result.exit_code == 1
+    assert "no ledger" in result.stderr
+
+
+def test_the_sample_deployment_is_whole_and_keeps_what_is_there(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path / "dev")
+    deployment.prepare(NOW)
+    before = {file: file.read_bytes() for file in deployment.directory.rglob("*") if file.is_file()}
+    deployment.prepare(NOW + timedelta(days=6))
+    assert before == {file: file.read_bytes() for file in deployment.directory.rglob("*") if file.is_file()}
+    assert mode(deployment.directory) == 0o700
+    settings = load(deployment.configuration)
+    assert open_keys(settings.keys.directory).keyring.lives
+    assert settings.database_url.endswith(f"{deployment.directory}/broker.db")
+
+
+def test_svids_that_soon_expire_are_made_anew_under_the_same_ca(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path)
+    deployment.prepare(NOW)
+    old = (deployment.svids / "broker" / "svid.pem").read_bytes()
+    bundle = (deployment.svids / "broker" / "bundle.pem").read_bytes()
+    deployment.prepare(NOW + timedelta(days=6, hours=13))
+    assert (deployment.svids / "broker" / "svid.pem").read_bytes() != old
+    assert (deployment.svids / "broker" / "bundle.pem").read_bytes() == bundle
+
+
+def test_every_sample_identity_has_a_tenant_and_a_group(tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path)
+    deployment.prepare(NOW)
+    directory = Directory(load(deployment.configuration).identity.rules)
+    groups = {
+        "orchestrator": Group.ORCHESTRATORS,
+        "researcher": Group.AGENTS,
+        "writer": Group.AGENTS,
+        "operator": Group.OPERATORS,
+        "verifier": Group.VERIFIERS,
+        "notes": Group.VERIFIERS,
+        "auditor": Group.AUDITORS,
+    }
+    assert set(groups) | {"broker"} == set(IDENTITIES)
+    for name, group in groups.items():
+        rule = directory.assign(f"spiffe://example.org{IDENTITIES[name][0]}")
+        assert rule is not None
+        assert (rule.tenant, rule.groups) == ("acme", frozenset({group}))
+    root = directory.assign("spiffe://example.org/operator/root")
+    assert root is not None
+    assert root.tenant == "*"
+    assert directory.assign("spiffe://example.org/broker") is None
