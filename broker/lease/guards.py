@@ -10,11 +10,7 @@ from broker.model.lease import Lease, LeaseState
 from broker.model.principal import Principal
 from broker.model.selector import Selector
 from broker.model.task import Task, TaskState
-from broker.store.transaction import Transaction
-
-
-class StaleTask(Exception):
-    """The task has changed since policy decided: decide again."""
+from broker.store.transaction import Stale, Transaction
 
 
 def known_task(task: Task | None, task_id: str, principal: Principal) -> Task:
@@ -50,11 +46,11 @@ def unchanged(transaction: Transaction, decided_on: Task) -> Task:
     """Give the task as it is now, if it is what policy decided on.
 
     Raises:
-        StaleTask: it is not.
+        Stale: it is not.
     """
     task = transaction.task(decided_on.id)
     if task is None or task.revision != decided_on.revision:
-        raise StaleTask
+        raise Stale
     return task
 
 

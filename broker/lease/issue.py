@@ -24,7 +24,7 @@ from broker.model.task import Task
 from broker.store import leases
 from broker.store.explanations import Explanation
 from broker.store.leases import covers
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Stale, Transaction, Work
 
 _ATTEMPTS = 5
 
@@ -65,7 +65,7 @@ async def issue(desk: Desk, agent: Principal, intent: Intent) -> Issued:
         permit = _decide(desk, agent, intent, task)
         try:
             lease = await _commit(desk, permit)
-        except guards.StaleTask:
+        except Stale:
             desk.tasks.forget(task.id)
             continue
         return Issued(lease, sign(desk, lease))

@@ -20,7 +20,7 @@ from broker.model.principal import Principal
 from broker.model.task import Task
 from broker.store import leases
 from broker.store.leases import covers
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Stale, Transaction, Work
 
 _ATTEMPTS = 5
 
@@ -60,7 +60,7 @@ async def renew(
         )
         try:
             renewed = await desk.ledger.write(work)
-        except guards.StaleTask:
+        except Stale:
             desk.tasks.forget(task.id)
             continue
         return Issued(renewed, sign(desk, renewed))

@@ -29,7 +29,7 @@ _WINDOW_MICROS = 60_000_000
 class Work(Generic[T]):
     """Something to do at the head of the ledger.
 
-    `run` checks its guards first and raises `Refusal` before it changes anything. What it will look at is named here,
+    `run` checks its guards first, and raises `Refusal` or `Stale` before it changes anything. What it will look at is named here,
     so that a whole batch of works is read in a handful of queries.
     """
 
@@ -37,6 +37,10 @@ class Work(Generic[T]):
     tasks: tuple[str, ...] = ()
     leases: tuple[str, ...] = ()
     requests: tuple[tuple[str, str], ...] = ()
+
+
+class Stale(Exception):
+    """What a work was decided on has changed meanwhile: nothing was done; decide again."""
 
 
 class Transaction:

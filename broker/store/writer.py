@@ -36,7 +36,7 @@ from broker.model.selector import Rule
 from broker.model.task import Task
 from broker.store import ledger
 from broker.store.database import Database, unavailable
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Stale, Transaction, Work
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class Writer:
         """Do a work, and return when it is durable.
 
         Raises:
-            Refusal: what the work's guards raise; LEDGER_UNAVAILABLE; UNAVAILABLE, if too many wait already.
+            Refusal, Stale: what the work's guards raise; LEDGER_UNAVAILABLE; UNAVAILABLE, if too many wait already.
         """
         if self._stopping or len(self._works) >= _MOST_WAITING:
             raise Refusal(
@@ -274,7 +274,7 @@ def _outcome(work: Work[object], transaction: Transaction) -> object:
     before = transaction.next_index()
     try:
         return work.run(transaction)
-    except Refusal as refusal:
+    except (Refusal, Stale) as refusal:
         if transaction.next_index() != before:
             msg = "a work refused after it had changed something"
             raise RuntimeError(msg) from refusal
