@@ -40,6 +40,7 @@ class Update:
     snapshot: bool = False
     confirm: bool = False
     keys_changed: bool = False
+    more: bool = False
     tenant: str
 
 
@@ -196,9 +197,10 @@ class Feed:
             yield Update(
                 session_id=session.id,
                 rules=chunk,
-                index=index if number == len(chunks) else -1,
+                index=index,
                 snapshot=snapshot and number == 1,
                 keys_changed=number == 1,
+                more=number < len(chunks),
                 tenant=session.tenant,
             )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from grpc_health.v1.health import SERVICE_NAME, aio
 from grpc_reflection.v1alpha import reflection
 
 from broker.api.pipeline import Pipeline
@@ -42,13 +42,13 @@ class Server:
             RuntimeError: the address cannot be listened on.
         """
         self._server = grpc.aio.server(options=_OPTIONS)
-        self._health = health.HealthServicer()
+        self._health = aio.HealthServicer()
         self._names = [service.full_name for service in services]
         self._server.add_generic_rpc_handlers(
             tuple(pipeline.serve(service, implementation) for service, implementation in services.items())
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        shown = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        shown = (*self._names, SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(shown, self._server)
         self.port = self._server.add_secure_port(address, credentials)
 

@@ -63,5 +63,6 @@ class VerifierService:
             tenant=update.tenant,
             freshness=duration_to_wire(FRESHNESS),
             keys_changed=update.keys_changed,
+            more=update.more,
             send_time=instant_to_wire(self.desk.clock()),
         )

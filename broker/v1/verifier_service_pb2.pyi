@@ -104,6 +104,7 @@ class RevocationUpdate(_message.Message):
     FRESHNESS_FIELD_NUMBER: _builtins.int
     KEYS_CHANGED_FIELD_NUMBER: _builtins.int
     SEND_TIME_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Names this stream in ConfirmRevocations."""
     snapshot: _builtins.bool
@@ -116,6 +117,8 @@ class RevocationUpdate(_message.Message):
     """The tenant whose rules this feed carries; "*": all. A token of another tenant must be refused."""
     keys_changed: _builtins.bool
     """Set when the key set has changed since the last message, and on the first: fetch it."""
+    more: _builtins.bool
+    """More of the snapshot, or of what was missed, follows: until the last of it the caller is not up to date."""
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[_selector_pb2.RevocationRule]:
         """New rules, by ascending index."""
@@ -140,10 +143,11 @@ class RevocationUpdate(_message.Message):
         freshness: _duration_pb2.Duration | None = ...,
         keys_changed: _builtins.bool = ...,
         send_time: _timestamp_pb2.Timestamp | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "send_time", b"send_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirm", b"confirm", "freshness", b"freshness", "index", b"index", "keys_changed", b"keys_changed", "rules", b"rules", "send_time", b"send_time", "session_id", b"session_id", "snapshot", b"snapshot", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirm", b"confirm", "freshness", b"freshness", "index", b"index", "keys_changed", b"keys_changed", "more", b"more", "rules", b"rules", "send_time", b"send_time", "session_id", b"session_id", "snapshot", b"snapshot", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

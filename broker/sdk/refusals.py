@@ -1,0 +1,27 @@
+"""What the broker says no with, as the exception that the rest of the SDK raises."""
+
+from __future__ import annotations
+
+import grpc
+
+from broker.model.errors import Hints, Reason, Refusal
+from broker.wire.status import from_status_bytes
+
+_DETAILS = "grpc-status-details-bin"
+
+
+def refusal_from(error: grpc.RpcError) -> Refusal:
+    """Give the refusal in a failed call; what is not the broker's own words becomes UNAVAILABLE or INTERNAL."""
+    for name, value in error.trailing_metadata() or ():  # type: ignore[attr-defined]
+        if name == _DETAILS and isinstance(value, bytes) and (refusal := from_status_bytes(value)) is not None:
+            return refusal
+    code, details = error.code(), error.details()  # type: ignore[attr-defined]
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+        return Refusal(
+            Reason.UNAVAILABLE,
+            f"the broker cannot be reached: {details}",
+            Hints(next="check the address, that the broker runs, and that both sides trust each other's certificates"),
+        )
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return Refusal(Reason.INVALID_ARGUMENT, f"the request was not accepted: {details}")
+    return Refusal(Reason.INTERNAL, f"the call failed with {code.name}: {details}")

@@ -1,0 +1,52 @@
+"""What a verifier knows of revocations: for each selector, the newest rule. A million dead leases are one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from broker.credential.claims import Claims
+from broker.model.selector import Rule, Selector, covering
+
+
+class Revocations:
+    """The rules that still matter. `version` grows with every change, so that who has looked can tell if it must again."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self.version = 0
+        self._newest: dict[Selector, Rule] = {}
+
+    def apply(self, rules: Iterable[Rule]) -> None:
+        """Add rules. Applying one twice changes nothing."""
+        for rule in rules:
+            known = self._newest.get(rule.selector)
+            if known is None or rule.index > known.index:
+                self._newest[rule.selector] = rule
+        self.version += 1
+
+    def replace(self, rules: Iterable[Rule]) -> None:
+        """Forget all rules, and begin with these: the tokens that forgotten ones covered have expired by themselves."""
+        self._newest.clear()
+        self.apply(rules)
+
+    def forget(self, at: datetime) -> None:
+        """Drop the rules that cover nothing unexpired any more."""
+        done = [selector for selector, rule in self._newest.items() if rule.relevant_until <= at]
+        for selector in done:
+            del self._newest[selector]
+
+    def ended_by(self, claims: Claims) -> Rule | None:
+        """Find a rule that covers the lease of a token."""
+        if not self._newest:
+            return None
+        selectors = covering(
+            tenant=claims.tenant,
+            lease_id=claims.lease_id,
+            task_id=claims.task_id,
+            holder=claims.subject,
+            resource=claims.audience,
+            tools=(grant.tool for grant in claims.grants),
+        )
+        rules = (self._newest.get(selector) for selector in selectors)
+        return next((rule for rule in rules if rule is not None and rule.index > claims.index), None)
