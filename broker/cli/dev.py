@@ -34,6 +34,7 @@ def dev(directory: Path, port: int) -> None:
     CREDBROKER_ADDRESS=localhost:8443 CREDBROKER_SVID_DIR=./credbroker-dev/svids/orchestrator \\
       credbroker task list
     """
+    from broker.cli.database import shown_url
     from broker.cli.running import run
     from broker.cli.sample import IDENTITIES, Deployment
     from broker.config import ConfigError, load
@@ -49,7 +50,7 @@ def dev(directory: Path, port: int) -> None:
             "ready": True,
             "address": f"localhost:{bound}",
             "directory": str(deployment.directory),
-            "database": settings.database_url,
+            "database": shown_url(settings.database_url),
             "vkey": vkey,
             "svids": {name: str(deployment.svids / name) for name in IDENTITIES},
             "pid": os.getpid(),
