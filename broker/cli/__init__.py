@@ -5,6 +5,7 @@ A command's module is imported when the command is used, and gRPC and SQL when i
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -76,4 +77,5 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's core has to say, its errors say again
     cli(prog_name="credbroker")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+
+from broker.cli.failure import stopping_on
 
 
 def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,12 +24,22 @@ def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def check_database(text: str, *, exists: bool) -> None:
-    """Refuse what is no database, and with `exists` a SQLite file that is not there: opening it would make one.
+@contextmanager
+def using_database(text: str, *, exists: bool) -> Iterator[None]:
+    """Work with a database; with `exists`, refuse a SQLite file that is not there: opening it would make one.
 
     Raises:
-        click.UsageError: so it is.
+        click.UsageError: it is no database.
+        Stop: it fails; the message has the driver's words.
     """
+    from broker.store.database import DatabaseProblem, plain_problems
+
+    _check(text, exists=exists)
+    with stopping_on(DatabaseProblem), plain_problems():
+        yield
+
+
+def _check(text: str, *, exists: bool) -> None:
     from broker.store.database import parse_url
 
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from broker.cli.database import check_database, database_option
+from broker.cli.database import database_option, using_database
 from broker.cli.output import output_option, show
 
 
@@ -24,8 +24,8 @@ def upgrade(database: str) -> None:
     """
     from broker.store import migrate
 
-    check_database(database, exists=False)
-    show({"revision": migrate.upgrade(database)})
+    with using_database(database, exists=False):
+        show({"revision": migrate.upgrade(database)})
 
 
 @db.command()
@@ -39,6 +39,6 @@ def current(database: str) -> None:
     """
     from broker.store import migrate
 
-    check_database(database, exists=True)
-    revision, newest = migrate.current(database), migrate.newest()
+    with using_database(database, exists=True):
+        revision, newest = migrate.current(database), migrate.newest()
     show({"revision": revision or "empty", "newest": newest, "up_to_date": revision == newest})

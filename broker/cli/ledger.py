@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from broker.cli.database import check_database, database_option
+from broker.cli.database import database_option, using_database
 from broker.cli.failure import Stop, stopping_on
 from broker.cli.options import Caller, remote
-from broker.cli.output import note, output_option, show, show_list, wants_json
+from broker.cli.output import note, output_option, printable, show, show_list, wants_json
 from broker.cli.paging import take
 from broker.cli.render import plain
 from broker.v1 import auditor_service_pb2 as pb
@@ -41,7 +41,12 @@ def checkpoint(caller: Caller) -> None:
 
     with as_auditor(caller) as broker:
         answer = broker.GetCheckpoint(pb.GetCheckpointRequest(), timeout=caller.timeout)
-    show({**plain(answer.checkpoint), "vkey": answer.vkey})
+    if wants_json():
+        show({**plain(answer.checkpoint), "vkey": answer.vkey})
+        return
+    show({"size": answer.checkpoint.size, "vkey": answer.vkey})
+    for line in ["", *answer.checkpoint.note.splitlines()]:
+        click.echo(printable(line))
 
 
 @ledger.command()
@@ -90,7 +95,8 @@ def prove(caller: Caller, index: int, vkey: str | None) -> None:
         proof = broker.GetInclusionProof(pb.GetInclusionProofRequest(index=index), timeout=caller.timeout)
         key = _key(vkey) or broker.GetCheckpoint(pb.GetCheckpointRequest(), timeout=caller.timeout).vkey
     _check(proof, index, key)
-    show({**plain(proof), "vkey": key, "verified": True})
+    shown = {**plain(proof), "vkey": key, "verified": True}
+    show(shown if wants_json() else {**shown, "checkpoint": {"size": proof.checkpoint.size}})
 
 
 def _check(proof: ledger_pb2.InclusionProof, index: int, vkey: str) -> None:
@@ -120,8 +126,7 @@ def verify(database: str, vkey: str | None) -> None:
     """
     from broker.store.verification import verify as recompute
 
-    check_database(database, exists=True)
-    with _progress() as progress, stopping_on(ValueError):
+    with using_database(database, exists=True), stopping_on(ValueError), _progress() as progress:
         report = recompute(database, _key(vkey), progress)
     findings = [{"index": finding.index, "problem": finding.problem} for finding in report.findings]
     shown = {"ok": report.ok, "size": report.size, "vkey": report.vkey, "trusted": report.trusted}

@@ -61,7 +61,7 @@ def show(document: Document) -> None:
     if wants_json():
         _print_json(document)
     else:
-        _print_table(None, [(name, cell(value)) for name, value in document.items() if value not in (None, "", [])])
+        _print_plain([(name, cell(value)) for name, value in document.items() if value not in (None, "", [])])
 
 
 def show_list(name: str, documents: Sequence[Document], columns: Sequence[str], **more: object) -> None:
@@ -69,10 +69,15 @@ def show_list(name: str, documents: Sequence[Document], columns: Sequence[str], 
     if wants_json():
         _print_json({name: list(documents), **more})
         return
-    rows = [tuple(cell(document.get(column)) for column in columns) for document in documents]
-    _print_table([column.removesuffix("_id").replace("_", " ").upper() for column in columns], rows)
-    if not rows:
+    if not documents:
         note(f"no {name}")
+        return
+    header = [column.removesuffix("_id").replace("_", " ").upper() for column in columns]
+    rows = [[cell(document.get(column)) for column in columns] for document in documents]
+    if sys.stdout.isatty():
+        _print_rich(header, rows)
+    else:
+        _print_plain([header, *rows])
 
 
 def note(text: str) -> None:
@@ -106,27 +111,23 @@ def _print_json(document: Document) -> None:
     click.echo(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
 
 
-def _print_table(header: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> None:
-    if not rows:
-        return
+def _print_plain(rows: Sequence[Sequence[str]]) -> None:
+    """Print aligned columns, never wrapped, so that values can be cut out."""
     clean = [[printable(text) for text in row] for row in rows]
-    if sys.stdout.isatty():
-        _print_rich(header, clean)
-        return
-    lines = clean if header is None else [list(header), *clean]
-    widths = [max(len(text) for text in column) for column in zip(*lines, strict=True)]
-    for line in lines:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    widths = [max(len(text) for text in column) for column in zip(*clean, strict=True)]
+    for row in clean:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _print_rich(header: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> None:
+def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that fits the terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*(header or ()), box=None, show_header=header is not None, header_style="bold", pad_edge=False)
+    table = Table(*header, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(text, overflow="fold") for text in row))
+        table.add_row(*(Text(printable(text), overflow="fold") for text in row))
     Console().print(table)
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from broker import logs
 from broker.cli.failure import stopping_on
-from broker.config import ConfigError, Settings
+from broker.config import Settings
 from broker.credential.keyfiles import KeyFileError
 from broker.daemon import serve
 from broker.identity.files import SvidFileError
 from broker.policy.problems import BundleError
+from broker.store.database import DatabaseProblem, plain_problems
 from broker.store.writer import LedgerMismatch
 
 
@@ -24,5 +25,6 @@ def run(settings: Settings, ready: Callable[[int, str], None]) -> None:
     """
     logs.configure()
     # RuntimeError is gRPC's word for an address that cannot be listened on.
-    with stopping_on(ConfigError, SvidFileError, KeyFileError, BundleError, LedgerMismatch, RuntimeError):
+    problems = (SvidFileError, KeyFileError, BundleError, LedgerMismatch, DatabaseProblem, RuntimeError)
+    with stopping_on(*problems), plain_problems():
         asyncio.run(serve(settings, ready))

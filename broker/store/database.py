@@ -70,6 +70,19 @@ def unavailable(error: DBAPIError) -> Refusal:
     )
 
 
+class DatabaseProblem(Exception):
+    """A database cannot be opened, or is none of ours: the driver's words, without statement and parameters."""
+
+
+@contextmanager
+def plain_problems() -> Iterator[None]:
+    """Give what the driver says as a DatabaseProblem: for tools that talk to people."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatabaseProblem(f"the database says: {str(error.orig).partition(chr(10))[0]}") from error
+
+
 def parse_url(url: str) -> URL:
     """Parse a database URL, or take a bare path for a SQLite file.
 

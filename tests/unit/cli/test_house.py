@@ -93,6 +93,15 @@ def test_a_database_is_upgraded_and_shown(tmp_path: Path) -> None:
     assert run("db", "upgrade", "--database", "mysql://h/d").exit_code == 2
 
 
+@pytest.mark.parametrize("command", [["db", "current"], ["db", "upgrade"], ["ledger", "verify"]])
+def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path, command: list[str]) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database at all")
+    result = run(*command, "--database", file)
+    assert result.exit_code == 1
+    assert result.stderr == "error: the database says: file is not a database\n"
+
+
 def test_verifying_what_is_no_ledger_fails_and_says_so(tmp_path: Path) -> None:
     file = tmp_path / "broker.db"
     run("db", "upgrade", "--database", file)
