@@ -126,6 +126,7 @@ def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     table = Table(*header, box=None, header_style="bold", pad_edge=False)
+    table.columns[0].no_wrap = True  # the id, to be cut out
     for row in rows:
         table.add_row(*(Text(printable(text), overflow="fold") for text in row))
     Console().print(table)
