@@ -23,7 +23,7 @@ def task_state_from_wire(number: int, field: str) -> TaskState:
     Raises:
         Refusal: INVALID_ARGUMENT: unspecified or unknown.
     """
-    state = _FROM_WIRE.get(number)  # type: ignore[call-overload]
+    state: TaskState | None = _FROM_WIRE.get(number)  # type: ignore[call-overload]
     if state is None:
         raise invalid(field, f"must be one of {', '.join(TaskState.__members__)}")
     return state

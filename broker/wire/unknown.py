@@ -15,9 +15,10 @@ def refuse_unknown(message: Message, field: str = "") -> None:
     Raises:
         Refusal: INVALID_ARGUMENT, naming the message's place.
     """
-    if len(UnknownFieldSet(message)):
-        number = UnknownFieldSet(message)[0].field_number
-        raise invalid(field or "request", f"has an unknown field (number {number}); is the client newer than the broker?")
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        number = unknown[0].field_number
+        raise invalid(field or "request", f"has the unknown field {number}; is the client newer than the broker?")
     for descriptor, value in message.ListFields():
         if descriptor.type != FieldDescriptor.TYPE_MESSAGE:
             continue
