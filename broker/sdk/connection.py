@@ -15,6 +15,8 @@ SVID_DIR_VARIABLE = "CREDBROKER_SVID_DIR"
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),  # by default minutes, for which a verifier would stay stale
     ("grpc.use_local_subchannel_pool", 1),  # a channel is a connection of its own, with its own certificate
 )
 

@@ -1,14 +1,15 @@
 """The revocation feed, on the verifier's side: it keeps a `Verifier` fresh, and lets it go stale when it cannot.
 
-A verifier is fresh until `freshness` after it *sent* a confirmation that the broker answered, and only if it had applied
-every rule that the broker knew of when answering. The broker counts the same span from when the confirmation arrived,
-which is later: so whoever the broker believes to be stale is (docs/decisions/0006).
+A verifier is fresh until `freshness` after it *sent* a confirmation that the broker answered, and only if it had
+applied, when sending, every rule that the broker knew of when answering. The broker counts the same span from when the
+confirmation arrived, which is later: so whoever the broker believes to be stale is (docs/decisions/0006).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,19 +17,24 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from broker.credential.keys import KeySet
-from broker.model.clock import system_clock
+from broker.model.errors import Hints, Reason, Refusal
+from broker.model.selector import Rule
 from broker.sdk.connection import Connection, Endpoint
+from broker.sdk.refusals import refusal_from
 from broker.sdk.verifier import Verifier
 from broker.v1 import verifier_service_pb2 as pb
-from broker.v1 import verifier_service_pb2_grpc
+from broker.v1 import verifier_service_pb2_grpc as pb_grpc
 from broker.wire.selectors import rule_from_wire
-from broker.wire.times import duration_from_wire
+from broker.wire.times import duration_from_wire, instant_from_wire
 
 _CALL_SECONDS = 5.0
 _SHORTEST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
+_BEHIND_SECONDS = 0.25  # until the next confirmation, when the last came too early
+_CONFIRMATIONS = 3  # per span of freshness, so that one may be lost
 _KEYS_AT_MOST_EVERY = 5.0  # for tokens that name unknown keys
 _START_SECONDS = 10.0
 
@@ -38,12 +44,12 @@ async def watching(verifier: Verifier, endpoint: Endpoint) -> AsyncIterator[Veri
     """Keep a verifier fresh while the block runs. Waits for the first snapshot.
 
     Raises:
-        TimeoutError: the broker was not heard from within ten seconds.
+        Refusal: for ten seconds the broker gave no snapshot; the reason is that of the last attempt.
     """
     subscription = Subscription(verifier, endpoint)
     task = asyncio.create_task(subscription.run())
     try:
-        await asyncio.wait_for(subscription.started.wait(), _START_SECONDS)
+        await subscription.wait_until_started()
         yield verifier
     finally:
         task.cancel()
@@ -56,18 +62,22 @@ async def watching(verifier: Verifier, endpoint: Endpoint) -> AsyncIterator[Veri
 def watching_in_thread(verifier: Verifier, endpoint: Endpoint) -> Iterator[Verifier]:
     """Keep a verifier fresh from a thread of its own, for servers without an event loop; else as `watching`."""
     ready, stop = threading.Event(), threading.Event()
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
 
     async def main() -> None:
+        async with watching(verifier, endpoint):
+            ready.set()
+            await asyncio.to_thread(stop.wait)
+
+    def run() -> None:
         try:
-            async with watching(verifier, endpoint):
-                ready.set()
-                await asyncio.to_thread(stop.wait)
-        except (TimeoutError, Exception) as error:  # noqa: BLE001 (raised again in the caller's thread)
+            asyncio.run(main())
+        except Exception as error:  # noqa: BLE001 (raised again in the caller's thread)
             failures.append(error)
+        finally:
             ready.set()
 
-    thread = threading.Thread(target=lambda: asyncio.run(main()), name="credbroker-feed", daemon=True)
+    thread = threading.Thread(target=run, name="credbroker-feed", daemon=True)
     thread.start()
     ready.wait()
     try:
@@ -84,94 +94,137 @@ class Subscription:
 
     def __init__(self, verifier: Verifier, endpoint: Endpoint) -> None:
         """Make a subscription; needs a running event loop."""
-        self.started = asyncio.Event()
         self._verifier = verifier
         self._connection = Connection(endpoint)
+        self._started = asyncio.Event()
+        self._failure: Refusal | None = None
         self._index: int | None = None
+        self._staged: list[Rule] = []
+        self._replacing = False
+        self._confirm_due = asyncio.Event()
         self._keys_fetched_at = float("-inf")
-        self._confirming: asyncio.Task[None] | None = None
-        self._confirm_wanted = False
+
+    async def wait_until_started(self) -> None:
+        """Wait for the first snapshot.
+
+        Raises:
+            Refusal: it did not come in time.
+        """
+        try:
+            await asyncio.wait_for(self._started.wait(), _START_SECONDS)
+        except TimeoutError:
+            raise self._failure or _silent() from None
 
     async def run(self) -> None:
-        """Watch until cancelled. A lost connection leaves the verifier to go stale, and is made anew."""
+        """Watch until cancelled. Whatever goes wrong leaves the verifier to go stale, and is tried anew."""
         wait = _SHORTEST_WAIT
         while True:
-            before = self._index
-            with contextlib.suppress(grpc.aio.AioRpcError, TimeoutError):
+            began = time.monotonic()
+            try:
                 await self._watch()
-            wait = _SHORTEST_WAIT if self._index != before else min(wait * 2, _LONGEST_WAIT)
-            await asyncio.sleep(wait)
+            except grpc.aio.AioRpcError as error:
+                self._failure = refusal_from(error)
+            except TimeoutError:
+                self._failure = _silent()
+            except (Refusal, ValueError) as error:
+                self._failure = Refusal(Reason.INTERNAL, f"the broker's answer is not understood: {error}")
+            lasted = time.monotonic() - began
+            wait = _SHORTEST_WAIT if lasted > _LONGEST_WAIT else min(wait * 2, _LONGEST_WAIT)
+            await asyncio.sleep(wait * (0.5 + secrets.randbelow(1_000) / 1_000))
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._confirming is not None:
-            self._confirming.cancel()
         await self._connection.close()
 
     async def _watch(self) -> None:
-        stub = verifier_service_pb2_grpc.VerifierServiceStub(self._connection.channel())
+        """Follow one stream. Returns when another is needed.
+
+        Raises:
+            TimeoutError: nothing was heard for longer than the verifier stays fresh.
+        """
+        stub = pb_grpc.VerifierServiceStub(self._connection.channel())
+        loop = asyncio.get_running_loop()
+        self._staged, self._replacing = [], False
         sent = time.monotonic()
         stream = stub.WatchRevocations(pb.WatchRevocationsRequest(resume_index=self._index))
-        caught_up = False
+        confirming: asyncio.Task[None] | None = None
         try:
-            async for update in stream:
-                if update.keys_changed or self._verifier.unknown_key_seen:
-                    await self._fetch_keys(stub, forced=update.keys_changed)
-                self._apply(update)
-                if not caught_up and not update.more:
-                    # The first answer proves that the broker was there after the call was sent.
-                    caught_up = True
-                    self._be_fresh(sent, update)
-                    self.started.set()
-                if caught_up and (update.confirm or not update.rules):
-                    self._confirm(stub, update.session_id)
+            async with asyncio.timeout(_START_SECONDS) as silence:
+                async for update in stream:
+                    silence.reschedule(loop.time() + _seconds(update.freshness))
+                    if not await self._take(stub, update) or (confirming is not None and confirming.done()):
+                        return
+                    if confirming is None and not update.more:
+                        # The first answer proves that the broker was there after the call was sent.
+                        self._verifier.fresh_until(sent + _seconds(update.freshness))
+                        self._started.set()
+                        confirming = asyncio.create_task(self._confirm(stub, update))
         finally:
             stream.cancel()
+            if confirming is not None:
+                confirming.cancel()
+
+    async def _take(self, stub: pb_grpc.VerifierServiceAsyncStub, update: pb.RevocationUpdate) -> bool:
+        """Apply a message; tell whether the stream can go on."""
+        if not update.snapshot and not self._replacing and update.tenant != self._verifier.tenant:
+            # What was missed is not what this verifier needs from now on.
+            self._index = None
+            return False
+        if update.keys_changed or self._verifier.unknown_key_seen:
+            await self._fetch_keys(stub, forced=update.keys_changed)
+        self._apply(update)
+        if update.confirm or not update.rules:
+            self._confirm_due.set()
+        return True
 
     def _apply(self, update: pb.RevocationUpdate) -> None:
-        verifier = self._verifier
-        rules = [rule_from_wire(rule, f"rules[{number}]") for number, rule in enumerate(update.rules)]
+        """Apply rules; those of a snapshot together, so that none is missing meanwhile."""
         if update.snapshot:
-            verifier.tenant = update.tenant
-            verifier.revocations.replace(rules)
-        elif rules:
-            verifier.revocations.apply(rules)
-        elif not update.confirm:
-            verifier.revocations.forget(system_clock())
-        if not update.more:
-            self._index = update.index
+            self._staged, self._replacing = [], True
+        self._staged += [rule_from_wire(rule, f"rules[{number}]") for number, rule in enumerate(update.rules)]
+        if update.more:
+            return
+        verifier = self._verifier
+        if self._replacing:
+            verifier.serve(update.tenant)
+            verifier.revocations.replace(self._staged)
+        elif self._staged:
+            verifier.revocations.apply(self._staged)
+        else:
+            # By both clocks: if either is wrong, a rule is kept for longer.
+            verifier.revocations.forget(min(verifier.clock(), instant_from_wire(update.send_time, "send_time")))
+        self._staged, self._replacing = [], False
+        self._index = update.index
 
-    def _be_fresh(self, sent: float, update: pb.RevocationUpdate) -> None:
-        freshness = duration_from_wire(update.freshness, "freshness")
-        self._verifier.fresh_until(sent + freshness / timedelta(seconds=1))
+    async def _confirm(self, stub: pb_grpc.VerifierServiceAsyncStub, update: pb.RevocationUpdate) -> None:
+        """Confirm beside the stream, whenever it is due and in any case often enough, while the session lasts."""
+        freshness = _seconds(update.freshness)
+        wait = freshness / _CONFIRMATIONS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._confirm_due.wait(), wait)
+            self._confirm_due.clear()
+            try:
+                level = await self._confirm_now(stub, update.session_id)
+            except grpc.aio.AioRpcError as error:
+                if refusal_from(error).reason is Reason.FEED_SESSION_UNKNOWN:
+                    return
+                level = False  # not confirmed, so not fresh for longer
+            wait = freshness / _CONFIRMATIONS if level else min(_BEHIND_SECONDS, freshness / _CONFIRMATIONS)
 
-    def _confirm(self, stub: verifier_service_pb2_grpc.VerifierServiceStub, session_id: str) -> None:
-        """Confirm beside the stream, so that rules are applied meanwhile; once more if one is under way."""
-        self._confirm_wanted = True
-        if self._confirming is None or self._confirming.done():
-            self._confirming = asyncio.create_task(self._confirm_while_wanted(stub, session_id))
-
-    async def _confirm_while_wanted(
-        self, stub: verifier_service_pb2_grpc.VerifierServiceStub, session_id: str
-    ) -> None:
-        while self._confirm_wanted:
-            self._confirm_wanted = False
-            await self._confirm_now(stub, session_id)
-
-    async def _confirm_now(self, stub: verifier_service_pb2_grpc.VerifierServiceStub, session_id: str) -> None:
-        index = self._index if self._index is not None else -1
+    async def _confirm_now(self, stub: pb_grpc.VerifierServiceAsyncStub, session_id: str) -> bool:
+        """Confirm; tell whether that keeps the verifier fresh."""
+        index = -1 if self._index is None else self._index
         sent = time.monotonic()
-        try:
-            answer = await stub.ConfirmRevocations(
-                pb.ConfirmRevocationsRequest(session_id=session_id, index=index), timeout=_CALL_SECONDS
-            )
-        except grpc.aio.AioRpcError:
-            return  # not confirmed, so not fresh for longer; the stream tells if it is over
-        if index >= answer.index:
-            freshness = duration_from_wire(answer.freshness, "freshness")
-            self._verifier.fresh_until(sent + freshness / timedelta(seconds=1))
+        answer = await stub.ConfirmRevocations(
+            pb.ConfirmRevocationsRequest(session_id=session_id, index=index), timeout=_CALL_SECONDS
+        )
+        if index < answer.index:
+            return False
+        self._verifier.fresh_until(sent + _seconds(answer.freshness))
+        return True
 
-    async def _fetch_keys(self, stub: verifier_service_pb2_grpc.VerifierServiceStub, *, forced: bool) -> None:
+    async def _fetch_keys(self, stub: pb_grpc.VerifierServiceAsyncStub, *, forced: bool) -> None:
         now = time.monotonic()
         if not forced and now - self._keys_fetched_at < _KEYS_AT_MOST_EVERY:
             return
@@ -179,3 +232,15 @@ class Subscription:
         self._verifier.unknown_key_seen = False
         answer = await stub.GetKeySet(pb.GetKeySetRequest(), timeout=_CALL_SECONDS)
         self._verifier.use_keys(answer.issuer, KeySet.from_jwks(answer.jwks))
+
+
+def _seconds(freshness: Duration) -> float:
+    return duration_from_wire(freshness, "freshness") / timedelta(seconds=1)
+
+
+def _silent() -> Refusal:
+    return Refusal(
+        Reason.UNAVAILABLE,
+        "the broker was not heard from",
+        Hints(next="check the address, that the broker runs, and that this workload is in the group `verifiers`"),
+    )

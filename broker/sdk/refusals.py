@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import grpc
 
 from broker.model.errors import Hints, Reason, Refusal
@@ -12,10 +15,11 @@ _DETAILS = "grpc-status-details-bin"
 
 def refusal_from(error: grpc.RpcError) -> Refusal:
     """Give the refusal in a failed call; what is not the broker's own words becomes UNAVAILABLE or INTERNAL."""
-    for name, value in error.trailing_metadata() or ():  # type: ignore[attr-defined]
+    # Both kinds of call give pairs, whatever grpcio's types say.
+    for name, value in cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ()):
         if name == _DETAILS and isinstance(value, bytes) and (refusal := from_status_bytes(value)) is not None:
             return refusal
-    code, details = error.code(), error.details()  # type: ignore[attr-defined]
+    code, details = error.code(), error.details()
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
         return Refusal(
             Reason.UNAVAILABLE,

@@ -10,7 +10,10 @@ from broker.model.selector import Rule, Selector, covering
 
 
 class Revocations:
-    """The rules that still matter. `version` grows with every change, so that who has looked can tell if it must again."""
+    """The rules that still matter. `version` grows with every change, so that who has looked can tell to look again.
+
+    One thread changes them; others may ask meanwhile, and find the state before or after a change.
+    """
 
     def __init__(self) -> None:
         """Know of none."""
@@ -19,16 +22,15 @@ class Revocations:
 
     def apply(self, rules: Iterable[Rule]) -> None:
         """Add rules. Applying one twice changes nothing."""
-        for rule in rules:
-            known = self._newest.get(rule.selector)
-            if known is None or rule.index > known.index:
-                self._newest[rule.selector] = rule
+        _add(self._newest, rules)
         self.version += 1
 
     def replace(self, rules: Iterable[Rule]) -> None:
         """Forget all rules, and begin with these: the tokens that forgotten ones covered have expired by themselves."""
-        self._newest.clear()
-        self.apply(rules)
+        newest: dict[Selector, Rule] = {}
+        _add(newest, rules)
+        self._newest = newest  # in one step: nobody may see it half full
+        self.version += 1
 
     def forget(self, at: datetime) -> None:
         """Drop the rules that cover nothing unexpired any more."""
@@ -38,7 +40,8 @@ class Revocations:
 
     def ended_by(self, claims: Claims) -> Rule | None:
         """Find a rule that covers the lease of a token."""
-        if not self._newest:
+        newest = self._newest
+        if not newest:
             return None
         selectors = covering(
             tenant=claims.tenant,
@@ -48,5 +51,12 @@ class Revocations:
             resource=claims.audience,
             tools=(grant.tool for grant in claims.grants),
         )
-        rules = (self._newest.get(selector) for selector in selectors)
+        rules = (newest.get(selector) for selector in selectors)
         return next((rule for rule in rules if rule is not None and rule.index > claims.index), None)
+
+
+def _add(newest: dict[Selector, Rule], rules: Iterable[Rule]) -> None:
+    for rule in rules:
+        known = newest.get(rule.selector)
+        if known is None or rule.index > known.index:
+            newest[rule.selector] = rule

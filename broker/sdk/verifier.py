@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 
 from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.credential.keys import KeySet
 from broker.intent.constraints import violation
-from broker.intent.scopes import scope_of
+from broker.intent.scopes import check_tool, scope_of
 from broker.model.clock import Clock, system_clock
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Binding
@@ -44,19 +44,17 @@ class _Verified:
 
     claims: Claims
     version: int = -1
-    expires_at: datetime = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.expires_at = self.claims.expires_at
 
 
 class Verifier:
     """Checks calls to one resource. Fed by `broker.sdk.feed`; until then, and whenever it is stale, it refuses all.
 
-    For one thread at a time, or under the interpreter's lock: each check reads and writes whole values.
+    Any number of threads may check while one thread feeds it.
     """
 
-    def __init__(self, audience: str, clock: Clock = system_clock, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, audience: str, clock: Clock = system_clock, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """Make a verifier for the resource URI that tokens must be for."""
         self.audience = audience
         self.issuer = ""
@@ -64,7 +62,7 @@ class Verifier:
         self.keys = KeySet.of([])
         self.revocations = Revocations()
         self.unknown_key_seen = False
-        self._clock = clock
+        self.clock = clock
         self._monotonic = monotonic
         self._fresh_until = float("-inf")
         self._remembered: OrderedDict[str, _Verified] = OrderedDict()
@@ -72,7 +70,13 @@ class Verifier:
     def use_keys(self, issuer: str, keys: KeySet) -> None:
         """Take the broker's keys. What was verified with a key that is gone must be verified again."""
         self.issuer, self.keys = issuer, keys
-        self._remembered.clear()
+        self._forget_tokens()
+
+    def serve(self, tenant: str) -> None:
+        """Accept tokens of the tenant whose revocations are known, `*` for all, and of no other."""
+        if tenant != self.tenant:
+            self.tenant = tenant
+            self._forget_tokens()
 
     def fresh_until(self, monotonic: float) -> None:
         """Be fresh until an instant of the monotonic clock."""
@@ -87,8 +91,24 @@ class Verifier:
 
         Raises:
             Refusal: VERIFIER_STALE, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED, HOLDER_MISMATCH, TOOL_NOT_GRANTED or
-                ARGUMENT_OUT_OF_BOUNDS.
+                ARGUMENT_OUT_OF_BOUNDS; INVALID_ARGUMENT if the name is not that of any tool.
         """
+        claims = self._admit(token, peer)
+        self._check_grant(claims, tool, arguments)
+        return Call(
+            lease_id=claims.lease_id, task_id=claims.task_id, tenant=claims.tenant, holder=claims.subject, tool=tool
+        )
+
+    def granted_tools(self, token: str, peer: str | None = None) -> tuple[str, ...]:
+        """List the tools a token grants; for servers that show a caller only what it may call.
+
+        Raises:
+            Refusal: as `check`, but for what concerns a tool.
+        """
+        return tuple(grant.tool for grant in self._admit(token, peer).grants)
+
+    def _admit(self, token: str, peer: str | None) -> Claims:
+        """Check all of a token that does not depend on the call."""
         # 1. Nothing is accepted on revocations that may be out of date.
         if self._monotonic() >= self._fresh_until:
             raise Refusal(
@@ -102,7 +122,7 @@ class Verifier:
             verified = self._verify(token)
         claims = verified.claims
         # 3. Time: at its instant a token is dead (law 6).
-        if self._clock() >= verified.expires_at:
+        if self.clock() >= claims.expires_at:
             raise Refusal(Reason.TOKEN_EXPIRED, "the credential has expired", _FRESH_TOKEN)
         # 4. Revocation.
         if verified.version != self.revocations.version:
@@ -114,18 +134,11 @@ class Verifier:
                 "the credential is in other hands than its holder's",
                 Hints(missing="the holder's TLS identity", next="each workload must ask for a credential of its own"),
             )
-        # 6. The tool, and 7. its arguments.
-        self._check_grant(claims, tool, arguments)
-        return Call(
-            lease_id=claims.lease_id, task_id=claims.task_id, tenant=claims.tenant, holder=claims.subject, tool=tool
-        )
-
-    def granted_tools(self, token: str) -> tuple[str, ...]:
-        """List the tools a verified token grants; for servers that show a caller only what it may call."""
-        verified = self._remembered.get(token) or self._verify(token)
-        return tuple(grant.tool for grant in verified.claims.grants)
+        return claims
 
     def _verify(self, token: str) -> _Verified:
+        # Taken before the keys: if they change meanwhile, what was verified with the former is remembered in vain.
+        remembered = self._remembered
         try:
             claims = jose.decode(token, self.keys)
         except jose.UnknownKey:
@@ -137,22 +150,27 @@ class Verifier:
             raise _invalid("it is for another resource")
         if self.tenant not in (claims.tenant, ANY_TENANT):
             raise _invalid("it is of a tenant that this server does not serve")
-        if claims.issued_at > self._clock() + _LEEWAY:
+        if claims.issued_at > self.clock() + _LEEWAY:
             raise _invalid("it is not valid yet; compare the clocks")
-        verified = self._remembered[token] = _Verified(claims)
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
+        verified = remembered[token] = _Verified(claims)
+        while len(remembered) > _REMEMBERED:
+            remembered.popitem(last=False)
         return verified
 
+    def _forget_tokens(self) -> None:
+        self._remembered = OrderedDict()
+
     def _check_revocation(self, verified: _Verified) -> None:
-        version = self.revocations.version
+        version = self.revocations.version  # before the rules: one that comes meanwhile is looked at next time
         if self.revocations.ended_by(verified.claims) is not None:
             raise Refusal(Reason.TOKEN_REVOKED, "the credential was revoked", _FRESH_TOKEN)
         verified.version = version
 
     def _check_grant(self, claims: Claims, tool: str, arguments: object) -> None:
+        """Check 6, the tool, and 7, its arguments."""
         grant = claims.grant(tool)
         if grant is None:
+            check_tool(tool, "tool")  # a name from outside is repeated below, and may end up in a header
             raise Refusal(
                 Reason.TOOL_NOT_GRANTED,
                 f"the credential does not grant tool `{tool}`",

@@ -1,0 +1,165 @@
+"""Small honest fakes: a verifier's broker on loopback with real mutual TLS, and the certificates for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from broker.credential.keys import EcSigner, KeySet
+from broker.identity.authority import Authority, issue_svid, new_authority
+from broker.identity.spiffe import parse_spiffe_id
+from broker.model.clock import system_clock
+from broker.model.errors import Reason, Refusal
+from broker.model.selector import Rule
+from broker.sdk.connection import Endpoint
+from broker.v1 import verifier_service_pb2 as pb
+from broker.v1 import verifier_service_pb2_grpc as pb_grpc
+from broker.wire.codes import grpc_code
+from broker.wire.selectors import rule_to_wire
+from broker.wire.status import to_status_bytes
+from broker.wire.times import duration_to_wire, instant_to_wire
+
+ISSUER = "https://broker.example"
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+DAY = timedelta(days=1)
+
+
+async def abort(context: Any, refusal: Refusal) -> None:
+    """Refuse as the broker does."""
+    code = grpc_code(refusal.reason)
+    context.set_trailing_metadata((("grpc-status-details-bin", to_status_bytes(refusal, code)),))
+    await context.abort(CODES[code], refusal.message)
+
+
+def authority(trust_domain: str = "example.org") -> Authority:
+    return new_authority(trust_domain, DAY, system_clock())
+
+
+def write_svid(folder: Path, root: Authority, spiffe_id: str, lifetime: timedelta = DAY) -> Path:
+    """Write `svid.pem`, `key.pem` and `bundle.pem`; good for servers on localhost, too."""
+    svid = issue_svid(root, parse_spiffe_id(spiffe_id), ["localhost"], lifetime, system_clock())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "svid.pem").write_bytes(svid.cert_pem)
+    (folder / "key.pem").write_bytes(svid.key_pem)
+    (folder / "bundle.pem").write_bytes(root.cert_pem)
+    return folder
+
+
+def server_credentials(folder: Path) -> grpc.ServerCredentials:
+    pair = ((folder / "key.pem").read_bytes(), (folder / "svid.pem").read_bytes())
+    return grpc.ssl_server_credentials([pair], (folder / "bundle.pem").read_bytes(), require_client_auth=True)
+
+
+@dataclass
+class FakeBroker(pb_grpc.VerifierServiceServicer):
+    """Serves keys and rules, as protos/broker/v1/verifier_service.proto says, and remembers what it was asked."""
+
+    signer: EcSigner = field(default_factory=EcSigner.generate)
+    freshness: timedelta = timedelta(seconds=5)
+    heartbeat: float = 0.05
+    tenant: str = "acme"
+    chunk: int = 1_000
+    rules: list[Rule] = field(default_factory=list)
+    watched: list[int | None] = field(default_factory=list)
+    confirmed: list[int] = field(default_factory=list)
+    key_sets_given: int = 0
+    confirms: bool = True
+    told: int | None = None  # the index that the stream tells, if it is not the newest rule's
+    refusal: Refusal | None = None
+    sessions: dict[str, asyncio.Queue[pb.RevocationUpdate]] = field(default_factory=dict)
+
+    @property
+    def index(self) -> int:
+        return self.rules[-1].index if self.rules else -1
+
+    def push(self, *rules: Rule, **changes: Any) -> None:
+        """Record rules and send them to whoever watches."""
+        self.rules.extend(rules)
+        for session_id, queue in self.sessions.items():
+            queue.put_nowait(self._update(session_id, rules, **changes))
+
+    def restart(self) -> None:
+        """Forget all sessions, as a new process would; their streams go on, as on a connection that lingers."""
+        self.sessions.clear()
+
+    async def GetKeySet(self, request: pb.GetKeySetRequest, context: Any) -> pb.KeySet:  # noqa: N802 (gRPC's name)
+        self.key_sets_given += 1
+        return pb.KeySet(jwks=KeySet.of([self.signer]).to_jwks(), issuer=ISSUER)
+
+    async def WatchRevocations(  # noqa: N802
+        self, request: pb.WatchRevocationsRequest, context: Any
+    ) -> AsyncIterator[pb.RevocationUpdate]:
+        resume = request.resume_index if request.HasField("resume_index") else None
+        self.watched.append(resume)
+        if self.refusal is not None:
+            await abort(context, self.refusal)
+        session_id = f"session-{len(self.watched)}"
+        queue = self.sessions[session_id] = asyncio.Queue()
+        snapshot = resume is None or resume > self.index
+        found = [rule for rule in self.rules if resume is None or snapshot or rule.index > resume]
+        chunks = [found[start : start + self.chunk] for start in range(0, len(found), self.chunk)] or [[]]
+        for number, chunk in enumerate(chunks, 1):
+            first, last = number == 1, number == len(chunks)
+            yield self._update(session_id, chunk, snapshot=snapshot and first, keys_changed=first, more=not last)
+            await asyncio.sleep(0 if last else self.heartbeat)
+        while True:
+            try:
+                yield await asyncio.wait_for(queue.get(), self.heartbeat)
+            except TimeoutError:
+                yield self._update(session_id, ())
+
+    async def ConfirmRevocations(  # noqa: N802
+        self, request: pb.ConfirmRevocationsRequest, context: Any
+    ) -> pb.ConfirmRevocationsResponse:
+        if request.session_id not in self.sessions:
+            await abort(context, Refusal(Reason.FEED_SESSION_UNKNOWN, "there is no such feed session"))
+        if not self.confirms:
+            await abort(context, Refusal(Reason.UNAVAILABLE, "not now"))
+        self.confirmed.append(request.index)
+        return pb.ConfirmRevocationsResponse(index=self.index, freshness=duration_to_wire(self.freshness))
+
+    async def IntrospectCredential(  # noqa: N802
+        self, request: pb.IntrospectCredentialRequest, context: Any
+    ) -> pb.IntrospectCredentialResponse:
+        return pb.IntrospectCredentialResponse(active=False)
+
+    def _update(self, session_id: str, rules: Sequence[Rule], **changes: Any) -> pb.RevocationUpdate:
+        return pb.RevocationUpdate(
+            session_id=session_id,
+            rules=[rule_to_wire(rule) for rule in rules],
+            index=self.index if self.told is None else self.told,
+            tenant=self.tenant,
+            freshness=duration_to_wire(self.freshness),
+            send_time=instant_to_wire(system_clock()),
+            **changes,
+        )
+
+
+@asynccontextmanager
+async def serving(broker: FakeBroker, folder: Path, root: Authority, port: int = 0) -> AsyncIterator[Endpoint]:
+    """Serve a fake on loopback; give the endpoint of a verifier that may call it."""
+    server = grpc.aio.server()
+    pb_grpc.add_VerifierServiceServicer_to_server(broker, server)
+    credentials = server_credentials(write_svid(folder / "broker", root, "spiffe://example.org/broker"))
+    bound = server.add_secure_port(f"localhost:{port}", credentials)
+    await server.start()
+    try:
+        yield Endpoint(
+            f"localhost:{bound}", write_svid(folder / "verifier", root, "spiffe://example.org/verifier/repo")
+        )
+    finally:
+        await server.stop(None)
+
+
+async def eventually(condition: Any, seconds: float = 5.0) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 (the condition is not ours to signal)
+            await asyncio.sleep(0.01)
