@@ -1,6 +1,7 @@
 """Guards an HTTP server: a gate in front of any ASGI application, that needs no framework.
 
-    app = Gate(app, verifier, route=lambda scope, body: (scope["path"].strip("/"), body))
+For example ``Gate(app, verifier, route=lambda scope, body: (scope["path"].strip("/"), body))``. ASGI does not tell who
+the TLS peer is, so only credentials that are bound to nobody (`binding` "bearer") pass here.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ Route = Callable[[Scope, object], tuple[str, object]]
 _LARGEST_BODY = 1024 * 1024
 _TOO_LARGE = 413
 _UNAUTHORIZED = 401
-_FORBIDDEN = 403
 _SCHEME = b"bearer "
-_OAUTH_ERRORS = {_UNAUTHORIZED: "invalid_token", _FORBIDDEN: "insufficient_scope"}  # RFC 6750 section 3.1
+_HEADER = "Authorization"
+_BEYOND_THE_TOKEN = (Reason.TOOL_NOT_GRANTED, Reason.ARGUMENT_OUT_OF_BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +50,27 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008, "reason": "not guarded"})
             return
-        body = await _read(receive)
-        if body is None:
-            await _answer(send, _TOO_LARGE, Refusal(Reason.INVALID_ARGUMENT, "the body is larger than 1 MiB"))
-            return
         try:
             token = _bearer(scope)
+            body = await _read(receive)
             tool, arguments = self.route(scope, _parse(body))
             scope["credbroker"] = self.verifier.check(token, tool, arguments)
         except Refusal as refusal:
             await _answer(send, http_status(refusal.reason), refusal)
-            return
-        await self.app(scope, _replay(body, receive), send)
+        except _TooLarge:
+            await _answer(send, _TOO_LARGE, Refusal(Reason.INVALID_ARGUMENT, "the body is larger than 1 MiB"))
+        except _Disconnected:
+            return  # half a request is none, and nobody waits for an answer
+        else:
+            await self.app(scope, _replay(body, receive), send)
+
+
+class _TooLarge(Exception):
+    """The body is larger than is read."""
+
+
+class _Disconnected(Exception):
+    """The client has gone before its request was whole."""
 
 
 def _bearer(scope: Scope) -> str:
@@ -68,22 +78,24 @@ def _bearer(scope: Scope) -> str:
     if len(values) != 1 or values[0][: len(_SCHEME)].lower() != _SCHEME:
         raise Refusal(
             Reason.TOKEN_INVALID,
-            "the request carries no credential",
-            Hints(missing="Authorization", next="send the header `Authorization: Bearer TOKEN`, once"),
+            "the request does not carry exactly one credential",
+            Hints(missing=_HEADER, next="send the header `Authorization: Bearer TOKEN`, once"),
         )
     return str(values[0][len(_SCHEME) :].strip(), "latin-1")
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """Read the body whole; None if it is too large."""
-    body = b""
+async def _read(receive: Receive) -> bytes:
+    """Read the body whole."""
+    body = bytearray()
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Disconnected
         body += message.get("body", b"")
         if len(body) > _LARGEST_BODY:
-            return None
+            raise _TooLarge
         if not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 def _parse(body: bytes) -> object:
@@ -123,17 +135,33 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _answer(send: Send, status: int, refusal: Refusal) -> None:
-    """Refuse, with the same fields as everywhere (RFC 9457), and a challenge where one is due (RFC 6750)."""
+    """Refuse with a problem (RFC 9457) of the same fields as everywhere, and a challenge where one is due."""
     problem = {
         "status": status,
-        "title": refusal.message,
         "reason": refusal.reason.value,
+        "message": refusal.message,
         **refusal.hints.metadata(),
         "violations": [{"field": v.field, "description": v.description} for v in refusal.violations],
     }
-    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
-    if error := _OAUTH_ERRORS.get(status):
-        scope = f', scope="{refusal.hints.missing}"' if refusal.reason is Reason.TOOL_NOT_GRANTED else ""
-        headers.append((b"www-authenticate", f'Bearer error="{error}"{scope}'.encode()))
+    body = json.dumps(problem).encode()
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    challenge = _challenge(status, refusal)
+    if challenge:
+        headers.append((b"www-authenticate", challenge.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(problem).encode()})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _challenge(status: int, refusal: Refusal) -> str:
+    """Say what the client needs, where it can do something about it (RFC 6750 section 3)."""
+    if refusal.hints.missing == _HEADER:
+        return "Bearer"
+    if status == _UNAUTHORIZED:
+        return 'Bearer error="invalid_token"'
+    if refusal.reason is Reason.TOOL_NOT_GRANTED and refusal.hints.missing:
+        return f'Bearer error="insufficient_scope", scope="{refusal.hints.missing}"'
+    return 'Bearer error="insufficient_scope"' if refusal.reason in _BEYOND_THE_TOKEN else ""

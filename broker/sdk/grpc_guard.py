@@ -1,146 +1,204 @@
-"""Guards a gRPC server (asyncio): every call is checked before its handler runs.
+"""Guards a gRPC server: every call is checked before its handler runs.
 
-    guard = GrpcGuard(verifier, tool=lambda method: method.rpartition("/")[2])
-    server = grpc.aio.server(interceptors=[guard])
+For asyncio, ``grpc.aio.server(interceptors=[GrpcGuard(verifier, tool=…)])``; for threads,
+``grpc.server(pool, interceptors=[SyncGrpcGuard(verifier, tool=…)])``.
+
+The holder of a credential is proven by mutual TLS. gRPC checks a client's certificate against all roots that the server
+was given, together: give it those of one trust domain, or another one's CA can make certificates in its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from cryptography import x509
 
 from broker.model.errors import Hints, Reason, Refusal
+from broker.sdk.arguments import arguments_of
 from broker.sdk.verifier import Call, Verifier
 from broker.wire.codes import grpc_code
 from broker.wire.status import to_status_bytes
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+_DETAILS = "grpc-status-details-bin"
 _SCHEME = "bearer "
+_REMEMBERED = 1_000
 
-Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+ToolOf = Callable[[str], str | None]
+AuthContext = Mapping[str, Iterable[bytes]]
+AioContext = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
-def arguments_of(message: Any) -> object:  # noqa: ANN401 (whatever the server's deserializer makes)
-    """Give a request as the JSON that constraints look at: set fields by their proto names, integers as integers."""
-    if not isinstance(message, Message):
-        return message
-    return {descriptor.name: _plain(descriptor, value) for descriptor, value in message.ListFields()}
+class _Check:
+    """What both guards do with a call."""
+
+    def __init__(self, verifier: Verifier, arguments: Callable[[Any], object]) -> None:
+        self._verifier = verifier
+        self._arguments = arguments
+        self._ends: OrderedDict[bytes, datetime] = OrderedDict()
+
+    def __call__(self, tokens: list[str], tool: str, request: object, auth_context: AuthContext) -> Call:
+        """Check a call. Its arguments are looked at last, and only if there is one credential.
+
+        Raises:
+            Refusal: IDENTITY_EXPIRED; else as `Verifier.check`.
+        """
+        if len(tokens) != 1:
+            raise Refusal(
+                Reason.TOKEN_INVALID,
+                "the call does not carry exactly one credential",
+                Hints(missing="authorization", next="send the metadata `authorization: Bearer TOKEN`, once"),
+            )
+        return self._verifier.check(tokens[0], tool, self._arguments(request), self._peer(auth_context))
+
+    def _peer(self, auth_context: AuthContext) -> str | None:
+        """Give the SPIFFE ID that TLS has proven; anew on each call, as a connection may outlive its certificate."""
+        ids = list(auth_context.get("peer_spiffe_id", ()))
+        leaves = list(auth_context.get("x509_pem_cert", ()))
+        if len(ids) != 1 or len(leaves) != 1:
+            return None
+        if self._verifier.clock() >= self._end(leaves[0]):
+            raise Refusal(
+                Reason.IDENTITY_EXPIRED,
+                "the certificate of the connection has expired",
+                Hints(next="fetch a fresh X.509-SVID and connect again"),
+            )
+        return ids[0].decode()
+
+    def _end(self, leaf_pem: bytes) -> datetime:
+        found = self._ends.get(leaf_pem)
+        if found is None:
+            found = self._ends[leaf_pem] = x509.load_pem_x509_certificate(leaf_pem).not_valid_after_utc
+            while len(self._ends) > _REMEMBERED:
+                self._ends.popitem(last=False)
+        return found
 
 
 class GrpcGuard(grpc.aio.ServerInterceptor):
-    """Checks unary calls with a `Verifier`. Streams of requests are refused: their arguments cannot be checked first.
+    """Checks calls with a `Verifier`, for a server with asyncio. Calls with a stream of requests are refused.
 
-    `tool` names the tool of a full method name; None lets a method through unchecked (health, reflection), and nothing
-    else does. `arguments` gives a request's arguments as parsed JSON.
+    `tool` names the tool of a full method name, such as `/acme.Repo/ReadFile`; None lets the method through unchecked
+    (health, reflection), and nothing else does. `arguments` gives a request's arguments as parsed JSON. Handlers are
+    coroutines; those that stream are asynchronous generators.
     """
 
-    def __init__(
-        self,
-        verifier: Verifier,
-        *,
-        tool: Callable[[str], str | None],
-        arguments: Callable[[Any], object] = arguments_of,
-    ) -> None:
-        self._verifier = verifier
+    def __init__(self, verifier: Verifier, *, tool: ToolOf, arguments: Callable[[Any], object] = arguments_of) -> None:
+        """Make a guard."""
+        self._check = _Check(verifier, arguments)
         self._tool = tool
-        self._arguments = arguments
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Handler | None:
         """Put the check before the handler."""
-        handler = await continuation(handler_call_details)
+        found = await continuation(handler_call_details)
         tool = self._tool(handler_call_details.method)
-        if handler is None or tool is None:
-            return handler
-        token = _bearer(dict(handler_call_details.invocation_metadata or ()))
-        if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
-                self._unary(handler.unary_unary, tool, token), handler.request_deserializer, handler.response_serializer
-            )
-        if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(
-                self._stream(handler.unary_stream, tool, token), handler.request_deserializer, handler.response_serializer
-            )
-        return grpc.stream_stream_rpc_method_handler(_refuse_stream)
+        if found is None or tool is None:
+            return found
+        handler: Any = found
+        tokens = _tokens(handler_call_details)
 
-    def check(self, token: str, tool: str, request: Any, context: grpc.aio.ServicerContext) -> Call:  # noqa: ANN401
-        """Check one call.
+        async def unary(request: object, context: AioContext) -> object:
+            await self._admit(tokens, tool, request, context)
+            return await handler.unary_unary(request, context)
 
-        Raises:
-            Refusal: as `Verifier.check`.
-        """
-        if not token:
-            raise Refusal(
-                Reason.TOKEN_INVALID,
-                "the call carries no credential",
-                Hints(missing="authorization", next="send the metadata `authorization: Bearer TOKEN`"),
-            )
-        return self._verifier.check(token, tool, self._arguments(request), peer_of(context))
-
-    def _unary(self, handle: Handler, tool: str, token: str) -> Handler:
-        async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:  # noqa: ANN401
-            try:
-                self.check(token, tool, request, context)
-            except Refusal as refusal:
-                await abort(context, refusal)
-            return await handle(request, context)
-
-        return guarded
-
-    def _stream(self, handle: Callable[..., Any], tool: str, token: str) -> Callable[..., Any]:
-        async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:  # noqa: ANN401
-            try:
-                self.check(token, tool, request, context)
-            except Refusal as refusal:
-                await abort(context, refusal)
-            async for response in handle(request, context):
+        async def streaming(request: object, context: AioContext) -> AsyncIterator[object]:
+            await self._admit(tokens, tool, request, context)
+            async for response in handler.unary_stream(request, context):
                 yield response
 
-        return guarded
+        async def refused(_requests: object, context: AioContext) -> None:
+            await _abort(context, _unguardable())
+
+        return _like(handler, unary, streaming, refused)
+
+    async def _admit(self, tokens: list[str], tool: str, request: object, context: AioContext) -> None:
+        try:
+            self._check(tokens, tool, request, context.auth_context())
+        except Refusal as refusal:
+            await _abort(context, refusal)
 
 
-def peer_of(context: grpc.aio.ServicerContext) -> str | None:
-    """Give the SPIFFE ID that TLS has proven, if it is one and unambiguous."""
-    ids = context.auth_context().get("peer_spiffe_id", ())
-    return ids[0].decode() if len(ids) == 1 else None
+class SyncGrpcGuard(grpc.ServerInterceptor):
+    """Checks calls with a `Verifier`, for a server with threads; else as `GrpcGuard`."""
+
+    def __init__(self, verifier: Verifier, *, tool: ToolOf, arguments: Callable[[Any], object] = arguments_of) -> None:
+        """Make a guard."""
+        self._check = _Check(verifier, arguments)
+        self._tool = tool
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Put the check before the handler."""
+        found = continuation(handler_call_details)
+        tool = self._tool(handler_call_details.method)
+        if found is None or tool is None:
+            return found
+        handler: Any = found
+        tokens = _tokens(handler_call_details)
+
+        def unary(request: object, context: grpc.ServicerContext) -> object:
+            self._admit(tokens, tool, request, context)
+            return handler.unary_unary(request, context)
+
+        def streaming(request: object, context: grpc.ServicerContext) -> Iterator[object]:
+            self._admit(tokens, tool, request, context)
+            yield from handler.unary_stream(request, context)
+
+        def refused(_requests: object, context: grpc.ServicerContext) -> NoReturn:
+            _abort_sync(context, _unguardable())
+
+        return _like(handler, unary, streaming, refused)
+
+    def _admit(self, tokens: list[str], tool: str, request: object, context: grpc.ServicerContext) -> None:
+        try:
+            self._check(tokens, tool, request, cast("AuthContext", context.auth_context()))  # as it is, not as typed
+        except Refusal as refusal:
+            _abort_sync(context, refusal)
 
 
-async def abort(context: grpc.aio.ServicerContext, refusal: Refusal) -> None:
-    """End a call with a refusal: google.rpc.Status with ErrorInfo. Does not return."""
+def _like(handler: Any, unary: Any, streaming: Any, refused: Any) -> Handler:  # noqa: ANN401 (grpc types none)
+    """Make a handler of the same kind around one that is guarded."""
+    forms = {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(unary, **forms)
+    if handler.unary_stream is not None:
+        return grpc.unary_stream_rpc_method_handler(streaming, **forms)
+    if handler.stream_unary is not None:
+        return grpc.stream_unary_rpc_method_handler(refused, **forms)
+    return grpc.stream_stream_rpc_method_handler(refused, **forms)
+
+
+async def _abort(context: AioContext, refusal: Refusal) -> NoReturn:
     code = grpc_code(refusal.reason)
-    context.set_trailing_metadata((("grpc-status-details-bin", to_status_bytes(refusal, code)),))
+    context.set_trailing_metadata(((_DETAILS, to_status_bytes(refusal, code)),))
     await context.abort(_CODES[code], refusal.message)
 
 
-async def _refuse_stream(_requests: object, context: grpc.aio.ServicerContext) -> None:
-    await abort(context, Refusal(Reason.INVALID_ARGUMENT, "a stream of requests cannot be guarded"))
+def _abort_sync(context: grpc.ServicerContext, refusal: Refusal) -> NoReturn:
+    code = grpc_code(refusal.reason)
+    context.set_trailing_metadata(((_DETAILS, to_status_bytes(refusal, code)),))
+    context.abort(_CODES[code], refusal.message)
 
 
-def _bearer(metadata: Mapping[str, str | bytes]) -> str:
-    value = metadata.get("authorization", "")
-    if not isinstance(value, str) or value[: len(_SCHEME)].lower() != _SCHEME:
-        return ""
-    return value[len(_SCHEME) :].strip()
+def _tokens(details: grpc.HandlerCallDetails) -> list[str]:
+    """List the bearer tokens of a call; what is no bearer token counts as an empty one."""
+    values = [str(value) for name, value in details.invocation_metadata or () if name == "authorization"]
+    return [value[len(_SCHEME) :].strip() if value[: len(_SCHEME)].lower() == _SCHEME else "" for value in values]
 
 
-def _plain(descriptor: FieldDescriptor, value: Any) -> object:  # noqa: ANN401
-    """Give a field's value as JSON: enums as names, bytes refused by every constraint, as they are no JSON."""
-    if descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry:
-        return {str(key): arguments_of(item) for key, item in value.items()}
-    if descriptor.is_repeated:
-        return [_single(descriptor, item) for item in value]
-    return _single(descriptor, value)
-
-
-def _single(descriptor: FieldDescriptor, value: Any) -> object:  # noqa: ANN401
-    if descriptor.enum_type is not None:
-        named = descriptor.enum_type.values_by_number.get(value)
-        return value if named is None else named.name
-    return arguments_of(value)
+def _unguardable() -> Refusal:
+    return Refusal(
+        Reason.INVALID_ARGUMENT,
+        "a call with a stream of requests cannot be guarded: its arguments are not known beforehand",
+    )

@@ -91,7 +91,7 @@ class Verifier:
 
         Raises:
             Refusal: VERIFIER_STALE, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED, HOLDER_MISMATCH, TOOL_NOT_GRANTED or
-                ARGUMENT_OUT_OF_BOUNDS; INVALID_ARGUMENT if the name is not that of any tool.
+                ARGUMENT_OUT_OF_BOUNDS.
         """
         claims = self._admit(token, peer)
         self._check_grant(claims, tool, arguments)
@@ -170,12 +170,7 @@ class Verifier:
         """Check 6, the tool, and 7, its arguments."""
         grant = claims.grant(tool)
         if grant is None:
-            check_tool(tool, "tool")  # a name from outside is repeated below, and may end up in a header
-            raise Refusal(
-                Reason.TOOL_NOT_GRANTED,
-                f"the credential does not grant tool `{tool}`",
-                Hints(missing=scope_of([tool]), next="ask the broker for a credential that grants it"),
-            )
+            raise _not_granted(tool)
         if not grant.constraints:
             return
         broken = violation(grant.constraints, arguments)
@@ -186,6 +181,19 @@ class Verifier:
                 f"the argument `{broken.path}` of tool `{tool}` breaks the constraint `{broken.op.value}`",
                 Hints(missing=f"{broken.path} {broken.op.value}", next="keep to the constraints of the credential"),
             )
+
+
+def _not_granted(tool: str) -> Refusal:
+    try:
+        check_tool(tool, "tool")
+    except Refusal:
+        # It came from outside, and what is said here ends up in logs and headers.
+        return Refusal(Reason.TOOL_NOT_GRANTED, "the credential does not grant this, and no tool has such a name")
+    return Refusal(
+        Reason.TOOL_NOT_GRANTED,
+        f"the credential does not grant tool `{tool}`",
+        Hints(missing=scope_of([tool]), next="ask the broker for a credential that grants it"),
+    )
 
 
 def _invalid(what: str) -> Refusal:

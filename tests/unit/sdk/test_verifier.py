@@ -151,7 +151,7 @@ def test_a_tool_that_is_not_granted_is_refused_by_name(room: Room) -> None:
 @pytest.mark.parametrize("tool", ["", 'x", error="y', "a\r\nset-cookie: b", "a b", "\u0130", "x" * 129])
 def test_a_name_that_no_tool_has_is_not_repeated(room: Room, tool: str) -> None:
     refusal = room.refused(tool=tool)
-    assert refusal.reason is Reason.INVALID_ARGUMENT
+    assert (refusal.reason, refusal.hints.missing) == (Reason.TOOL_NOT_GRANTED, "")
     assert not tool or tool not in str(refusal)
 
 
