@@ -1,8 +1,8 @@
 """The client for agents and orchestrators: tasks and credentials as blocks, at whose end they are dead.
 
-    async with Client() as client, client.task(declaration) as task:
-        async with client.credential(task.id, "https://repo.tools.example", [Grant("read_file")]) as credential:
-            ...  # credential.token.reveal()
+An orchestrator writes ``async with Client() as client, client.task(declaration) as task: …``, an agent
+``async with client.credential(task_id, resource, [Grant("read_file")]) as credential: …`` and in it, for each call,
+``credential.token.reveal()``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import grpc
 
@@ -42,7 +42,7 @@ _GIVE_UP = (Reason.LEASE_NOT_LIVE, Reason.LEASE_NOT_FOUND, Reason.TASK_NOT_ACTIV
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDeclaration:
-    """What an orchestrator declares of a task; the fields are those of CreateTaskRequest. `lifetime` sets the deadline."""
+    """What an orchestrator declares of a task: the fields of CreateTaskRequest, with a lifetime for a deadline."""
 
     owner: str
     purpose: str
@@ -63,8 +63,9 @@ class Credential:
 
 
 class Client:
-    """Calls a broker, as the workload whose X.509-SVID is in a folder. A call that may have been lost is sent once more,
-    under the same request id, so that it happens once.
+    """Calls a broker, as the workload whose X.509-SVID is in a folder.
+
+    A call that may have been lost is sent once more, under the same request id, so that it happens once.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Client:
         self._clock = clock
         self._ids = ids
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         """Open the connection."""
         self._connection = Connection(self._endpoint)
         return self
@@ -93,22 +94,21 @@ class Client:
 
     @asynccontextmanager
     async def task(self, declaration: TaskDeclaration) -> AsyncIterator[Task]:
-        """Declare a task for the time of a block. Its end ends the task: completed, failed or cancelled as the block was.
+        """Declare a task for the time of a block. It ends with it: completed, failed or cancelled as the block was.
 
         Raises:
-            Refusal: as in protos/broker/v1/orchestrator_service.proto.
+            Refusal: as in protos/broker/v1/orchestrator_service.proto. At the end of a block that went well, too: then
+                the task may live until its deadline.
         """
         task = await self.create_task(declaration)
-        outcome = TaskState.FAILED
         try:
             yield task
-            outcome = TaskState.COMPLETED
-        except asyncio.CancelledError:
-            outcome = TaskState.CANCELLED
+        except BaseException as error:
+            outcome = TaskState.CANCELLED if isinstance(error, asyncio.CancelledError) else TaskState.FAILED
+            with contextlib.suppress(Refusal):  # the block's own exception comes first
+                await self._end(task.id, outcome)
             raise
-        finally:
-            # Shielded: a task must end also when the block was cancelled.
-            await asyncio.shield(self._end_quietly(task.id, outcome))
+        await self._end(task.id, TaskState.COMPLETED)
 
     @asynccontextmanager
     async def credential(
@@ -149,9 +149,7 @@ class Client:
 
     async def end_task(self, task_id: str, outcome: TaskState, *, barrier: bool = False) -> int:
         """End a task; give the ledger index of the rule that killed its credentials."""
-        request = orchestrator_pb.EndTaskRequest(
-            task_id=task_id, outcome=task_state_to_wire(outcome), barrier=barrier
-        )
+        request = orchestrator_pb.EndTaskRequest(task_id=task_id, outcome=task_state_to_wire(outcome), barrier=barrier)
         timeout = _CALL_SECONDS * (3 if barrier else 1)
         return (await self._call(lambda: self._orchestrator().EndTask(request, timeout=timeout))).index
 
@@ -194,7 +192,7 @@ class Client:
         return (await self._call(lambda: self._agent().ReleaseCredential(request, timeout=_CALL_SECONDS))).index
 
     async def _keep_renewed(self, credential: Credential, lifetime: timedelta | None) -> None:
-        """Renew at two thirds of each token's life. What cannot be renewed is left to expire: its use is then refused."""
+        """Renew at two thirds of each token's life. What cannot be renewed is left to expire."""
         while True:
             left = (credential.expires_at - self._clock()) / timedelta(seconds=1)
             await asyncio.sleep(max(_RETRY_SECONDS, left * _RENEW_AFTER))
@@ -204,10 +202,13 @@ class Client:
                 if refusal.reason in _GIVE_UP:
                     return
 
-    async def _end_quietly(self, task_id: str, outcome: TaskState) -> None:
-        """End a task; its deadline ends it if the broker cannot be reached. The block's own exception comes first."""
-        with contextlib.suppress(Refusal):
-            await self.end_task(task_id, outcome)
+    async def _end(self, task_id: str, outcome: TaskState) -> None:
+        """End a task, also when the block was cancelled; one that has ended in the block stays as it is."""
+        try:
+            await asyncio.shield(self.end_task(task_id, outcome))
+        except Refusal as refusal:
+            if refusal.reason is not Reason.TASK_NOT_ACTIVE:
+                raise
 
     async def _release_quietly(self, lease_id: str) -> None:
         """Release a lease; it expires by itself if the broker cannot be reached."""

@@ -1,4 +1,4 @@
-"""The client for threads: the asyncio client, on an event loop in a thread of its own. There is no second copy of it."""
+"""The client for threads: the asyncio client, on an event loop in a thread of its own."""
 
 from __future__ import annotations
 
@@ -9,40 +9,42 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from broker.model.grant import Grant
-from broker.model.task import Task
+from broker.model.task import Task, TaskState
 from broker.sdk.client import Client, Credential, TaskDeclaration
 
 T = TypeVar("T")
 
 
 class SyncClient:
-    """`Client` with plain `with` blocks.
-
-        with SyncClient() as client, client.task(declaration) as task:
-            with client.credential(task.id, resource, grants) as credential: ...
-    """
+    """`Client` with plain `with` blocks: ``with SyncClient() as client, client.task(declaration) as task: …``."""
 
     def __init__(self, address: str | None = None, svid_dir: str | Path | None = None) -> None:
         """Make a client; else as `Client`."""
         self._client = Client(address, svid_dir)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Open the connection."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="credbroker-client", daemon=True)
-
-    def __enter__(self) -> SyncClient:
-        """Open the connection."""
         self._thread.start()
-        self._run(self._client.__aenter__())
+        try:
+            self._run(self._client.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(self, *_error: object) -> None:
         """Close the connection, and end the thread."""
-        self._run(self._client.__aexit__())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            self._run(self._client.__aexit__())
+        finally:
+            self._stop()
 
     @contextmanager
     def task(self, declaration: TaskDeclaration) -> Iterator[Task]:
@@ -58,9 +60,31 @@ class SyncClient:
         with self._block(self._client.credential(task_id, resource, grants, lifetime=lifetime)) as credential:
             yield credential
 
+    def create_task(self, declaration: TaskDeclaration) -> Task:
+        """As `Client.create_task`."""
+        return self._run(self._client.create_task(declaration))
+
+    def end_task(self, task_id: str, outcome: TaskState, *, barrier: bool = False) -> int:
+        """As `Client.end_task`."""
+        return self._run(self._client.end_task(task_id, outcome, barrier=barrier))
+
+    def issue(
+        self, task_id: str, resource: str, grants: Sequence[Grant], *, lifetime: timedelta | None = None
+    ) -> Credential:
+        """As `Client.issue`."""
+        return self._run(self._client.issue(task_id, resource, grants, lifetime=lifetime))
+
+    def renew(self, credential: Credential, *, lifetime: timedelta | None = None) -> None:
+        """As `Client.renew`."""
+        self._run(self._client.renew(credential, lifetime=lifetime))
+
+    def release(self, lease_id: str) -> int:
+        """As `Client.release`."""
+        return self._run(self._client.release(lease_id))
+
     @contextmanager
     def _block(self, block: AbstractAsyncContextManager[T]) -> Iterator[T]:
-        value = self._run(block.__aenter__())
+        value = self._run(_entering(block))
         try:
             yield value
         except BaseException as error:
@@ -81,4 +105,19 @@ class SyncClient:
         self._run(leave())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            work.close()
+            msg = "use the client as `with SyncClient() as client`"
+            raise RuntimeError(msg)
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _stop(self) -> None:
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+        self._loop = self._thread = None
+
+
+async def _entering(block: AbstractAsyncContextManager[T]) -> T:
+    return await block.__aenter__()
