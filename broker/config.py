@@ -166,7 +166,9 @@ def _keys(table: _Table, base: Path) -> KeySettings:
 def _limits(table: _Table) -> Limits:
     defaults = Limits()
     values = {
-        limit.name: table.duration(limit.name, default) if isinstance(default, timedelta) else table.count(limit.name, default)
+        limit.name: table.duration(limit.name, default)
+        if isinstance(default, timedelta)
+        else table.count(limit.name, default)
         for limit in fields(Limits)
         for default in [getattr(defaults, limit.name)]
     }

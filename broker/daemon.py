@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import timedelta
 
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
@@ -127,9 +126,7 @@ async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Cl
         await server.stop(_DRAIN_SECONDS)
 
 
-def _server(
-    settings: Settings, files: SvidFiles, desk: Desk, feed: Feed, keys: KeyRoom, vkey: str
-) -> Server:
+def _server(settings: Settings, files: SvidFiles, desk: Desk, feed: Feed, keys: KeyRoom, vkey: str) -> Server:
     directory = Directory(settings.identity.rules, settings.identity.denied)
     authenticator = Authenticator(lambda: files.material.bundles, directory)
     services: dict[ServiceDescriptor, object] = {

@@ -12,8 +12,8 @@ from broker.lease.renew import renew
 from broker.model.intent import Intent
 from broker.model.principal import Principal
 from broker.v1 import agent_service_pb2 as pb
-from broker.wire.leases import lease_to_wire
 from broker.wire.grants import grants_from_wire
+from broker.wire.leases import lease_to_wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,9 @@ class AgentService:
 
     desk: Desk
 
-    async def issue_credential(self, agent: Principal, request: pb.IssueCredentialRequest) -> pb.IssueCredentialResponse:
+    async def issue_credential(
+        self, agent: Principal, request: pb.IssueCredentialRequest
+    ) -> pb.IssueCredentialResponse:
         """Issue a credential."""
         intent = Intent(
             task_id=requests.required(request.task_id, "task_id"),
@@ -35,7 +37,9 @@ class AgentService:
         issued = await issue(self.desk, agent, intent)
         return pb.IssueCredentialResponse(token=issued.token, lease=self._lease(issued))
 
-    async def renew_credential(self, agent: Principal, request: pb.RenewCredentialRequest) -> pb.RenewCredentialResponse:
+    async def renew_credential(
+        self, agent: Principal, request: pb.RenewCredentialRequest
+    ) -> pb.RenewCredentialResponse:
         """Renew a credential."""
         issued = await renew(
             self.desk,

@@ -77,9 +77,7 @@ class AuditorService:
             size = head.frontier.size
             if not 1 <= request.first_size <= size:
                 raise invalid("first_size", f"must be from 1 to {size}, the ledger's size")
-            hashes = proof.prove_consistency(
-                request.first_size, size, lambda ids: ledger.fetch_nodes(connection, ids)
-            )
+            hashes = proof.prove_consistency(request.first_size, size, lambda ids: ledger.fetch_nodes(connection, ids))
             return ledger_pb2.ConsistencyProof(
                 first_size=request.first_size, second_size=size, hashes=hashes, checkpoint=_checkpoint(head)
             )

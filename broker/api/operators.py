@@ -64,9 +64,7 @@ class OperatorService:
         rule, made = await revoke.revoke(
             self.desk, operator, selector, requests.text(request.reason, "reason", _LONGEST_REASON), wish
         )
-        response = pb.RevokeLeasesResponse(
-            rule=rule_to_wire(rule), lock=None if made is None else lock_to_wire(made)
-        )
+        response = pb.RevokeLeasesResponse(rule=rule_to_wire(rule), lock=None if made is None else lock_to_wire(made))
         if request.barrier:
             barrier = await self.feed.barrier(rule.index)
             response.confirmed_verifiers, response.stale_verifiers = barrier.confirmed, barrier.stale

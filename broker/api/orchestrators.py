@@ -61,9 +61,7 @@ class OrchestratorService:
     async def extend_task(self, orchestrator: Principal, request: pb.ExtendTaskRequest) -> task_pb2.Task:
         """Move a task's deadline."""
         task_id = requests.required(request.task_id, "task_id")
-        return task_to_wire(
-            await tasks.extend(self.desk, orchestrator, task_id, requests.instant(request, "deadline"))
-        )
+        return task_to_wire(await tasks.extend(self.desk, orchestrator, task_id, requests.instant(request, "deadline")))
 
     async def end_task(self, orchestrator: Principal, request: pb.EndTaskRequest) -> pb.EndTaskResponse:
         """End a task."""

@@ -99,7 +99,9 @@ class Pipeline:
             raise Refusal(
                 Reason.GROUP_REQUIRED,
                 f"this is for the group `{method.group.value}`, and `{principal.id}` is not in it",
-                Hints(missing=f"group:{method.group.value}", next="operators: see [[identity.rule]] in the configuration"),
+                Hints(
+                    missing=f"group:{method.group.value}", next="operators: see [[identity.rule]] in the configuration"
+                ),
             )
         return principal
 

@@ -55,7 +55,9 @@ def decode(body: bytes) -> dict[str, Json]:
         MalformedEntry: it is not JSON of the subset, or not in its canonical form.
     """
     try:
-        value = json.loads(body, object_pairs_hook=_members, parse_float=_no_float, parse_constant=_no_float, parse_int=_integer)
+        value = json.loads(
+            body, object_pairs_hook=_members, parse_float=_no_float, parse_constant=_no_float, parse_int=_integer
+        )
     except (ValueError, RecursionError) as error:
         raise MalformedEntry(str(error)) from error
     if not isinstance(value, dict) or _dumps(value).encode() != body:

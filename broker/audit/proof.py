@@ -65,9 +65,7 @@ def verify_inclusion(leaf_hash: bytes, index: int, size: int, hashes: Sequence[b
     return last == 0 and found == root
 
 
-def verify_consistency(
-    first: int, second: int, first_root: bytes, second_root: bytes, hashes: Sequence[bytes]
-) -> bool:
+def verify_consistency(first: int, second: int, first_root: bytes, second_root: bytes, hashes: Sequence[bytes]) -> bool:
     """Check a consistency proof against both roots (RFC 9162 section 2.1.4.2)."""
     if not 1 <= first <= second:
         return False

@@ -71,5 +71,7 @@ class Replay:
         if (signed.size, signed.root) != (size, root):
             self.findings.append(Finding(None, "the stored head is not the one that was signed"))
         if (signed.size, signed.root) != (self._frontier.size, self._frontier.root()) and not self.findings:
-            self.findings.append(Finding(None, "the entries are not those that were signed, all hashes having been redone"))
+            self.findings.append(
+                Finding(None, "the entries are not those that were signed, all hashes having been redone")
+            )
         return signed

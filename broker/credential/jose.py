@@ -83,9 +83,7 @@ def _unbase64url(text: str) -> bytes:
 def _members(data: bytes) -> dict[str, Any]:
     """Parse a JSON object of the kind that two parsers cannot read differently."""
     try:
-        value = json.loads(
-            data.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_no_number
-        )
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_no_number)
     except (ValueError, RecursionError):
         _refuse("it is not strict JSON")
     if not isinstance(value, dict):

@@ -76,7 +76,9 @@ class SvidFiles:
         try:
             seen = [path.stat() for path in self._paths()]
         except OSError as error:
-            raise SvidFileError(f"{error.filename}: {error.strerror}; an SVID is {_SVID}, {_KEY} and {_BUNDLE}") from error
+            raise SvidFileError(
+                f"{error.filename}: {error.strerror}; an SVID is {_SVID}, {_KEY} and {_BUNDLE}"
+            ) from error
         return tuple((found.st_mtime_ns, found.st_size, found.st_ino) for found in seen)
 
     def _load(self, generation: int) -> SvidMaterial:
@@ -85,7 +87,9 @@ class SvidFiles:
         roots = {own: self._bundle(self._directory / _BUNDLE)}
         for trust_domain, path in self._federated.items():
             if trust_domain == own:
-                raise SvidFileError(f"{path}: the bundle of our own trust domain `{own}` is {self._directory / _BUNDLE}")
+                raise SvidFileError(
+                    f"{path}: the bundle of our own trust domain `{own}` is {self._directory / _BUNDLE}"
+                )
             roots[trust_domain] = self._bundle(path)
         return SvidMaterial(generation, chain_pem, key_pem, TrustBundles(generation, roots))
 

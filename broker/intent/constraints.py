@@ -69,7 +69,9 @@ def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:
         case Operator.MAX_LEN:
             return "" if count == 1 and integers and int(values[0]) >= 0 else "one integer from 0"
         case Operator.HOST_IN:
-            return "" if 1 <= count <= _MOST_VALUES and texts and all(map(_is_host, values)) else "lower-case host names"
+            return (
+                "" if 1 <= count <= _MOST_VALUES and texts and all(map(_is_host, values)) else "lower-case host names"
+            )
         case Operator.ABSENT | Operator.PRESENT:
             return "no values" if count else ""
 

@@ -28,7 +28,9 @@ def check_resource(uri: str, field: str) -> None:
         Refusal: INVALID_ARGUMENT.
     """
     if not _RESOURCE.fullmatch(uri) or "@" in uri:
-        raise invalid(field, "must be an absolute URI in ASCII, without fragment or user, such as https://tools.example")
+        raise invalid(
+            field, "must be an absolute URI in ASCII, without fragment or user, such as https://tools.example"
+        )
 
 
 def scope_of(tools: Iterable[str]) -> str:

@@ -39,7 +39,9 @@ def _refused(decision: Decision, decision_id: str) -> Refusal:
             f"policy could not decide about tool `{decision.tool}`, so it is refused",
             Hints(**hints, next="operators: look the decision id up in the ledger and mend the policy"),
         )
-    because = f"forbidden by {', '.join(f'`{p}`' for p in decision.policies)}" if decision.policies else "nothing permits it"
+    because = (
+        f"forbidden by {', '.join(f'`{p}`' for p in decision.policies)}" if decision.policies else "nothing permits it"
+    )
     return Refusal(
         Reason.POLICY_DENIED,
         f"policy does not permit tool `{decision.tool}`: {because}",

@@ -74,7 +74,13 @@ def page(
 
 def count_live(connection: Connection, selector: Selector, at: datetime, most: int) -> int:
     """Count the live leases a selector covers, up to `most`."""
-    matching = _selected(selector, at, None).where(~rules.ended(leases)).limit(most).with_only_columns(literal(1)).order_by(None)
+    matching = (
+        _selected(selector, at, None)
+        .where(~rules.ended(leases))
+        .limit(most)
+        .with_only_columns(literal(1))
+        .order_by(None)
+    )
     return connection.execute(select(func.count()).select_from(matching.subquery())).scalar_one()
 
 
@@ -180,7 +186,6 @@ def _values(lease: Lease) -> dict[str, object]:
         "index": lease.index,
         "closed": False,
     }
-
 
 
 def _lease(row: Row) -> Lease:  # type: ignore[type-arg]

@@ -226,7 +226,9 @@ class Transaction:
                     body=body,
                     leaf_hash=leaf,
                 )
-                for index, (entry, body, leaf) in enumerate(zip(self._entries, bodies, hashes, strict=True), self._first)
+                for index, (entry, body, leaf) in enumerate(
+                    zip(self._entries, bodies, hashes, strict=True), self._first
+                )
             ],
             nodes,
         )

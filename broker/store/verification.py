@@ -35,7 +35,9 @@ class Report:
         return not self.findings
 
 
-def verify(url: str, vkey: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None) -> Report:
+def verify(
+    url: str, vkey: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Report:
     """Recompute a ledger. `progress` is told how many entries of how many are done.
 
     Raises:

@@ -80,7 +80,12 @@ class BrokerLife(RuleBasedStateMachine):
         self.model.tasks[task.id] = task
         return task.id
 
-    @rule(target=leases, task=tasks, agent=st.sampled_from(sorted(AGENTS)), tool=st.sampled_from(["read_file", "list_files"]))
+    @rule(
+        target=leases,
+        task=tasks,
+        agent=st.sampled_from(sorted(AGENTS)),
+        tool=st.sampled_from(["read_file", "list_files"]),
+    )
     def issue(self, task: str, agent: str, tool: str) -> str:
         declared = self.model.tasks[task]
         live = task not in self.model.ended and self.world.clock() < declared.deadline
@@ -183,9 +188,7 @@ class BrokerLife(RuleBasedStateMachine):
     def _states(self) -> list[tuple[Known, LeaseState]]:
         if not self.model.leases:
             return []
-        found = self.world.desk.database.read_now(
-            lambda connection: leases.fetch(connection, list(self.model.leases))
-        )
+        found = self.world.desk.database.read_now(lambda connection: leases.fetch(connection, list(self.model.leases)))
         now = self.world.clock()
         return [(known, found[lease_id].state(now)) for lease_id, known in self.model.leases.items()]
 

@@ -14,7 +14,7 @@ from broker.lease.refuse import Asked, record_refusal
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Selector, Target
-from broker.store import ledger, leases, verification
+from broker.store import leases, ledger, verification
 from broker.store.schema import ledger_entries
 from broker.store.transaction import Transaction, Work
 from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, opened

@@ -12,9 +12,9 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from broker.sdk.connection import connect
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from broker.sdk.connection import connect
 from broker.v1 import agent_service_pb2, agent_service_pb2_grpc, grant_pb2
 
 Call = Callable[[], Awaitable[object]]
