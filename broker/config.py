@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -164,16 +164,18 @@ def _keys(table: _Table, base: Path) -> KeySettings:
 
 
 def _limits(table: _Table) -> Limits:
-    defaults = Limits()
-    values = {
-        limit.name: table.duration(limit.name, default)
-        if isinstance(default, timedelta)
-        else table.count(limit.name, default)
-        for limit in fields(Limits)
-        for default in [getattr(defaults, limit.name)]
-    }
+    default = Limits()
+    limits = Limits(
+        lifetime=table.duration("lifetime", default.lifetime),
+        total_lifetime=table.duration("total_lifetime", default.total_lifetime),
+        task_lifetime=table.duration("task_lifetime", default.task_lifetime),
+        leases_per_task=table.count("leases_per_task", default.leases_per_task),
+        leases_per_minute=table.count("leases_per_minute", default.leases_per_minute),
+        active_tasks=table.count("active_tasks", default.active_tasks),
+        retention=table.duration("retention", default.retention),
+    )
     table.finish()
-    return Limits(**values)
+    return limits
 
 
 class _Table:

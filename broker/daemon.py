@@ -26,6 +26,7 @@ from broker.audit.note import NoteSigner
 from broker.config import Settings
 from broker.credential import keyfiles
 from broker.credential.keyfiles import Keys
+from broker.credential.keys import KeySet
 from broker.identity.directory import Directory
 from broker.identity.files import SvidFiles
 from broker.identity.x509 import Authenticator
@@ -35,7 +36,7 @@ from broker.model.clock import Clock, system_clock, uuid7
 from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.store import migrate
-from broker.store.database import open_database
+from broker.store.database import Database, open_database
 from broker.store.writer import Committed, Writer
 
 _DRAIN_SECONDS = 10.0
@@ -53,6 +54,10 @@ class KeyRoom:
         self._clock = clock
         self._changed = changed
         self.keys: Keys = keyfiles.open_keys(settings.keys.directory)
+
+    def published(self) -> KeySet:
+        """Give the public keys that verify tokens now."""
+        return self.keys.published()
 
     async def rotate(self) -> None:
         """Publish the next key when it is time, and drop those whose last token is dead; see what others did."""
@@ -77,11 +82,8 @@ async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Cl
         SvidFileError, KeyFileError, BundleError, LedgerMismatch, Refusal: it cannot start; the message says why.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = _stop_signal()
     files = SvidFiles(settings.identity.svid_dir, settings.identity.bundles)
-    policy = Policy(bundle.load(settings.policy_bundle))
     if settings.migrate:
         await asyncio.to_thread(migrate.upgrade, settings.database_url)
     async with AsyncExitStack() as stack:
@@ -100,18 +102,7 @@ async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Cl
         writer = Writer(database, settings.origin, signer, clock, committed)
         writer.start()
         stack.push_async_callback(writer.stop)
-        desk = Desk(
-            clock=clock,
-            ids=uuid7,
-            salts=lambda: os.urandom(32),
-            database=database,
-            ledger=writer,
-            tasks=cache,
-            policy=lambda: policy,
-            signer=lambda: keys.keys.signer(clock()),
-            issuer=settings.issuer,
-            limits=settings.limits,
-        )
+        desk = _desk(settings, clock, database, writer, cache, keys)
         server = _server(settings, files, desk, feed, keys, str(signer.vkey))
         schedule = Schedule(desk, keys.rotate)
         schedule.start()
@@ -126,6 +117,31 @@ async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Cl
         await server.stop(_DRAIN_SECONDS)
 
 
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _desk(
+    settings: Settings, clock: Clock, database: Database, writer: Writer, cache: TaskCache, keys: KeyRoom
+) -> Desk:
+    policy = Policy(bundle.load(settings.policy_bundle))
+    return Desk(
+        clock=clock,
+        ids=uuid7,
+        salts=lambda: os.urandom(32),
+        database=database,
+        ledger=writer,
+        tasks=cache,
+        policy=lambda: policy,
+        signer=lambda: keys.keys.signer(clock()),
+        issuer=settings.issuer,
+        limits=settings.limits,
+    )
+
+
 def _server(settings: Settings, files: SvidFiles, desk: Desk, feed: Feed, keys: KeyRoom, vkey: str) -> Server:
     directory = Directory(settings.identity.rules, settings.identity.denied)
     authenticator = Authenticator(lambda: files.material.bundles, directory)
@@ -133,7 +149,7 @@ def _server(settings: Settings, files: SvidFiles, desk: Desk, feed: Feed, keys: 
         descriptors.AGENT: AgentService(desk),
         descriptors.ORCHESTRATOR: OrchestratorService(desk, feed),
         descriptors.OPERATOR: OperatorService(desk, feed),
-        descriptors.VERIFIER: VerifierService(desk, feed, lambda: keys.keys.published()),
+        descriptors.VERIFIER: VerifierService(desk, feed, keys.published),
         descriptors.AUDITOR: AuditorService(desk, vkey),
     }
     return Server(settings.address, server_credentials(files), Pipeline(desk, authenticator), services)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -83,6 +84,8 @@ class Feed:
         self._ids = ids
         self._sessions: dict[str, _Session] = {}
         self._index = -1
+        self._published: deque[tuple[int, float]] = deque()  # the newest index, and when, for as long as it matters
+        self._long_published = -1
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         # Verifiers of this broker's former life may be fresh for that long, unknown to this one.
@@ -99,7 +102,7 @@ class Feed:
                 found = await self._database.read(lambda connection: rules.after(connection, self._index))
             except Refusal as refusal:
                 if reachable:
-                    log.error("feed.database_unavailable", reason=refusal.reason.value)
+                    log.warning("feed.database_unavailable", reason=refusal.reason.value)
                 reachable = False
                 await asyncio.sleep(_POLL_SECONDS)
                 self._wake.set()
@@ -134,8 +137,8 @@ class Feed:
             session.connected = False
             self._forget_stale()
 
-    def confirm(self, principal: Principal, session_id: str, index: int) -> int:
-        """Take a verifier's confirmation; give the index it must be at to be fresh.
+    def confirm(self, principal: Principal, session_id: str, index: int) -> timedelta:
+        """Take a verifier's confirmation that it is at an index; tell for how long that keeps it fresh.
 
         Raises:
             Refusal: FEED_SESSION_UNKNOWN.
@@ -146,10 +149,10 @@ class Feed:
                 Reason.FEED_SESSION_UNKNOWN, "there is no such feed session", Hints(next="watch revocations again")
             )
         session.confirmed = max(session.confirmed, index)
-        if index >= self._index:
-            session.fresh_until = _freshness_from_now()
+        fresh_until = self._fresh_until(index)
+        session.fresh_until = max(session.fresh_until, fresh_until)
         self._progress.set()
-        return self._index
+        return timedelta(seconds=max(0.0, fresh_until - time.monotonic()))
 
     async def barrier(self, index: int) -> Barrier:
         """Wait until no verifier can accept what the rule at `index` covers."""
@@ -204,8 +207,22 @@ class Feed:
                 tenant=session.tenant,
             )
 
+    def _fresh_until(self, index: int) -> float:
+        """Tell until when a verifier at an index is fresh: its bound runs from the first rule that it does not have.
+
+        So a steady flow of rules, of which a confirmation always misses the last few, makes nobody stale.
+        """
+        now = time.monotonic()
+        while self._published and self._published[0][1] <= now - FRESHNESS.total_seconds():
+            self._long_published = self._published.popleft()[0]
+        if index < self._long_published:
+            return now
+        missed_at = next((published for newer, published in self._published if newer > index), now)
+        return missed_at + FRESHNESS.total_seconds()
+
     def _publish(self, found: Sequence[Rule]) -> None:
         self._index = found[-1].index
+        self._published.append((self._index, time.monotonic()))
         for session in self._sessions.values():
             mine = [rule for rule in found if session.serves(rule)]
             if mine:

@@ -48,7 +48,7 @@ class Pipeline:
 
     def _handler(
         self, service: ServiceDescriptor, method: MethodDescriptor, implementation: object
-    ) -> grpc.RpcMethodHandler:
+    ) -> grpc.RpcMethodHandler[Message, Message]:
         path = f"/{service.full_name}/{method.name}"
         function = getattr(implementation, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
         guarded, make = (

@@ -26,7 +26,9 @@ def server_credentials(files: SvidFiles) -> grpc.ServerCredentials:
         return _configuration(material)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(files.material), fetch, require_client_authentication=True
+        _configuration(files.material),
+        fetch,  # type: ignore[arg-type]  # None is documented, and not in the stubs
+        require_client_authentication=True,
     )
 
 

@@ -41,8 +41,9 @@ class VerifierService:
         self, verifier: Principal, request: pb.ConfirmRevocationsRequest
     ) -> pb.ConfirmRevocationsResponse:
         """Take a confirmation."""
-        index = self.feed.confirm(verifier, requests.required(request.session_id, "session_id"), request.index)
-        return pb.ConfirmRevocationsResponse(index=index, freshness=duration_to_wire(FRESHNESS))
+        session_id = requests.required(request.session_id, "session_id")
+        freshness = self.feed.confirm(verifier, session_id, request.index)
+        return pb.ConfirmRevocationsResponse(index=request.index, freshness=duration_to_wire(freshness))
 
     async def introspect_credential(
         self, verifier: Principal, request: pb.IntrospectCredentialRequest

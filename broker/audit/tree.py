@@ -15,7 +15,7 @@ class Node(NamedTuple):
     """A complete inner node: the root of the 2^level leaves from index * 2^level on. Level 0 are the leaves."""
 
     level: int
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody asks a node for
     hash: bytes
 
 

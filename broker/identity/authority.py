@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from broker.identity.spiffe import SpiffeId
 
@@ -62,7 +62,7 @@ def issue_svid(
     if not isinstance(root_key, ec.EllipticCurvePrivateKey):
         raise TypeError("the authority's key is not an elliptic-curve key")
     key = _new_key()
-    purposes = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH, x509.ExtendedKeyUsageOID.CLIENT_AUTH])
+    purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     certificate = (
         _builder(x509.Name([]), root.subject, key.public_key(), lifetime, at)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -1,4 +1,4 @@
-"""SVIDs in files, as spiffe-helper and spiffe-csi write them: `svid.pem`, `key.pem`, `bundle.pem`. Read again on change."""
+"""SVIDs in files, as spiffe-helper writes them: `svid.pem`, `key.pem`, `bundle.pem`. Read again when they change."""
 
 from __future__ import annotations
 

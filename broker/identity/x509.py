@@ -25,6 +25,7 @@ from typing import NoReturn
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from broker.identity.bundles import TrustBundles
@@ -176,7 +177,7 @@ def _check_leaf(extensions: x509.Extensions) -> None:
         purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return
-    if x509.ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
+    if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
         _refuse("the certificate may not authenticate clients")
 
 
@@ -186,7 +187,7 @@ def _chain(
     """Check 6, and 7 for all of the chain: give it, leaf first, root last."""
     verifier = (
         PolicyBuilder()
-        .store(Store(roots))
+        .store(Store(list(roots)))
         .time(at)
         .extension_policies(ca_policy=_CA, ee_policy=_LEAF)
         .build_client_verifier()

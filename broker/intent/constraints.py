@@ -51,7 +51,7 @@ def violation(constraints: Iterable[Constraint], arguments: object) -> Constrain
     return None
 
 
-def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:
+def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:  # noqa: PLR0911 (a line per operator)
     """Say what operands an operator takes; empty, if these are such."""
     count = len(values)
     texts = all(isinstance(value, str) for value in values)
@@ -91,7 +91,7 @@ def _at(path: str, arguments: object) -> object:
     return found
 
 
-def _holds(constraint: Constraint, value: object) -> bool:
+def _holds(constraint: Constraint, value: object) -> bool:  # noqa: C901, PLR0911 (a line per operator)
     operator, operands = constraint.op, constraint.values
     if value is _MISSING:
         return operator is Operator.ABSENT

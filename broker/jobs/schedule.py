@@ -1,4 +1,4 @@
-"""The daemon's housekeeping. Every job may run on any replica, twice, late or not at all: nothing becomes true by it."""
+"""The daemon's housekeeping. Any job may run on any replica, twice, late or not at all: nothing becomes true by it."""
 
 from __future__ import annotations
 

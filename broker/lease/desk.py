@@ -24,7 +24,7 @@ class Limits:
 
     `lifetime` bounds one token, `total_lifetime` a lease with all its renewals, `task_lifetime` a task. Quotas:
     `leases_per_task` counts all leases a task ever has, `leases_per_minute` those of a tenant in a calendar minute,
-    `active_tasks` those of a tenant at one time. `retention` is how long ended leases and what belongs to them are kept.
+    `active_tasks` those of a tenant at one time. `retention` is how long ended leases, and what belongs to them, stay.
     """
 
     lifetime: timedelta = timedelta(hours=1)
@@ -37,7 +37,7 @@ class Limits:
 
 
 class TaskCache:
-    """Copies of tasks, to decide upon. The writer's guards hold each copy against the truth, so a stale one is harmless."""
+    """Copies of tasks, to decide upon. The writer's guards hold each against the truth, so a stale one is harmless."""
 
     def __init__(self, database: Database) -> None:
         """Make an empty cache over a database."""

@@ -1,4 +1,4 @@
-"""Request ids: the same request again gives the same result, and another body under the same id is refused (AIP-155)."""
+"""Request ids: the same request again gives the same result; another body under the same id is refused (AIP-155)."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ async def _commit(desk: Desk, permit: _Permitted) -> Lease:
 
 
 def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease | str:
-    """Guard and record, at the head of the ledger. Gives the lease; or the id of the one the same request got before."""
+    """Guard and record, at the head of the ledger. Gives the lease, or the id of that of the same request before."""
     agent, request_id = permit.agent, permit.intent.request_id
     earlier = idempotency.earlier_result(transaction, agent, request_id, permit.asked)
     if earlier is not None:

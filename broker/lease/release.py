@@ -18,7 +18,7 @@ from broker.store.transaction import Transaction, Work
 async def release(desk: Desk, holder: Principal, lease_id: str) -> int:
     """Give a lease back; give the ledger index of the rule that ended it.
 
-    A lease that is dead already stays as it is: the answer is the index of what ended it, or of its issue if it expired.
+    A dead lease stays as it is: the answer is the index of what ended it, or of its issue if it expired.
 
     Raises:
         Refusal: LEASE_NOT_FOUND, LEDGER_UNAVAILABLE.

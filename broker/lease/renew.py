@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from broker.intent import lifetime
@@ -110,7 +110,7 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
     guards.live_lease(lease, now)
     task = guards.live_task(guards.unchanged(transaction, permit.task), now)
     guards.unlocked(transaction, covers(lease))
-    caps = {
+    caps: dict[str, datetime | timedelta] = {
         "policy": permit.decision.lifetime_cap,
         "limits.lifetime": desk.limits.lifetime,
         "the task's deadline": task.deadline,

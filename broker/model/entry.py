@@ -35,7 +35,7 @@ class Kind(StrEnum):
 class Entry:
     """One entry before it has an index, in four parts that never mix.
 
-    `observed` the broker verified itself; `asserted` somebody claimed; `decided` policy said; `effected` the broker did.
+    `observed`: the broker verified it. `asserted`: somebody claimed it. `decided`: policy. `effected`: ours.
     """
 
     kind: Kind

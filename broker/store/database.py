@@ -122,7 +122,7 @@ def open_database(url: str) -> Database:
         engine = create_engine(parsed, connect_args={"timeout": _SQLITE_BUSY_MS / 1000})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-    # One statement for many rows: a round trip, and for SQLite a release of the interpreter's lock, per batch, not per row.
+    # One statement for many rows: one round trip, or one release of the interpreter's lock, per batch and not per row.
     engine.dialect.use_insertmanyvalues_wo_returning = True
     return Database(engine)
 

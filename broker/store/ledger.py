@@ -52,7 +52,8 @@ def head(connection: Connection) -> Head | None:
 
 def lock_head(connection: Connection) -> int:
     """Wait for the head and hold it until the transaction ends; give the ledger's size."""
-    return connection.execute(_LOCK_HEAD).scalar_one()
+    size: int = connection.execute(_LOCK_HEAD).scalar_one()
+    return size
 
 
 def start(connection: Connection, origin: str, note: str) -> None:
@@ -125,7 +126,8 @@ def entries(connection: Connection, page_size: int = 2_000) -> Iterator[StoredEn
 
 def fetch_nodes(connection: Connection, ids: Iterable[NodeId]) -> Mapping[NodeId, bytes]:
     """Find nodes of the tree; those of level 0 are the entries' leaf hashes."""
-    leaves, inner = [], []
+    leaves: list[NodeId] = []
+    inner: list[NodeId] = []
     for node in ids:
         (leaves if node.level == 0 else inner).append(node)
     found: dict[NodeId, bytes] = {}

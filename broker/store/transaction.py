@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -29,8 +29,8 @@ _WINDOW_MICROS = 60_000_000
 class Work(Generic[T]):
     """Something to do at the head of the ledger.
 
-    `run` checks its guards first, and raises `Refusal` or `Stale` before it changes anything. What it will look at is named here,
-    so that a whole batch of works is read in a handful of queries.
+    `run` checks its guards first, and raises `Refusal` or `Stale` before it changes anything. What it will look at is
+    named here, so that a whole batch of works is read in a handful of queries.
     """
 
     run: Callable[[Transaction], T]
@@ -192,24 +192,25 @@ class Transaction:
         """Write all changes; give the ledger's new frontier, which is the old one if nothing was recorded."""
         if self._entries:
             frontier = self._write_entries(frontier)
-        # A lease that was issued and renewed, or a task that was made and ended, in one batch is inserted, then changed.
-        for changes, save in (
-            (self._new_tasks, tasks.add),
-            ([self._tasks[task_id] for task_id in self._counted_tasks | self.changed_tasks.keys()], tasks.change),
-            (self._new_leases, leases.add),
-            (self._renewed.values(), leases.renew),
-            (self._closed, leases.close),
-            (self.new_rules, rules.add),
-            (self._new_locks, locks.add),
-            (self._lifted, locks.remove),
-            (self._new_answers, requests.add),
-            (self._new_explanations, explanations.add),
-        ):
-            if changes:
-                save(self.connection, changes)  # type: ignore[operator]
+        # What was made and changed in one batch is inserted, then changed.
+        changed = [self._tasks[task_id] for task_id in self._counted_tasks | self.changed_tasks.keys()]
+        self._save(tasks.add, self._new_tasks)
+        self._save(tasks.change, changed)
+        self._save(leases.add, self._new_leases)
+        self._save(leases.renew, self._renewed.values())
+        self._save(leases.close, self._closed)
+        self._save(rules.add, self.new_rules)
+        self._save(locks.add, self._new_locks)
+        self._save(locks.remove, self._lifted)
+        self._save(requests.add, self._new_answers)
+        self._save(explanations.add, self._new_explanations)
         if self._changed_quotas:
             quotas.put(self.connection, self._changed_quotas, self._window)
         return frontier
+
+    def _save(self, save: Callable[[Connection, Collection[T]], None], changes: Collection[T]) -> None:
+        if changes:
+            save(self.connection, changes)
 
     def _write_entries(self, frontier: Frontier) -> Frontier:
         bodies = [canonical.encode(entry) for entry in self._entries]

@@ -35,9 +35,7 @@ class Report:
         return not self.findings
 
 
-def verify(
-    url: str, vkey: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Report:
+def verify(url: str, vkey: str | None = None, progress: Callable[[int, int], None] | None = None) -> Report:
     """Recompute a ledger. `progress` is told how many entries of how many are done.
 
     Raises:
@@ -52,7 +50,7 @@ def verify(
         database.close()
 
 
-def _verify(connection: Connection, vkey: str | None, progress: Callable[[int, int], None]) -> Report:
+def _verify(connection: Connection, vkey: str | None, progress: Callable[[int, int], None] | None) -> Report:
     head = ledger.head(connection)
     if head is None:
         raise ValueError("the database holds no ledger")
@@ -64,7 +62,8 @@ def _verify(connection: Connection, vkey: str | None, progress: Callable[[int, i
         replay.nodes(completed, stored)
         replay.findings.extend(_misfiled(batch))
         done += len(batch)
-        progress(done, head.frontier.size)
+        if progress is not None:
+            progress(done, head.frontier.size)
     named = vkey or _own_vkey(connection)
     if named is None:
         findings = [*replay.findings, Finding(0, "entry 0 does not name the ledger's key")]

@@ -181,17 +181,19 @@ Global___ConfirmRevocationsRequest: _TypeAlias = ConfirmRevocationsRequest  # no
 
 @_typing.final
 class ConfirmRevocationsResponse(_message.Message):
-    """The caller is fresh if it is at least at this index."""
+    """How long the caller is fresh, if it is at least at this index."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: _builtins.int
     FRESHNESS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """The newest rule's index as of this answer."""
+    """The index that was confirmed."""
     @_builtins.property
     def freshness(self) -> _duration_pb2.Duration:
-        """As in RevocationUpdate."""
+        """Counted from when the confirmation was sent. Less than the whole span if the caller lacks rules, nothing if it has
+        lacked one for that long.
+        """
 
     def __init__(
         self,

@@ -1,7 +1,4 @@
-"""the first schema
-
-Revision: 0001, after .
-"""
+"""The first schema."""
 
 from __future__ import annotations
 

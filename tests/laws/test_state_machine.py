@@ -92,12 +92,10 @@ class BrokerLife(RuleBasedStateMachine):
         try:
             issued = self.loop.run_until_complete(self.world.issue(declared, tool, agent=AGENTS[agent]))
         except Refusal as refusal:
-            # Law 1 the other way round: what has proof, purpose and permission is not refused.
-            assert not live or refusal.reason in (Reason.LOCKED, Reason.LIFETIME_EXHAUSTED), refusal
-            assert refusal.reason is not Reason.LOCKED or self._locked(task, agent, tool)
+            self._refused_rightly(refusal.reason, live=live, locked=self._locked(agent))
             return ""
         assert live, "law 1: a credential for a task that does not live"
-        assert not self._locked(task, agent, tool), "a credential in spite of a lock"
+        assert not self._locked(agent), "a credential in spite of a lock"
         self.model.leases[issued.lease.id] = Known(issued, agent, task, issued.lease.expires_at)
         return issued.lease.id
 
@@ -195,8 +193,14 @@ class BrokerLife(RuleBasedStateMachine):
     def _dead(self, known: Known) -> bool:
         return known.dead or self.world.clock() >= known.expires_at
 
-    def _locked(self, task: str, agent: str, tool: str) -> bool:
-        del task, tool
+    def _refused_rightly(self, reason: Reason, *, live: bool, locked: bool) -> None:
+        """Law 1 the other way round: what has proof, purpose and permission is not refused."""
+        if reason is Reason.LOCKED:
+            assert locked
+        else:
+            assert not live or reason is Reason.LIFETIME_EXHAUSTED, reason
+
+    def _locked(self, agent: str) -> bool:
         return any(selector.value == AGENTS[agent].id for selector in self.model.locks.values())
 
 

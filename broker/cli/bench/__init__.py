@@ -1,0 +1,1 @@
+"""Measures a broker: issue, verify, revoke, scale."""
