@@ -111,10 +111,15 @@ async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Cl
             stack.callback(asyncio.create_task(work).cancel)
         await server.start()
         ready(server.port, str(signer.vkey))
-        structlog.get_logger("daemon").info("daemon.ready", port=server.port, issuer=settings.issuer)
-        await stop.wait()
-        structlog.get_logger("daemon").info("daemon.draining")
-        await server.stop(_DRAIN_SECONDS)
+        await _drain_at(stop, server)
+
+
+async def _drain_at(stop: asyncio.Event, server: Server) -> None:
+    log = structlog.get_logger("daemon")
+    log.info("daemon.ready", port=server.port)
+    await stop.wait()
+    log.info("daemon.draining")
+    await server.stop(_DRAIN_SECONDS)
 
 
 def _stop_signal() -> asyncio.Event:
