@@ -111,14 +111,15 @@ async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Cl
             stack.callback(asyncio.create_task(work).cancel)
         await server.start()
         ready(server.port, str(signer.vkey))
-        await _drain_at(stop, server)
+        await _drain_at(stop, server, feed)
 
 
-async def _drain_at(stop: asyncio.Event, server: Server) -> None:
+async def _drain_at(stop: asyncio.Event, server: Server, feed: Feed) -> None:
     log = structlog.get_logger("daemon")
     log.info("daemon.ready", port=server.port)
     await stop.wait()
     log.info("daemon.draining")
+    feed.close()
     await server.stop(_DRAIN_SECONDS)
 
 

@@ -88,6 +88,7 @@ class Feed:
         self._long_published = -1
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
+        self._closed = False
         # Verifiers of this broker's former life may be fresh for that long, unknown to this one.
         self._strangers_until = _freshness_from_now()
 
@@ -120,6 +121,12 @@ class Feed:
         for session in self._sessions.values():
             self._send(session, keys_changed=True)
 
+    def close(self) -> None:
+        """Let every verifier go, so that a broker that stops need not wait for them."""
+        self._closed = True
+        for session in self._sessions.values():
+            self._send(session)
+
     async def watch(self, principal: Principal, resume_index: int | None) -> AsyncIterator[Update]:
         """Give a verifier its messages: a snapshot, or what it has missed; then each rule, and heartbeats."""
         session = _Session(self._ids(), principal.id, principal.tenant, _freshness_from_now())
@@ -127,12 +134,13 @@ class Feed:
         try:
             async for update in self._catch_up(session, resume_index):
                 yield update
-            while session.connected:
+            while session.connected and not self._closed:
                 try:
                     yield await asyncio.wait_for(session.queue.get(), _HEARTBEAT_SECONDS)
                 except TimeoutError:
                     yield self._update(session)
-            raise Refusal(Reason.UNAVAILABLE, "the verifier reads the feed too slowly", Hints(next="watch again"))
+            why = "the broker is shutting down" if self._closed else "the verifier reads the feed too slowly"
+            raise Refusal(Reason.UNAVAILABLE, why, Hints(next="watch again"))
         finally:
             session.connected = False
             self._forget_stale()

@@ -1,0 +1,159 @@
+"""The demo's stage: a broker and its callers, as processes of their own, and what the scenes remember."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from broker.model.errors import Reason, Refusal
+from broker.sdk.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
+
+_ANSWER_SECONDS = 45  # a barrier may take the time that verifiers stay fresh
+_STOP_SECONDS = 15
+_ACTORS = "broker.cli.demo"
+
+
+class NotAsTold(Exception):
+    """Something that is no refusal went wrong; the text says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that prints lines of JSON."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def read(self) -> dict[str, Any]:
+        """Wait for its next line.
+
+        Raises:
+            NotAsTold: there is none.
+        """
+        output = _pipe(self.popen.stdout)
+        ready, _, _ = select.select([output], [], [], _ANSWER_SECONDS)
+        line = output.readline() if ready else b""
+        if not line:
+            tail = self.log.read_text(encoding="utf-8", errors="replace")[-2_000:]
+            raise NotAsTold(f"the process `{self.name}` did not answer\n{tail}".rstrip())
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def ask(self, do: str, **arguments: object) -> Any:  # noqa: ANN401 (what the actor answers)
+        """Ask an actor to do something, and give what it answers.
+
+        Raises:
+            Refusal: it was refused.
+            NotAsTold: it did not answer.
+        """
+        _pipe(self.popen.stdin).write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+        answer = self.read()
+        if "refused" in answer:
+            raise Refusal(Reason(answer["refused"]), answer["message"])
+        return answer["value"]
+
+    def stop(self) -> None:
+        """Let it end by itself, by force if need be."""
+        self.popen.terminate()
+        try:
+            self.popen.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None  # noqa: S101 (every process is started with pipes)
+    return stream
+
+
+@dataclass(slots=True)
+class Stage:
+    """The processes. `task_id` and `lease_ids` are what the scenes leave for later ones."""
+
+    directory: Path
+    broker: Process
+    about: Mapping[str, Any]
+    actors: Mapping[str, Process]
+    task_id: str = ""
+    lease_ids: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Path:
+        """The broker's database."""
+        return self.directory / "broker.db"
+
+    def cli(self, svid: str, *arguments: str) -> dict[str, Any]:
+        """Run `credbroker` as a person would, and give what it prints, whether it is content or not.
+
+        Raises:
+            NotAsTold: it printed nothing.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "broker", *arguments, "-o", "json"],
+            env=_environment(self.about, svid),
+            capture_output=True,
+            timeout=_ANSWER_SECONDS,
+            check=False,
+        )
+        if not done.stdout:
+            raise NotAsTold(done.stderr.decode(errors="replace").strip())
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+@contextmanager
+def set_up(directory: Path) -> Iterator[Stage]:
+    """Start everything; stop it at the end.
+
+    Raises:
+        NotAsTold: something does not start.
+    """
+    with ExitStack() as stack:
+        broker = _start(stack, directory, "broker", ["broker", "dev", "--dir", str(directory)], dict(os.environ))
+        about = broker.read()
+
+        def actor(name: str, svid: str, module: str, *arguments: str) -> Process:
+            return _start(stack, directory, name, [f"{_ACTORS}.{module}", *arguments], _environment(about, svid))
+
+        servers = {"repo": actor("repo", "verifier", "repo"), "notes": actor("notes", "notes", "notes")}
+        addresses = [server.read()["address"] for server in servers.values()]
+        callers = {
+            "orchestrator": actor("orchestrator", "orchestrator", "orchestrator"),
+            "researcher": actor("researcher", "researcher", "agent", *addresses),
+            "writer": actor("writer", "writer", "agent", *addresses),
+        }
+        for caller in callers.values():
+            caller.read()
+        yield Stage(directory, broker, about, servers | callers)
+
+
+def _start(stack: ExitStack, directory: Path, name: str, module: list[str], environment: dict[str, str]) -> Process:
+    log = directory / f"{name}.log"
+    with log.open("wb") as errors:
+        popen = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", *module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the demo, which stops the others in order
+            )
+        )
+    process = Process(name, popen, log)
+    stack.callback(process.stop)
+    return process
+
+
+def _environment(about: Mapping[str, Any], svid: str) -> dict[str, str]:
+    return {**os.environ, ADDRESS_VARIABLE: about["address"], SVID_DIR_VARIABLE: about["svids"][svid]}
