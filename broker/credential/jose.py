@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from broker.credential.claims import Claims, from_payload, to_payload
@@ -24,8 +25,7 @@ _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 def encode(claims: Claims, signer: Signer) -> str:
     """Sign claims into a token. It is a secret from here on."""
-    header = _segment({"alg": ALGORITHM, "typ": TYPE, "kid": signer.kid})
-    signed = f"{header}.{_segment(to_payload(claims))}"
+    signed = f"{_header(signer.kid)}.{_segment(to_payload(claims))}"
     return f"{signed}.{_base64url(signer.sign(signed.encode()))}"
 
 
@@ -60,6 +60,11 @@ class UnknownKey(Refusal):
             "the token is not acceptable: it is signed with an unknown key",
             Hints(next="ask the broker that this server trusts for a credential"),
         )
+
+
+@lru_cache(maxsize=8)
+def _header(kid: str) -> str:
+    return _segment({"alg": ALGORITHM, "typ": TYPE, "kid": kid})
 
 
 def _segment(members: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ from broker.lease.desk import Limits
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Lease, LeaseState
 from broker.model.principal import Principal
-from broker.model.selector import Selector
 from broker.model.task import Task, TaskState
 from broker.store.transaction import Stale, Transaction
 
@@ -54,9 +53,9 @@ def unchanged(transaction: Transaction, decided_on: Task) -> Task:
     return task
 
 
-def unlocked(transaction: Transaction, selectors: set[Selector]) -> None:
-    """Refuse what an operator's lock covers."""
-    lock = transaction.lock_on(selectors)
+def unlocked(transaction: Transaction, lease: Lease) -> None:
+    """Refuse a credential that an operator's lock covers."""
+    lock = transaction.lock_on(lease)
     if lock is not None:
         named = f"{lock.selector.target.value} `{lock.selector.value}`" if lock.selector.value else "everything"
         raise Refusal(
@@ -68,7 +67,7 @@ def unlocked(transaction: Transaction, selectors: set[Selector]) -> None:
 
 def within_quotas(transaction: Transaction, task: Task, limits: Limits) -> None:
     """Refuse a lease over the quota of its task or tenant."""
-    if task.leases_issued >= limits.leases_per_task:
+    if transaction.leases_issued(task) >= limits.leases_per_task:
         raise _over("leases_per_task", limits.leases_per_task, f"task `{task.id}`", "begin a new task")
     if transaction.issued_this_minute(task.tenant) >= limits.leases_per_minute:
         raise _over("leases_per_minute", limits.leases_per_minute, "the tenant", "try again in the next minute")

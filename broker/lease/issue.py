@@ -23,7 +23,6 @@ from broker.model.principal import Principal
 from broker.model.task import Task
 from broker.store import leases
 from broker.store.explanations import Explanation
-from broker.store.leases import covers
 from broker.store.transaction import Stale, Transaction, Work
 
 _ATTEMPTS = 5
@@ -124,7 +123,7 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease |
     task = guards.live_task(guards.unchanged(transaction, permit.task), transaction.at)
     guards.within_quotas(transaction, task, desk.limits)
     lease = _lease(desk, permit, transaction)
-    guards.unlocked(transaction, covers(lease))
+    guards.unlocked(transaction, lease)
     transaction.record(
         Entry(
             kind=Kind.LEASE_ISSUED,
@@ -138,7 +137,6 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease |
         )
     )
     transaction.add_lease(lease)
-    transaction.count_lease(task)
     idempotency.remember(transaction, agent, request_id, permit.asked, lease.id)
     return lease
 

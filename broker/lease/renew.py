@@ -19,7 +19,6 @@ from broker.model.lease import Lease
 from broker.model.principal import Principal
 from broker.model.task import Task
 from broker.store import leases
-from broker.store.leases import covers
 from broker.store.transaction import Stale, Transaction, Work
 
 _ATTEMPTS = 5
@@ -109,7 +108,7 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
         return lease
     guards.live_lease(lease, now)
     task = guards.live_task(guards.unchanged(transaction, permit.task), now)
-    guards.unlocked(transaction, covers(lease))
+    guards.unlocked(transaction, lease)
     caps: dict[str, datetime | timedelta] = {
         "policy": permit.decision.lifetime_cap,
         "limits.lifetime": desk.limits.lifetime,

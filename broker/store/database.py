@@ -43,7 +43,7 @@ class Database:
     def read_now(self, query: Callable[[Connection], T]) -> T:
         """Run a query in this thread; else as `read`."""
         try:
-            with self.engine.connect() as connection:
+            with self._begin(self.engine, "BEGIN") as connection:
                 return query(connection)
         except (OperationalError, InterfaceError) as error:
             raise unavailable(error) from error
@@ -52,8 +52,32 @@ class Database:
     def snapshot(self) -> Iterator[Connection]:
         """Open a read transaction that sees one state throughout, whatever is written meanwhile."""
         engine = self.engine.execution_options(isolation_level="REPEATABLE READ") if self.is_shared else self.engine
-        with engine.connect() as connection:
+        with self._begin(engine, "BEGIN") as connection:
             yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Open a write transaction: durable when the block is over, and nothing if it raises.
+
+        SQLite takes its one lock at once, so that no transaction fails half way on the upgrade of a lock.
+        """
+        with self.begin() as connection:
+            yield connection
+            connection.commit()
+
+    def begin(self) -> Connection:
+        """Begin a write transaction. Closing the connection undoes what is not committed."""
+        return self._begin(self.engine, "BEGIN IMMEDIATE")
+
+    def _begin(self, engine: Engine, sqlite_begin: str) -> Connection:
+        connection = engine.connect()
+        if not self.is_shared:  # pysqlite is in autocommit mode: its own ways to begin come too late
+            try:
+                connection.exec_driver_sql(sqlite_begin)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     def close(self) -> None:
         """Close all connections."""
@@ -121,7 +145,6 @@ def open_database(url: str) -> Database:
     else:
         engine = create_engine(parsed, connect_args={"timeout": _SQLITE_BUSY_MS / 1000})
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
     # One statement for many rows: one round trip, or one release of the interpreter's lock, per batch and not per row.
     engine.dialect.use_insertmanyvalues_wo_returning = True
     return Database(engine)
@@ -129,12 +152,6 @@ def open_database(url: str) -> Database:
 
 def _prepare_sqlite(dbapi_connection, _record) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 (SQLAlchemy's hook)
     """Set a fresh SQLite connection up: WAL, and an fsync before COMMIT returns."""
-    dbapi_connection.isolation_level = None  # transactions are begun by `_begin_sqlite`
+    dbapi_connection.isolation_level = None  # transactions are begun by `Database`
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -16384"):
         dbapi_connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """Begin: writers take the lock at once, so that no transaction fails half way on a lock upgrade."""
-    writing = connection.get_execution_options().get("writing", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 
 from broker.model.entry import Json
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 
+_REMEMBERED = 1_000
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -48,9 +50,10 @@ def load_resources(text: str) -> tuple[ResourceGrants, ...]:
     )
 
 
-def dump_names(names: Iterable[str]) -> str:
+@lru_cache(maxsize=_REMEMBERED)
+def dump_names(names: tuple[str, ...]) -> str:
     """Encode names as JSON text."""
-    return _dumps(list(names))
+    return _dumps(names)
 
 
 def load_names(text: str) -> tuple[str, ...]:

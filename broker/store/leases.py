@@ -14,7 +14,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    insert,
     literal,
     select,
     update,
@@ -26,6 +25,7 @@ from broker.model.principal import ANY_TENANT
 from broker.model.selector import Selector, Target, covering
 from broker.store import rules
 from broker.store.encoding import dump_grants, dump_names, load_grants, load_names
+from broker.store.rows import insert_rows
 from broker.store.schema import leases
 
 _RENEW = (
@@ -99,7 +99,7 @@ def next_due(connection: Connection) -> datetime | None:
 
 def add(connection: Connection, new: Collection[Lease]) -> None:
     """Insert leases."""
-    connection.execute(insert(leases), [_values(lease) for lease in new])
+    insert_rows(connection, leases, [_row(lease) for lease in new])
 
 
 def renew(connection: Connection, renewed: Collection[Lease]) -> None:
@@ -167,25 +167,26 @@ def _with_rules(connection: Connection, found: Sequence[Lease]) -> list[Lease]:
     return marked
 
 
-def _values(lease: Lease) -> dict[str, object]:
-    return {
-        "id": lease.id,
-        "tenant": lease.tenant,
-        "task_id": lease.task_id,
-        "holder": lease.holder,
-        "resource": lease.resource,
-        "grants": dump_grants(lease.grants),
-        "binding": lease.binding.value,
-        "issued_at": to_micros(lease.issued_at),
-        "expires_at": to_micros(lease.expires_at),
-        "max_expires_at": to_micros(lease.max_expires_at),
-        "renewals": lease.renewals,
-        "decision_id": lease.decision_id,
-        "policies": dump_names(lease.policies),
-        "policy_revision": lease.policy_revision,
-        "index": lease.index,
-        "closed": False,
-    }
+def _row(lease: Lease) -> tuple[object, ...]:
+    """Give a lease in the order of the table's columns."""
+    return (
+        lease.id,
+        lease.tenant,
+        lease.task_id,
+        lease.holder,
+        lease.resource,
+        dump_grants(lease.grants),
+        lease.binding.value,
+        to_micros(lease.issued_at),
+        to_micros(lease.expires_at),
+        to_micros(lease.max_expires_at),
+        lease.renewals,
+        lease.decision_id,
+        dump_names(lease.policies),
+        lease.policy_revision,
+        lease.index,
+        False,  # closed
+    )
 
 
 def _lease(row: Row) -> Lease:  # type: ignore[type-arg]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
 
 from broker.audit.proof import NodeId
 from broker.audit.tree import Frontier, Node
+from broker.store.rows import insert_rows
 from broker.store.schema import ledger_entries, ledger_head, ledger_nodes
 
 _HEAD = select(ledger_head).where(ledger_head.c.id == 1)
@@ -30,11 +32,10 @@ class Head:
     note: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEntry:
-    """One entry as stored."""
+class StoredEntry(NamedTuple):
+    """One entry as stored; the members are the columns."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody asks an entry for
     tenant: str
     task_id: str
     kind: str
@@ -61,26 +62,11 @@ def start(connection: Connection, origin: str, note: str) -> None:
     connection.execute(insert(ledger_head), {"id": 1, "origin": origin, "size": 0, "peaks": b"", "note": note})
 
 
-def append(connection: Connection, entries: Collection[StoredEntry], nodes: Collection[Node]) -> None:
+def append(connection: Connection, entries: Sequence[StoredEntry], nodes: Sequence[Node]) -> None:
     """Insert entries and the inner nodes they complete."""
-    connection.execute(
-        insert(ledger_entries),
-        [
-            {
-                "index": entry.index,
-                "tenant": entry.tenant,
-                "task_id": entry.task_id,
-                "kind": entry.kind,
-                "body": entry.body,
-                "leaf_hash": entry.leaf_hash,
-            }
-            for entry in entries
-        ],
-    )
+    insert_rows(connection, ledger_entries, entries)
     if nodes:
-        connection.execute(
-            insert(ledger_nodes), [{"level": node.level, "index": node.index, "hash": node.hash} for node in nodes]
-        )
+        insert_rows(connection, ledger_nodes, nodes)
 
 
 def advance(connection: Connection, old_size: int, frontier: Frontier, note: str) -> None:
@@ -158,5 +144,5 @@ def _entries(
         query = query.where(ledger_entries.c.tenant == tenant)
     if task_id is not None:
         query = query.where(ledger_entries.c.task_id == task_id)
-    for index, owner, task, kind, body, leaf in connection.execute(query):
-        yield StoredEntry(index=index, tenant=owner, task_id=task, kind=kind, body=body, leaf_hash=leaf)
+    for row in connection.execute(query):
+        yield StoredEntry(*row)

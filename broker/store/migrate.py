@@ -19,7 +19,7 @@ def upgrade(url: str) -> str:
     config = _config()
     database = open_database(url)
     try:
-        with database.engine.execution_options(writing=True).begin() as connection:
+        with database.transaction() as connection:
             if database.is_shared:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4201987)")
             config.attributes["connection"] = connection

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select, text
 
 from broker.store.schema import quotas
+
+_PUT = text(
+    """
+    INSERT INTO quotas (tenant, "window", leases_issued) VALUES (:tenant, :window, :leases_issued)
+    ON CONFLICT (tenant) DO UPDATE SET "window" = excluded."window", leases_issued = excluded.leases_issued
+    """
+)
 
 
 def fetch(connection: Connection, tenants: Collection[str], window: int) -> dict[str, int]:
@@ -19,8 +26,6 @@ def fetch(connection: Connection, tenants: Collection[str], window: int) -> dict
 
 def put(connection: Connection, issued: Mapping[str, int], window: int) -> None:
     """Note how many leases tenants were issued in a minute."""
-    connection.execute(delete(quotas).where(quotas.c.tenant.in_(issued)))
     connection.execute(
-        insert(quotas),
-        [{"tenant": tenant, "window": window, "leases_issued": count} for tenant, count in issued.items()],
+        _PUT, [{"tenant": tenant, "window": window, "leases_issued": count} for tenant, count in issued.items()]
     )

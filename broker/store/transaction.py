@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -23,6 +24,7 @@ from broker.store.requests import Answered
 T = TypeVar("T")
 
 _WINDOW_MICROS = 60_000_000
+_MOST_KNOWN_TASKS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,21 @@ class Work(Generic[T]):
     requests: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What one transaction leaves to the next: still the truth, if the ledger's head has not moved in between.
+
+    Whoever changes a task or a lock, or issues a lease, moves the head: no other broker can have done it unseen.
+    `issued` counts leases by tenant, in the minute `window`.
+    """
+
+    frontier: Frontier
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    locks: Sequence[Lock] | None = None
+    issued: Mapping[str, int] = field(default_factory=dict)
+    window: int = -1
+
+
 class Stale(Exception):
     """What a work was decided on has changed meanwhile: nothing was done; decide again."""
 
@@ -49,20 +66,22 @@ class Transaction:
     Works run one after the other; each sees what those before it changed. `at` is the one instant of them all.
     """
 
-    def __init__(self, connection: Connection, at: datetime, size: int) -> None:
+    def __init__(self, connection: Connection, at: datetime, known: Known) -> None:
         self.connection = connection
         self.at = at
         self.changed_tasks: dict[str, Task] = {}
         self.new_rules: list[Rule] = []
-        self._first = size
+        self._frontier = known.frontier
+        self._first = known.frontier.size
+        self._window = to_micros(at) // _WINDOW_MICROS
         self._entries: list[Entry] = []
-        self._tasks: dict[str, Task] = {}
+        self._tasks = dict(known.tasks)
         self._leases: dict[str, Lease] = {}
         self._answered: dict[tuple[str, str], tuple[bytes, str]] = {}
-        self._locks: list[Lock] | None = None
-        self._issued: dict[str, int] = {}
+        self._locks = None if known.locks is None else [lock for lock in known.locks if lock.stands(at)]
+        self._issued = dict(known.issued) if known.window == self._window else {}
         self._new_tasks: list[Task] = []
-        self._counted_tasks: set[str] = set()
+        self._counted: Counter[str] = Counter()
         self._new_leases: list[Lease] = []
         self._renewed: dict[str, Lease] = {}
         self._new_locks: list[Lock] = []
@@ -77,14 +96,14 @@ class Transaction:
     def prefetch(self, works: Iterable[Work[object]]) -> None:
         """Read what works have named."""
         works = list(works)
-        if wanted := {task for work in works for task in work.tasks}:
+        if wanted := {task for work in works for task in work.tasks} - self._tasks.keys():
             self._tasks.update(tasks.fetch(self.connection, wanted))
         if wanted := {lease for work in works for lease in work.leases}:
             self._leases.update(leases.fetch(self.connection, wanted))
         if keys := {key for work in works for key in work.requests}:
             self._answered.update(requests.fetch(self.connection, keys))
-        if tenants := {task.tenant for task in self._tasks.values()}:
-            self._issued.update(quotas.fetch(self.connection, tenants, self._window))
+        if tenants := {task.tenant for task in self._tasks.values()} - self._issued.keys():
+            self._issued |= dict.fromkeys(tenants, 0) | quotas.fetch(self.connection, tenants, self._window)
 
     def task(self, task_id: str) -> Task | None:
         """Find a task that the work has named."""
@@ -109,14 +128,20 @@ class Transaction:
             self._locks = list(locks.standing(self.connection, self.at))
         return self._locks
 
-    def lock_on(self, selectors: set[Selector]) -> Lock | None:
-        """Find a lock in force on any of the selectors."""
-        return next((lock for lock in self.locks() if lock.selector in selectors), None)
+    def lock_on(self, lease: Lease) -> Lock | None:
+        """Find a lock in force that covers a lease."""
+        standing = self.locks()
+        covers = leases.covers(lease) if standing else ()
+        return next((lock for lock in standing if lock.selector in covers), None)
 
     def rule_on(self, selector: Selector) -> int | None:
         """Tell the index of the last rule with exactly this selector."""
         found = rules.fetch(self.connection, [selector]).get(selector, [])
         return max([*found, *(rule.index for rule in self.new_rules if rule.selector == selector)], default=None)
+
+    def leases_issued(self, task: Task) -> int:
+        """Tell how many leases a task has ever had."""
+        return task.leases_issued + self._counted[task.id]
 
     def issued_this_minute(self, tenant: str) -> int:
         """Tell how many leases the tenant of a named task was issued in the running minute."""
@@ -144,16 +169,12 @@ class Transaction:
         self.changed_tasks[task.id] = task
 
     def add_lease(self, lease: Lease) -> None:
-        """Remember a new lease, and count it."""
+        """Remember a new lease, and count it against its task and tenant."""
         self._leases[lease.id] = lease
         self._new_leases.append(lease)
+        self._counted[lease.task_id] += 1
         count = self._issued.get(lease.tenant, 0) + 1
         self._issued[lease.tenant] = self._changed_quotas[lease.tenant] = count
-
-    def count_lease(self, task: Task) -> None:
-        """Count a lease against its task. The count is no change that copies of the task would have to follow."""
-        self._tasks[task.id] = replace(task, leases_issued=task.leases_issued + 1)
-        self._counted_tasks.add(task.id)
 
     def renew_lease(self, lease: Lease) -> None:
         """Remember a lease's new end."""
@@ -188,12 +209,15 @@ class Transaction:
 
     # What the writer does with them.
 
-    def write(self, frontier: Frontier) -> Frontier:
-        """Write all changes; give the ledger's new frontier, which is the old one if nothing was recorded."""
-        if self._entries:
-            frontier = self._write_entries(frontier)
+    def write(self) -> Known:
+        """Write all changes; give what the next transaction may take for granted, once this one is committed."""
+        frontier = self._write_entries() if self._entries else self._frontier
+        # The count is no change that copies of a task would have to follow: its revision stays.
+        for task_id, count in self._counted.items():
+            task = self._tasks[task_id]
+            self._tasks[task_id] = replace(task, leases_issued=task.leases_issued + count)
         # What was made and changed in one batch is inserted, then changed.
-        changed = [self._tasks[task_id] for task_id in self._counted_tasks | self.changed_tasks.keys()]
+        changed = [self._tasks[task_id] for task_id in self._counted.keys() | self.changed_tasks.keys()]
         self._save(tasks.add, self._new_tasks)
         self._save(tasks.change, changed)
         self._save(leases.add, self._new_leases)
@@ -206,27 +230,21 @@ class Transaction:
         self._save(explanations.add, self._new_explanations)
         if self._changed_quotas:
             quotas.put(self.connection, self._changed_quotas, self._window)
-        return frontier
+        seen = self._tasks if len(self._tasks) <= _MOST_KNOWN_TASKS else {}
+        return Known(frontier, seen, self._locks, self._issued, self._window)
 
     def _save(self, save: Callable[[Connection, Collection[T]], None], changes: Collection[T]) -> None:
         if changes:
             save(self.connection, changes)
 
-    def _write_entries(self, frontier: Frontier) -> Frontier:
+    def _write_entries(self) -> Frontier:
         bodies = [canonical.encode(entry) for entry in self._entries]
         hashes = [tree.leaf_hash(body) for body in bodies]
-        grown, nodes = frontier.extend(hashes)
+        grown, nodes = self._frontier.extend(hashes)
         ledger.append(
             self.connection,
             [
-                ledger.StoredEntry(
-                    index=index,
-                    tenant=entry.tenant,
-                    task_id=entry.task_id,
-                    kind=entry.kind.value,
-                    body=body,
-                    leaf_hash=leaf,
-                )
+                ledger.StoredEntry(index, entry.tenant, entry.task_id, entry.kind.value, body, leaf)
                 for index, (entry, body, leaf) in enumerate(
                     zip(self._entries, bodies, hashes, strict=True), self._first
                 )
@@ -234,7 +252,3 @@ class Transaction:
             nodes,
         )
         return grown
-
-    @property
-    def _window(self) -> int:
-        return to_micros(self.at) // _WINDOW_MICROS

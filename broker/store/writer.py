@@ -15,13 +15,15 @@ A crash before 5 leaves nothing; after it, a recorded lease whose token nobody h
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -36,12 +38,14 @@ from broker.model.selector import Rule
 from broker.model.task import Task
 from broker.store import ledger
 from broker.store.database import Database, unavailable
-from broker.store.transaction import Stale, Transaction, Work
+from broker.store.transaction import Known, Stale, Transaction, Work
 
 T = TypeVar("T")
+_Kind = tuple[str, str]  # of refusals: tenant and reason
 
 _UNAVAILABLE = (OperationalError, InterfaceError, ProgrammingError, PoolTimeout)  # the last but one: a table is missing
 _LARGEST_BATCH = 512
+_QUIET_ROUNDS = 20  # of the event loop, which takes up one call a round; idle ones take microseconds
 _MOST_WAITING = 20_000
 _REFUSALS_PER_BATCH = 16
 _MOST_REFUSALS_WAITING = 1_000
@@ -64,7 +68,7 @@ class _Waiting:
 
 
 class Writer:
-    """The one way to change anything. A thread of its own does the SQL; callers wait on the event loop."""
+    """The one way to change anything. It lives on the event loop, and lets a thread of its own do the waiting."""
 
     def __init__(
         self, database: Database, origin: str, signer: NoteSigner, clock: Clock, committed: Callable[[Committed], None]
@@ -77,12 +81,12 @@ class Writer:
         self._committed = committed
         self._works: deque[_Waiting] = deque()
         self._refusals: deque[_Waiting] = deque()
-        self._uncounted: Counter[tuple[str, str]] = Counter()
-        self._wake = threading.Event()
+        self._uncounted: Counter[_Kind] = Counter()
+        self._wake = asyncio.Event()
         self._stopping = False
-        self._frontier: Frontier | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._known: Known | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
         self._log = structlog.get_logger("ledger")
 
     def start(self) -> None:
@@ -92,19 +96,19 @@ class Writer:
             Refusal: LEDGER_UNAVAILABLE, if the database cannot be reached.
             LedgerMismatch: the database holds another ledger, or a damaged one.
         """
-        self._loop = asyncio.get_running_loop()
         try:
             self._open()
         except (OperationalError, InterfaceError) as error:
             raise unavailable(error) from error
-        self._thread.start()
+        self._writing = asyncio.create_task(self._run(), name="ledger-writer")
 
     async def stop(self) -> None:
         """Finish what waits, then stop."""
         self._stopping = True
         self._wake.set()
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
+        if self._writing is not None:
+            await self._writing
+        self._thread.shutdown()
 
     async def write(self, work: Work[T]) -> T:
         """Do a work, and return when it is durable.
@@ -137,16 +141,24 @@ class Writer:
         self._wake.set()
         return future
 
-    # From here on in the writer's thread.
-
-    def _run(self) -> None:
+    async def _run(self) -> None:
         while True:
-            self._wake.wait()
+            await self._wake.wait()
             self._wake.clear()
+            await self._gather()
             while batch := self._take():
-                self._commit(batch)
+                await self._commit(batch)
+                await self._gather()
             if self._stopping and not self._works and not self._refusals:
                 return
+
+    async def _gather(self) -> None:
+        """Let requests that are on their way join the batch, as long as they keep coming."""
+        quiet = 0
+        while quiet < _QUIET_ROUNDS and len(self._works) < _LARGEST_BATCH:
+            waiting = len(self._works)
+            await asyncio.sleep(0)
+            quiet = 0 if len(self._works) > waiting else quiet + 1
 
     def _take(self) -> list[_Waiting]:
         """1. Take every work that waits, and a bounded number of refusals behind them."""
@@ -154,92 +166,78 @@ class Writer:
         batch += [self._refusals.popleft() for _ in range(min(len(self._refusals), _REFUSALS_PER_BATCH))]
         return [waiting for waiting in batch if not waiting.future.cancelled()]
 
-    def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: list[_Waiting]) -> None:
         """Commit a batch, and tell the callers. If one work of many is at fault, it fails alone."""
         try:
-            transaction, outcomes = self._try(batch)
+            transaction, outcomes = await self._try(batch)
         except _UNAVAILABLE as error:
             self._log.error("ledger.unavailable", error=type(error).__name__, cause=_cause(error), works=len(batch))
-            self._frontier = None
-            self._tell(batch, [unavailable(error)] * len(batch), None)  # type: ignore[arg-type]
+            self._known = None
+            _tell(batch, [unavailable(error)] * len(batch))  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 (whatever a work did, the writer must live on, and nothing was committed)
-            self._frontier = None
+            self._known = None
             if len(batch) > 1:
                 for waiting in batch:
-                    self._commit([waiting])
+                    await self._commit([waiting])
                 return
             self._log.exception("ledger.work_failed")
-            self._tell(batch, [error], None)
+            _tell(batch, [error])
         else:
-            self._tell(batch, outcomes, transaction)
+            if transaction.new_rules or transaction.changed_tasks:
+                self._committed(Committed(transaction.new_rules, transaction.changed_tasks))
+            _tell(batch, outcomes)
 
-    def _try(self, batch: list[_Waiting]) -> tuple[Transaction, list[object]]:
-        """Do steps 2 to 5; give what came of each work."""
-        engine = self._database.engine.execution_options(writing=True)
-        with engine.begin() as connection:
-            size = ledger.lock_head(connection)
-            frontier = self._frontier
-            if frontier is None or frontier.size != size:
-                head = ledger.head(connection)
-                assert head is not None  # noqa: S101 (lock_head has just read it)
-                frontier = head.frontier
-            transaction = Transaction(connection, self._clock(), size)
-            transaction.prefetch(waiting.work for waiting in batch)
-            outcomes = [_outcome(waiting.work, transaction) for waiting in batch]
-            counted = self._count_refusals(transaction)
-            frontier = transaction.write(frontier)
-            if frontier.size != size:
-                ledger.advance(connection, size, frontier, self._sign(frontier))
-        self._frontier = frontier
-        self._uncounted.subtract(counted)
+    async def _try(self, batch: list[_Waiting]) -> tuple[Transaction, list[object]]:
+        """Do steps 2 to 5; give what came of each work.
+
+        Waiting for a lock, a server or a disk is for the thread. What works do with a file is over sooner than two
+        threads could take turns.
+        """
+        counted = +self._uncounted
+        connection = await self._in_thread(self._database.begin)
+        try:
+            prepare = partial(self._prepare, connection, batch, counted)
+            transaction, outcomes, known = await self._in_thread(prepare) if self._database.is_shared else prepare()
+            await self._in_thread(connection.commit)
+        finally:
+            await self._in_thread(connection.close)  # which undoes what is not committed
+        self._known = known
+        self._uncounted -= counted
         return transaction, outcomes
 
-    def _count_refusals(self, transaction: Transaction) -> Mapping[tuple[str, str], int]:
-        """Record how many refusals of each kind were not recorded one by one."""
-        counted = {kind: count for kind, count in self._uncounted.copy().items() if count > 0}
-        for (tenant, reason), count in counted.items():
-            transaction.record(
-                Entry(
-                    kind=Kind.REFUSALS_SUMMARISED,
-                    at=transaction.at,
-                    tenant=tenant,
-                    decided={"reason": reason},
-                    effected={"count": count},
-                )
-            )
-        return counted
+    def _prepare(
+        self, connection: Connection, batch: list[_Waiting], counted: Mapping[_Kind, int]
+    ) -> tuple[Transaction, list[object], Known]:
+        """Do steps 2 to 4, but for beginning."""
+        size = ledger.lock_head(connection)
+        known = self._known
+        if known is None or known.frontier.size != size:
+            head = ledger.head(connection)
+            assert head is not None  # noqa: S101 (lock_head has just read it)
+            known = Known(head.frontier)
+        transaction = Transaction(connection, self._clock(), known)
+        transaction.prefetch(waiting.work for waiting in batch)
+        outcomes = [_outcome(waiting.work, transaction) for waiting in batch]
+        _record_counts(transaction, counted)
+        known = transaction.write()
+        if known.frontier.size != size:
+            ledger.advance(connection, size, known.frontier, self._sign(known.frontier))
+        return transaction, outcomes, known
 
-    def _tell(self, batch: list[_Waiting], outcomes: Sequence[object], transaction: Transaction | None) -> None:
-        """6. Tell the callers, on their event loop."""
-
-        def tell() -> None:
-            if transaction is not None and (transaction.new_rules or transaction.changed_tasks):
-                self._committed(Committed(transaction.new_rules, transaction.changed_tasks))
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                if waiting.future.done():
-                    continue
-                if isinstance(outcome, Exception):
-                    waiting.future.set_exception(outcome)
-                else:
-                    waiting.future.set_result(outcome)
-
-        assert self._loop is not None  # noqa: S101 (start() has set it)
-        try:
-            self._loop.call_soon_threadsafe(tell)
-        except RuntimeError:  # the event loop has been closed: nobody is left to tell
-            self._log.warning("ledger.callers_gone", works=len(batch))
+    async def _in_thread(self, step: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, step)
 
     def _sign(self, frontier: Frontier) -> str:
         return self._signer.sign(checkpoint.format(Checkpoint(self._origin, frontier.size, frontier.root())))
 
     def _open(self) -> None:
         """Find the ledger, or start it."""
-        with self._database.engine.execution_options(writing=True).begin() as connection:
+        with self._database.transaction() as connection:
             head = ledger.head(connection)
             if head is None:
-                self._frontier = Frontier.empty()
-                ledger.start(connection, self._origin, self._sign(self._frontier))
-                transaction = Transaction(connection, self._clock(), 0)
+                empty = Known(Frontier.empty())
+                ledger.start(connection, self._origin, self._sign(empty.frontier))
+                transaction = Transaction(connection, self._clock(), empty)
                 transaction.record(
                     Entry(
                         kind=Kind.LEDGER_STARTED,
@@ -248,11 +246,10 @@ class Writer:
                         effected={"origin": self._origin, "vkey": str(self._signer.vkey)},
                     )
                 )
-                self._frontier = transaction.write(self._frontier)
-                ledger.advance(connection, 0, self._frontier, self._sign(self._frontier))
+                frontier = transaction.write().frontier
+                ledger.advance(connection, 0, frontier, self._sign(frontier))
                 return
             self._check(head, ledger.count_entries(connection))
-            self._frontier = head.frontier
 
     def _check(self, head: ledger.Head, entries: int) -> None:
         """Refuse to extend a ledger that is not this one, or that has lost entries."""
@@ -267,6 +264,31 @@ class Writer:
 
 class LedgerMismatch(Exception):
     """The database's ledger cannot be extended. The message says why and what to do."""
+
+
+def _record_counts(transaction: Transaction, counted: Mapping[_Kind, int]) -> None:
+    """Record how many refusals of each kind were not recorded one by one."""
+    for (tenant, reason), count in counted.items():
+        transaction.record(
+            Entry(
+                kind=Kind.REFUSALS_SUMMARISED,
+                at=transaction.at,
+                tenant=tenant,
+                decided={"reason": reason},
+                effected={"count": count},
+            )
+        )
+
+
+def _tell(batch: Sequence[_Waiting], outcomes: Sequence[object]) -> None:
+    """6. Tell the callers."""
+    for waiting, outcome in zip(batch, outcomes, strict=True):
+        if waiting.future.done():
+            continue
+        if isinstance(outcome, Exception):
+            waiting.future.set_exception(outcome)
+        else:
+            waiting.future.set_result(outcome)
 
 
 def _outcome(work: Work[object], transaction: Transaction) -> object:

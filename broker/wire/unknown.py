@@ -9,12 +9,20 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from broker.model.errors import invalid
 
 
-def refuse_unknown(message: Message, field: str = "") -> None:
+def refuse_unknown(message: Message) -> None:
     """Refuse a message that has fields this version does not know, at any depth.
 
     Raises:
         Refusal: INVALID_ARGUMENT, naming the message's place.
     """
+    known = type(message)()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    if known.ByteSize() != message.ByteSize():
+        _name_unknown(message, "")
+
+
+def _name_unknown(message: Message, field: str) -> None:
     unknown = UnknownFieldSet(message)
     if len(unknown):
         number = unknown[0].field_number
@@ -23,7 +31,7 @@ def refuse_unknown(message: Message, field: str = "") -> None:
         if descriptor.type != FieldDescriptor.TYPE_MESSAGE:
             continue
         if isinstance(value, Message):
-            refuse_unknown(value, f"{field}.{descriptor.name}".lstrip("."))
+            _name_unknown(value, f"{field}.{descriptor.name}".lstrip("."))
         else:
             for number, item in enumerate(value):
-                refuse_unknown(item, f"{field}.{descriptor.name}[{number}]".lstrip("."))
+                _name_unknown(item, f"{field}.{descriptor.name}[{number}]".lstrip("."))

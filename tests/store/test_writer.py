@@ -178,12 +178,12 @@ async def test_a_lost_database_refuses_and_recovers_by_itself(database_url: str)
     async with opened(database_url) as world:
         task = await world.task()
         await world.issue(task)
-        engine = world.desk.database.engine
-        with engine.execution_options(writing=True).begin() as connection:
+        database = world.desk.database
+        with database.transaction() as connection:
             connection.execute(text("ALTER TABLE ledger_head RENAME TO lost"))
         with pytest.raises(Exception, match="ledger") as refused:
             await world.issue(task)
         assert not isinstance(refused.value, Refusal) or refused.value.reason is Reason.LEDGER_UNAVAILABLE
-        with engine.execution_options(writing=True).begin() as connection:
+        with database.transaction() as connection:
             connection.execute(text("ALTER TABLE lost RENAME TO ledger_head"))
         await world.issue(task)

@@ -1,17 +1,20 @@
-"""One load process: it calls one RPC for a while, from many coroutines, and prints what it saw as JSON.
+"""One load process: it calls one RPC from many coroutines, round after round, and says what it saw.
 
-python -m broker.cli.bench.load '{"rpc": "issue", ...}'
+Each line on stdin is a round: `rpc` ("empty" or "issue"), `start_at` on the monotonic clock, `seconds`, `concurrency`;
+with "issue" also `task_id`, `resource` and `tool`. Each line on stdout is its outcome.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from typing import Any
 
+import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from broker.sdk.connection import connect
@@ -20,16 +23,21 @@ from broker.v1 import agent_service_pb2, agent_service_pb2_grpc, grant_pb2
 Call = Callable[[], Awaitable[object]]
 
 
-async def run(plan: dict[str, object]) -> dict[str, object]:
-    """Carry a plan out: `rpc`, `address`, `svid_dir`, `start_at` (monotonic), `seconds`, `concurrency`."""
-    async with connect(str(plan["address"]), Path(str(plan["svid_dir"]))) as channel:
-        call = _empty(channel) if plan["rpc"] == "empty" else _issue(channel, plan)
-        await call()  # the handshake is not what is measured
-        start, seconds = float(str(plan["start_at"])), float(str(plan["seconds"]))
-        await asyncio.sleep(max(0.0, start - time.monotonic()))
-        latencies: list[float] = []
-        await asyncio.gather(*(_worker(call, start + seconds, latencies) for _ in range(int(str(plan["concurrency"])))))
-        return {"latencies": latencies, "elapsed": time.monotonic() - start}
+async def main() -> None:
+    """Carry rounds out until stdin ends; the broker and the SVID come from the environment."""
+    async with connect() as channel:
+        await _empty(channel)()  # the handshake is not what is measured
+        _say({"ready": True, "pid": os.getpid()})
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            _say(await _round(channel, json.loads(line)))
+
+
+async def _round(channel: grpc.aio.Channel, plan: dict[str, Any]) -> dict[str, Any]:
+    call = _empty(channel) if plan["rpc"] == "empty" else _issue(channel, plan)
+    await asyncio.sleep(max(0.0, plan["start_at"] - time.monotonic()))
+    began, latencies = time.monotonic(), list[float]()
+    await asyncio.gather(*(_worker(call, began + plan["seconds"], latencies) for _ in range(plan["concurrency"])))
+    return {"latencies": latencies, "seconds": time.monotonic() - began}
 
 
 async def _worker(call: Call, until: float, latencies: list[float]) -> None:
@@ -38,21 +46,23 @@ async def _worker(call: Call, until: float, latencies: list[float]) -> None:
         latencies.append(time.monotonic() - before)
 
 
-def _empty(channel) -> Call:  # type: ignore[no-untyped-def]  # noqa: ANN001 (grpc.aio.Channel or its like)
+def _empty(channel: grpc.aio.Channel) -> Call:
     stub = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest()
     return lambda: stub.Check(request)
 
 
-def _issue(channel, plan: dict[str, object]) -> Call:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _issue(channel: grpc.aio.Channel, plan: dict[str, Any]) -> Call:
     stub = agent_service_pb2_grpc.AgentServiceStub(channel)
     request = agent_service_pb2.IssueCredentialRequest(
-        task_id=str(plan["task_id"]),
-        resource=str(plan["resource"]),
-        grants=[grant_pb2.Grant(tool=str(plan["tool"]))],
+        task_id=plan["task_id"], resource=plan["resource"], grants=[grant_pb2.Grant(tool=plan["tool"])]
     )
     return lambda: stub.IssueCredential(request)
 
 
+def _say(document: dict[str, Any]) -> None:
+    print(json.dumps(document), flush=True)
+
+
 if __name__ == "__main__":
-    json.dump(asyncio.run(run(json.loads(sys.argv[1]))), sys.stdout)
+    asyncio.run(main())

@@ -1,0 +1,121 @@
+"""A broker for a bench: a daemon process of its own, with the sample policies and with quotas out of the way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from broker.cli.failure import Stop
+from broker.cli.sample import Deployment
+from broker.model.clock import system_clock
+from broker.model.grant import Grant, ResourceGrants
+from broker.model.task import Environment
+from broker.sdk.client import TaskDeclaration
+from broker.sdk.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
+from broker.sdk.sync import SyncClient
+
+RESOURCE = "https://repo.tools.example"
+TOOL = "read_file"
+AGENT = "spiffe://example.org/agent/researcher"
+TENANT = "acme"
+_STOP_SECONDS = 30
+_LIMITS = """
+[limits]
+leases_per_task = 1_000_000_000
+leases_per_minute = 1_000_000_000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A running broker. `started_in` is the seconds from its start until it was ready."""
+
+    address: str
+    svids: Path
+    pid: int
+    started_in: float
+
+    def begin_task(self) -> str:
+        """Declare a task for the sample agent; give its id."""
+        declaration = TaskDeclaration(
+            owner="bench",
+            purpose="measure",
+            environment=Environment.DEV,
+            agents=[AGENT],
+            tools=[ResourceGrants(RESOURCE, (Grant(TOOL),))],
+            lifetime=timedelta(hours=4),
+            risk_threshold=60,
+        )
+        with SyncClient(self.address, self.svids / "orchestrator") as client:
+            return client.create_task(declaration).id
+
+    def environment(self, svid: str) -> dict[str, str]:
+        """Give the variables by which the SDK finds it."""
+        return {ADDRESS_VARIABLE: self.address, SVID_DIR_VARIABLE: str(self.svids / svid)}
+
+
+def prepare(directory: Path) -> Deployment:
+    """Write a deployment, if it is not there yet."""
+    deployment = Deployment(directory)
+    if not deployment.configuration.exists():
+        deployment.prepare(system_clock())
+        with deployment.configuration.open("a", encoding="utf-8") as file:
+            file.write(_LIMITS)
+    return deployment
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Broker]:
+    """Run a broker on a deployment for the time of a block.
+
+    Raises:
+        Stop: it did not start.
+    """
+    deployment = prepare(directory)
+    began = time.monotonic()
+    with process([sys.executable, "-m", "broker", "dev", "--dir", str(directory)], directory / "broker.log") as popen:
+        ready = read_line(popen, directory / "broker.log")
+        yield Broker(ready["address"], deployment.svids, popen.pid, time.monotonic() - began)
+
+
+@contextmanager
+def process(
+    command: Sequence[str], log: Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a process with pipes for the time of a block."""
+    with (
+        log.open("ab") as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        ) as popen,
+    ):
+        try:
+            yield popen
+        finally:
+            popen.terminate()
+            try:
+                popen.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                popen.kill()
+
+
+def read_line(popen: subprocess.Popen[str], log: Path) -> Any:  # noqa: ANN401 (JSON)
+    """Wait for a process's next line of JSON.
+
+    Raises:
+        Stop: it ended without one.
+    """
+    assert popen.stdout is not None  # noqa: S101 (it is a pipe)
+    line = popen.stdout.readline()
+    if not line:
+        tail = log.read_text(encoding="utf-8", errors="replace")[-2_000:]
+        raise Stop(f"a process of the bench has failed:\n{tail}")
+    return json.loads(line)
