@@ -38,11 +38,7 @@ def decode(token: str, keys: KeySet) -> Claims:
     parts = _COMPACT.fullmatch(token) if len(token) <= _LONGEST else None
     if parts is None:
         _refuse("it is not a compact JWS of at most 8 KiB")
-    header = _members(_unbase64url(parts[1]))
-    if header.keys() != _HEADER_NAMES or header["alg"] != ALGORITHM or header["typ"] != TYPE:
-        _refuse(f"its header is not exactly `alg` {ALGORITHM}, `typ` {TYPE} and `kid`")
-    kid = header["kid"]
-    key = keys.find(kid) if isinstance(kid, str) else None
+    key = keys.find(_kid(parts[1]))
     if key is None:
         raise UnknownKey
     signature = _unbase64url(parts[3])
@@ -65,6 +61,17 @@ class UnknownKey(Refusal):
 @lru_cache(maxsize=8)
 def _header(kid: str) -> str:
     return _segment({"alg": ALGORITHM, "typ": TYPE, "kid": kid})
+
+
+@lru_cache(maxsize=8)
+def _kid(header: str) -> str:
+    """Read a header, of which there are as many as keys."""
+    members = _members(_unbase64url(header))
+    if members.keys() != _HEADER_NAMES or members["alg"] != ALGORITHM or members["typ"] != TYPE:
+        _refuse(f"its header is not exactly `alg` {ALGORITHM}, `typ` {TYPE} and `kid`")
+    if not isinstance(members["kid"], str):
+        raise UnknownKey
+    return members["kid"]
 
 
 def _segment(members: dict[str, Any]) -> str:

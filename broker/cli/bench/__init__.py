@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from broker.cli.notation import parse_tool
 from broker.cli.output import output_option, show
+
+if TYPE_CHECKING:
+    from broker.cli.bench.broker import Broker
+
+_TOKENS = 500
 
 
 @click.group()
 def bench() -> None:
-    """Measure a broker: real processes, mutual TLS, durable commits."""
+    """Measure a broker: real processes, mutual TLS, durable commits.
+
+    Without --address each bench starts a broker of its own, with the sample policies, SQLite, and quotas out of the
+    way. Ratios compare what was measured by turns in one run; they are worth more than the figures beside them.
+    """
+
+
+def _measures(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the broker to measure and a folder for its logs, as `broker` and `directory`."""
+
+    @functools.wraps(command)
+    def run(address: str | None, svids: Path | None, tool: str | None, **rest: Any) -> None:  # noqa: ANN401 (click's)
+        with _folder() as directory, _broker(directory, address, svids, tool) as broker:
+            command(broker=broker, directory=directory, **rest)
+
+    for option in (
+        click.option("--tool", metavar="RESOURCE#TOOL", help="Of that broker: a tool its policy lets the agent have."),
+        click.option(
+            "--svids",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            help="Of that broker: a folder with SVIDs `orchestrator`, `researcher`, `operator` and `verifier`.",
+        ),
+        click.option("--address", help="Measure this broker, as host:port, instead of one of its own."),
+    ):
+        run = option(run)
+    return output_option(run)
 
 
 @contextmanager
@@ -23,18 +56,94 @@ def _folder() -> Iterator[Path]:
         yield Path(directory)
 
 
+@contextmanager
+def _broker(directory: Path, address: str | None, svids: Path | None, tool: str | None) -> Iterator[Broker]:
+    from broker.cli.bench.broker import Broker, agent_of, running
+
+    if address is None and svids is None and tool is None:
+        with running(directory) as own:
+            yield own
+        return
+    if address is None or svids is None or tool is None:
+        raise click.UsageError("--address, --svids and --tool belong together")
+    resource, name = parse_tool(tool)
+    yield Broker(address, svids, agent_of(svids), resource, name)
+
+
+def _rounds(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True, help="How often.")
+
+
 @bench.command()
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Load processes.")
 @click.option("--concurrency", type=click.IntRange(1), default=128, show_default=True, help="Calls at a time, in each.")
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of each kind.")
+@_rounds(5)
 @click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="How long each round is.")
-@output_option
-def issue(processes: int, concurrency: int, rounds: int, seconds: float) -> None:
-    """Measure issuing, beside empty RPCs."""
-    from broker.cli.bench import broker as brokers
+@_measures
+def issue(*, broker: Broker, directory: Path, processes: int, concurrency: int, rounds: int, seconds: float) -> None:
+    """Measure issuing, by turns with empty RPCs through the same listener.
+
+    \b
+    credbroker bench issue -o json
+    credbroker bench issue --address broker.example.org:8443 --svids ./svids --tool https://repo.example#read_file
+    """
     from broker.cli.bench.issuing import Load, measure
 
     load = Load(processes=processes, concurrency=concurrency, rounds=rounds, seconds=seconds)
-    with _folder() as directory, brokers.running(directory) as running:
-        what = {"task_id": running.begin_task(), "resource": brokers.RESOURCE, "tool": brokers.TOOL}
-        show(measure(running.environment("researcher"), what, load, directory, running.pid))
+    show(measure(broker, load, directory))
+
+
+@bench.command()
+@click.option("--tokens", type=click.IntRange(1, 5_000), default=_TOKENS, show_default=True, help="How many.")
+@_rounds(9)
+@_measures
+def verify(*, broker: Broker, directory: Path, tokens: int, rounds: int) -> None:
+    """Measure the verifier on real tokens: never seen, seen before, and beside a bare ES256 verification.
+
+    \b
+    credbroker bench verify -o json
+    """
+    del directory
+    from broker.cli.bench.verifying import measure
+    from broker.sdk.connection import Endpoint
+    from broker.sdk.feed import watching_in_thread
+    from broker.sdk.verifier import Verifier
+
+    issued = broker.issue(tokens)
+    endpoint = Endpoint.of(broker.address, broker.svids / "verifier")
+    with watching_in_thread(Verifier(broker.resource), endpoint) as verifier:
+        show(measure(verifier, issued, broker.tool, broker.agent, rounds))
+
+
+@bench.command()
+@click.option("--verifiers", type=click.IntRange(1), default=100, show_default=True, help="Connected verifiers.")
+@click.option("--leases", type=click.IntRange(1), default=100_000, show_default=True, help="Live, in a large tenant.")
+@_rounds(20)
+@output_option
+def revoke(verifiers: int, leases: int, rounds: int) -> None:
+    """Measure how soon verifiers refuse what is revoked, and whether it matters how much that is.
+
+    \b
+    credbroker bench revoke -o json
+    """
+    from broker.cli.bench.revoking import measure
+
+    with _folder() as directory:
+        show(measure(directory, verifiers, leases, rounds))
+
+
+@bench.command()
+@click.option("--leases", type=click.IntRange(1), default=1_000_000, show_default=True, help="Live leases.")
+@_rounds(5)
+@output_option
+def scale(leases: int, rounds: int) -> None:
+    """Measure start-up and memory with many live leases, by turns with an empty database.
+
+    \b
+    credbroker bench scale --leases 1000000 -o json
+    """
+    from broker.cli.bench.scaling import measure
+
+    with ExitStack() as stack:
+        empty, full = (stack.enter_context(_folder()) for _ in range(2))
+        show(measure(empty, full, leases, rounds))

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from broker.cli import authority
 from broker.cli.failure import Stop
 from broker.cli.sample import Deployment
 from broker.model.clock import system_clock
@@ -22,10 +23,9 @@ from broker.sdk.client import TaskDeclaration
 from broker.sdk.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
 from broker.sdk.sync import SyncClient
 
+AGENT = "spiffe://example.org/agent/researcher"
 RESOURCE = "https://repo.tools.example"
 TOOL = "read_file"
-AGENT = "spiffe://example.org/agent/researcher"
-TENANT = "acme"
 _STOP_SECONDS = 30
 _LIMITS = """
 [limits]
@@ -36,30 +36,48 @@ leases_per_minute = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A running broker. `started_in` is the seconds from its start until it was ready."""
+    """A running broker: where it is, whom to be, and a tool to ask for.
+
+    `svids` holds folders named `orchestrator`, `researcher` (the agent), `operator` and `verifier`. `pid` is the
+    process, if it is ours; `started_in` the seconds that it took to be ready.
+    """
 
     address: str
     svids: Path
-    pid: int
-    started_in: float
+    agent: str = AGENT
+    resource: str = RESOURCE
+    tool: str = TOOL
+    pid: int | None = None
+    started_in: float = 0.0
 
     def begin_task(self) -> str:
-        """Declare a task for the sample agent; give its id."""
+        """Declare a task for the agent; give its id."""
         declaration = TaskDeclaration(
             owner="bench",
             purpose="measure",
             environment=Environment.DEV,
-            agents=[AGENT],
-            tools=[ResourceGrants(RESOURCE, (Grant(TOOL),))],
+            agents=[self.agent],
+            tools=[ResourceGrants(self.resource, (Grant(self.tool),))],
             lifetime=timedelta(hours=4),
             risk_threshold=60,
         )
         with SyncClient(self.address, self.svids / "orchestrator") as client:
             return client.create_task(declaration).id
 
+    def issue(self, count: int) -> list[str]:
+        """Get so many credentials for the agent; give their tokens."""
+        task_id = self.begin_task()
+        with SyncClient(self.address, self.svids / "researcher") as client:
+            return [client.issue(task_id, self.resource, [Grant(self.tool)]).token.reveal() for _ in range(count)]
+
     def environment(self, svid: str) -> dict[str, str]:
         """Give the variables by which the SDK finds it."""
         return {ADDRESS_VARIABLE: self.address, SVID_DIR_VARIABLE: str(self.svids / svid)}
+
+
+def agent_of(svids: Path) -> str:
+    """Read the agent's SPIFFE ID from its certificate."""
+    return str(authority.describe(svids / "researcher" / "svid.pem", system_clock())["spiffe_id"])
 
 
 def prepare(directory: Path) -> Deployment:
@@ -83,7 +101,7 @@ def running(directory: Path) -> Iterator[Broker]:
     began = time.monotonic()
     with process([sys.executable, "-m", "broker", "dev", "--dir", str(directory)], directory / "broker.log") as popen:
         ready = read_line(popen, directory / "broker.log")
-        yield Broker(ready["address"], deployment.svids, popen.pid, time.monotonic() - began)
+        yield Broker(ready["address"], deployment.svids, pid=popen.pid, started_in=time.monotonic() - began)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from broker.cli.bench.broker import process, read_line
+from broker.cli.bench.broker import Broker, process, read_line
 from broker.cli.bench.measure import milliseconds, processor_seconds
 
 _LEAD_SECONDS = 0.2  # so that all load processes begin together
@@ -46,16 +46,15 @@ class _Outcome:
         return found
 
 
-def measure(
-    environment: Mapping[str, str], what: Mapping[str, str], load: Load, logs: Path, pid: int | None
-) -> dict[str, Any]:
-    """Alternate rounds of empty RPCs and of issuing. `pid` is the broker's, where its processor time can be seen.
+def measure(broker: Broker, load: Load, logs: Path) -> dict[str, Any]:
+    """Alternate rounds of empty RPCs and of issuing.
 
     `ratio_to_empty_rpc` is the median over the rounds of the quotient of throughputs: neighbours in time are compared,
     so that a machine that slows down meanwhile does so for both.
     """
-    empty, issue = _Outcome(), _Outcome()
-    with _processes(environment, load.processes, logs) as loads:
+    empty, issue, pid = _Outcome(), _Outcome(), broker.pid
+    what = {"task_id": broker.begin_task(), "resource": broker.resource, "tool": broker.tool}
+    with _processes(broker.environment("researcher"), load.processes, logs) as loads:
         _round(loads, {"rpc": "issue", **what}, load, logs, _Outcome(), pid)  # warm
         for _ in range(load.rounds):
             _round(loads, {"rpc": "empty"}, load, logs, empty, pid)

@@ -1,0 +1,110 @@
+"""Fills a broker's database with live leases, through the ledger's own writer, while no daemon runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from functools import partial
+
+from broker.audit.note import NoteSigner
+from broker.cli.bench.broker import AGENT, RESOURCE, TOOL
+from broker.config import Settings
+from broker.credential.keyfiles import open_keys
+from broker.lease.facts import lease_facts, task_facts
+from broker.model.clock import system_clock, uuid7
+from broker.model.entry import Entry, Kind
+from broker.model.grant import Grant, ResourceGrants
+from broker.model.lease import Binding, Lease
+from broker.model.task import Environment, Task, TaskState
+from broker.store import migrate
+from broker.store.database import open_database
+from broker.store.transaction import Transaction, Work
+from broker.store.writer import Writer
+
+_BATCH = 5_000
+_LIFETIME = timedelta(hours=1)
+_GRANTS = (Grant(TOOL),)
+
+
+async def fill(settings: Settings, counts: dict[str, int]) -> None:
+    """Record so many live leases in each tenant, with their entries, nodes and checkpoints.
+
+    Raises:
+        Refusal, LedgerMismatch: the database cannot be written.
+    """
+    migrate.upgrade(settings.database_url)
+    database = open_database(settings.database_url)
+    signer = NoteSigner(settings.origin, open_keys(settings.keys.directory).checkpoint)
+    writer = Writer(database, settings.origin, signer, system_clock, lambda _change: None)
+    writer.start()
+    try:
+        for tenant, count in counts.items():
+            task = await writer.write(Work(partial(_begin, tenant)))
+            for size in _sizes(count):
+                await writer.write(Work(partial(_issue, task, size), tasks=(task.id,)))
+    finally:
+        await writer.stop()
+        database.close()
+
+
+def _sizes(count: int) -> Iterator[int]:
+    yield from [_BATCH] * (count // _BATCH)
+    if count % _BATCH:
+        yield count % _BATCH
+
+
+def _begin(tenant: str, transaction: Transaction) -> Task:
+    task = Task(
+        id=uuid7(),
+        tenant=tenant,
+        owner="bench",
+        purpose="measure",
+        environment=Environment.DEV,
+        agents=(AGENT,),
+        tools=(ResourceGrants(RESOURCE, _GRANTS),),
+        deadline=transaction.at + _LIFETIME,
+        risk_threshold=60,
+        state=TaskState.ACTIVE,
+        created_at=transaction.at,
+        created_by="bench",
+        index=transaction.next_index(),
+    )
+    transaction.record(
+        Entry(kind=Kind.TASK_CREATED, at=transaction.at, tenant=tenant, task_id=task.id, asserted=task_facts(task))
+    )
+    transaction.add_task(task)
+    return task
+
+
+def _issue(task: Task, count: int, transaction: Transaction) -> None:
+    for _ in range(count):
+        lease = _lease(task, transaction.at, transaction.next_index())
+        transaction.record(
+            Entry(
+                kind=Kind.LEASE_ISSUED,
+                at=transaction.at,
+                tenant=task.tenant,
+                task_id=task.id,
+                effected=lease_facts(lease),
+            )
+        )
+        transaction.add_lease(lease)
+
+
+def _lease(task: Task, at: datetime, index: int) -> Lease:
+    return Lease(
+        id=uuid7(),
+        tenant=task.tenant,
+        task_id=task.id,
+        holder=AGENT,
+        resource=RESOURCE,
+        grants=_GRANTS,
+        binding=Binding.IDENTITY,
+        issued_at=at,
+        expires_at=at + _LIFETIME,
+        max_expires_at=at + _LIFETIME,
+        decision_id=uuid7(),
+        policies=(),
+        policy_revision="",
+        index=index,
+    )

@@ -1,0 +1,118 @@
+"""`credbroker bench revoke`: from an operator's call to the refusal in every verifier, and how that grows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from broker.cli import authority
+from broker.cli.bench.broker import Broker, prepare, process, read_line, running
+from broker.cli.bench.filling import fill
+from broker.cli.bench.measure import milliseconds
+from broker.cli.unverified import decode
+from broker.config import load
+from broker.identity.spiffe import parse_spiffe_id
+from broker.model.clock import system_clock
+from broker.sdk.connection import connect_sync
+from broker.v1 import operator_service_pb2 as pb
+from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
+from broker.v1.selector_pb2 import Selector
+
+_PER_PROCESS = 50  # verifiers: so that no process of ours is what they wait for
+_PAIRS = 5  # of a large tenant and a small one
+_CALL_SECONDS = 60
+_ROOT = "root"  # the operator of all tenants
+
+
+def measure(directory: Path, verifiers: int, leases: int, rounds: int) -> dict[str, Any]:
+    """Fill tenants, start a broker and verifiers, and revoke: lease by lease, then tenant by tenant.
+
+    `p99_ms` and its like are from the call to the refusal in a verifier, over all verifiers and rounds. `mass_ratio` is
+    the time of the call that revokes a tenant with `leases` live leases over that for a tenant with one: the median of
+    pairs.
+    """
+    deployment = prepare(directory)
+    large, small = ([f"{size}-{pair}" for pair in range(_PAIRS)] for size in ("large", "small"))
+    asyncio.run(fill(load(deployment.configuration), dict.fromkeys(large, leases) | dict.fromkeys(small, 1)))
+    root = parse_spiffe_id("spiffe://example.org/operator/root")
+    authority.issue(deployment.svids, _ROOT, root, (), timedelta(days=1), system_clock())
+    with (
+        running(directory) as broker,
+        _watchers(broker, verifiers, directory) as watchers,
+        connect_sync(broker.address, broker.svids / _ROOT) as channel,
+    ):
+        operator = OperatorServiceStub(channel)
+        latencies = [late for token in broker.issue(rounds) for late in _revoke(broker, watchers, operator, token)]
+        times = [[_revoke_tenant(operator, tenant) for tenant in pair] for pair in zip(large, small, strict=True)]
+    return {
+        **milliseconds(latencies),
+        "mass_ratio": round(median(many / one for many, one in times), 3),
+        "many_leases_ms": round(median(many for many, _ in times) * 1_000, 3),
+        "one_lease_ms": round(median(one for _, one in times) * 1_000, 3),
+        "verifiers": verifiers,
+        "leases": leases,
+        "refusals": len(latencies),
+    }
+
+
+@contextmanager
+def _watchers(broker: Broker, count: int, logs: Path) -> Iterator[Sequence[_Watcher]]:
+    sizes = [min(_PER_PROCESS, count - start) for start in range(0, count, _PER_PROCESS)]
+    environment = {**os.environ, **broker.environment("verifier")}
+    with ExitStack() as stack:
+        watchers = []
+        for number, size in enumerate(sizes):
+            command = [sys.executable, "-m", "broker.cli.bench.watchers", str(size), broker.resource]
+            log = logs / f"watchers-{number}.log"
+            watchers.append(_Watcher(stack.enter_context(process(command, log, environment)), log))
+        for watcher in watchers:
+            watcher.read()
+        yield watchers
+
+
+class _Watcher:
+    """A process of verifiers."""
+
+    def __init__(self, popen: subprocess.Popen[str], log: Path) -> None:
+        self._popen = popen
+        self._log = log
+
+    def read(self) -> Any:  # noqa: ANN401 (JSON)
+        return read_line(self._popen, self._log)
+
+    def expect(self, token: str, tool: str, holder: str) -> None:
+        """Tell it which token will be revoked."""
+        print(json.dumps({"token": token, "tool": tool, "holder": holder}), file=self._popen.stdin, flush=True)
+
+
+def _revoke(broker: Broker, watchers: Sequence[_Watcher], operator: OperatorServiceStub, token: str) -> Iterator[float]:
+    """Revoke one lease; give the seconds until each verifier refused it."""
+    for watcher in watchers:
+        watcher.expect(token, broker.tool, broker.agent)
+    for watcher in watchers:
+        watcher.read()  # all accept it
+    claims = decode(token).claims
+    selector = Selector(tenant=claims["credbroker"]["tenant"], lease_id=claims["jti"])
+    before = time.monotonic()
+    operator.RevokeLeases(pb.RevokeLeasesRequest(selector=selector, reason="bench"), timeout=_CALL_SECONDS)
+    for watcher in watchers:
+        for instant in watcher.read()["refused_at"]:
+            yield instant - before
+
+
+def _revoke_tenant(operator: OperatorServiceStub, tenant: str) -> float:
+    """Revoke everything of a tenant; give the seconds until the broker has answered."""
+    selector = Selector(tenant=tenant, everything=True)
+    before = time.monotonic()
+    operator.RevokeLeases(pb.RevokeLeasesRequest(selector=selector, reason="bench"), timeout=_CALL_SECONDS)
+    return time.monotonic() - before

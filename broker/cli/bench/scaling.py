@@ -1,0 +1,47 @@
+"""`credbroker bench scale`: start-up and memory with many live leases, beside an empty database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from broker.cli.bench.broker import prepare, running
+from broker.cli.bench.filling import fill
+from broker.cli.bench.measure import resident_bytes
+from broker.config import load
+
+_TENANT = "acme"
+_CREDENTIALS = 200  # issued before memory is looked at, so that caches are warm
+_SETTLE_SECONDS = 1.0
+_MEBIBYTE = 1 << 20
+
+
+def measure(empty: Path, full: Path, leases: int, rounds: int) -> dict[str, Any]:
+    """Fill one of two databases, and start brokers on them by turns. Ratios are the median of pairs."""
+    asyncio.run(fill(load(prepare(empty).configuration), {}))
+    began = time.monotonic()
+    asyncio.run(fill(load(prepare(full).configuration), {_TENANT: leases}))
+    filled_in = time.monotonic() - began
+    pairs = [(_start(full), _start(empty)) for _ in range(rounds)]
+    return {
+        "startup_ratio": round(median(large[0] / small[0] for large, small in pairs), 3),
+        "memory_ratio": round(median(large[1] / small[1] for large, small in pairs), 3),
+        "startup_s": round(median(large[0] for large, _ in pairs), 3),
+        "empty_startup_s": round(median(small[0] for _, small in pairs), 3),
+        "memory_mib": round(median(large[1] for large, _ in pairs) / _MEBIBYTE, 1),
+        "empty_memory_mib": round(median(small[1] for _, small in pairs) / _MEBIBYTE, 1),
+        "leases": leases,
+        "filled_in_s": round(filled_in, 1),
+    }
+
+
+def _start(directory: Path) -> tuple[float, int]:
+    """Start a broker and let it work; give the seconds until it was ready, and the bytes that it holds."""
+    with running(directory) as broker:
+        broker.issue(_CREDENTIALS)
+        time.sleep(_SETTLE_SECONDS)
+        assert broker.pid is not None  # noqa: S101 (it is ours)
+        return broker.started_in, resident_bytes(broker.pid)
