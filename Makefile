@@ -20,11 +20,12 @@ test: $(READY) ## Run every test, on SQLite and PostgreSQL
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 .PHONY: check
-check: $(READY) check-protos ## Check format, style, types, imports and generated code
+check: $(READY) check-protos ## Check format, style, types, imports, generated code and migrations
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/store/test_migrations.py
 
 .PHONY: check-protos
 check-protos: $(READY)
