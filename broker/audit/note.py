@@ -41,10 +41,7 @@ class VerifierKey:
         """
         name, _, rest = vkey.strip().partition("+")
         key_id, _, encoded = rest.partition("+")
-        try:
-            data = base64.b64decode(encoded, validate=True)
-        except binascii.Error as error:
-            raise InvalidNote("the verifier key is not base64") from error
+        data = _unbase64(encoded)
         if not _NAME.fullmatch(name) or len(data) != 1 + _KEY_SIZE or data[:1] != _ED25519:
             raise InvalidNote("the verifier key is not `name+id+key` with an Ed25519 key")
         key = cls(name, data[1:])
@@ -111,10 +108,7 @@ def _check(line: str, text: str, key: VerifierKey) -> bool:
     match = _LINE.fullmatch(line)
     if match is None:
         raise InvalidNote("the note has a malformed signature line")
-    try:
-        data = base64.b64decode(match[2], validate=True)
-    except binascii.Error as error:
-        raise InvalidNote("the note has a malformed signature line") from error
+    data = _unbase64(match[2])
     if len(data) <= _KEY_ID_SIZE:
         raise InvalidNote("the note has a malformed signature line")
     if match[1] != key.name or data[:_KEY_ID_SIZE] != key.key_id:
@@ -124,3 +118,13 @@ def _check(line: str, text: str, key: VerifierKey) -> bool:
     except InvalidSignature as error:
         raise InvalidNote(f"the signature of `{key.name}` is wrong") from error
     return True
+
+
+def _unbase64(text: str) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidNote("a key or signature is not base64") from error
+    if base64.b64encode(data).decode() != text:
+        raise InvalidNote("a key or signature is not base64 in its one canonical form")
+    return data

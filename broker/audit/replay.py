@@ -31,18 +31,21 @@ class Replay:
         """Begin with the empty tree."""
         self.findings: list[Finding] = []
         self._frontier = Frontier.empty()
+        self._next = 0
+        self._gap = False
 
     def entry(self, index: int, body: bytes, stored_leaf: bytes) -> list[Node]:
         """Take the next entry; give the inner nodes it completes, to be held against the stored ones by `nodes`."""
-        expected = self._frontier.size
-        if index != expected:
-            self.findings.append(Finding(expected, f"entry {expected} is missing: the next is {index}"))
+        if index != self._next:
+            self.findings.append(Finding(self._next, f"entry {self._next} is missing: the next is {index}"))
+            self._gap = True
+        self._next = index + 1
         leaf = leaf_hash(body)
         if leaf != stored_leaf:
             self.findings.append(Finding(index, f"entry {index} has been altered: it is not what was hashed"))
             leaf = stored_leaf  # go on with what was hashed, so that one alteration is one finding
         self._frontier, completed = self._frontier.extend([leaf])
-        return completed
+        return [] if self._gap else completed  # behind a gap no subtree can be recomputed
 
     def nodes(self, completed: list[Node], stored: Mapping[NodeId, bytes]) -> None:
         """Hold completed inner nodes against the stored ones."""
@@ -60,7 +63,7 @@ class Replay:
 
     def head(self, size: int, root: bytes, note: str, key: VerifierKey) -> Checkpoint | None:
         """Take the stored head and its signed note; give the checkpoint, if the key has signed it."""
-        if self._frontier.size != size:
+        if self._frontier.size != size and not self._gap:
             missing = min(self._frontier.size, size)
             self.findings.append(Finding(missing, f"there are {self._frontier.size} entries under a head of {size}"))
         try:
