@@ -1,0 +1,153 @@
+"""Keys on disk: for their owner alone, whole or refused, and rotated without a gap."""
+
+from __future__ import annotations
+
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.credential.keyfiles import KeyFileError, create_keys, drop_gone, open_keys, publish_next
+from broker.credential.keyring import KeyLife, Keyring
+
+AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    create_keys(tmp_path / "keys", AT)
+    return tmp_path / "keys"
+
+
+def token_file(folder: Path) -> Path:
+    return next(folder.glob("token-*.pem"))
+
+
+def pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def test_private_keys_are_for_their_owner_alone(folder: Path) -> None:
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+
+
+def test_keys_are_never_made_over_keys(folder: Path) -> None:
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(KeyFileError, match="holds keys already"):
+        create_keys(folder, AT)
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601])
+def test_a_key_that_others_may_use_is_refused_with_the_remedy(folder: Path, mode: int) -> None:
+    for file in (token_file(folder), folder / "checkpoint.pem"):
+        file.chmod(mode)
+        with pytest.raises(KeyFileError, match="chmod 600"):
+            open_keys(folder)
+        file.chmod(0o600)
+    open_keys(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("checkpoint.pem", None, "No such file"),
+        ("checkpoint.pem", b"", "is not a private key in PEM"),
+        (
+            "checkpoint.pem",
+            b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n",
+            "is not a private key",
+        ),
+        ("checkpoint.pem", pem(ec.generate_private_key(ec.SECP256R1())), "is not an Ed25519 key"),
+        ("token", None, "No such file"),
+        ("token", b"\x00" * 100, "is not a private key in PEM"),
+        ("token", pem(ed25519.Ed25519PrivateKey.generate()), "is not a P-256 key"),
+        ("token", pem(ec.generate_private_key(ec.SECP384R1())), "is not a P-256 key"),
+        ("token", pem(ec.generate_private_key(ec.SECP256R1())), "another key than its name says"),
+        ("keyring.json", None, "No such file"),
+        ("keyring.json", b"", "is malformed"),
+        ("keyring.json", b"{}", "is malformed"),
+        ("keyring.json", b'{"keys": []}', "names no key"),
+        ("keyring.json", b'{"keys": [{"kid": "x"}]}', "is malformed"),
+        ("keyring.json", b'{"keys": [{"kid": "x", "signs_from": 1e300}]}', "is malformed"),
+        ("keyring.json", b'{"keys": [{"kid": "../x", "signs_from": 0}]}', "No such file"),
+    ],
+)
+def test_what_is_missing_or_broken_is_named_and_not_quoted(
+    folder: Path, name: str, content: bytes | None, complaint: str
+) -> None:
+    path = token_file(folder) if name == "token" else folder / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+        path.chmod(0o600)
+    with pytest.raises(KeyFileError, match=complaint) as error:
+        open_keys(folder)
+    assert str(folder) in str(error.value)
+    assert "c2VjcmV0" not in str(error.value)
+
+
+def test_nothing_of_a_key_is_in_its_representation(folder: Path) -> None:
+    keys = open_keys(folder)
+    lines = [line for file in folder.glob("*.pem") for line in file.read_text().splitlines()[1:-1]]
+    shown = repr(keys) + str(keys) + repr(keys.signer(AT)) + repr(keys.published())
+    assert not any(line in shown for line in lines)
+
+
+def test_a_rotation_publishes_first_signs_later_and_drops_last(folder: Path) -> None:
+    keys = open_keys(folder)
+    old = keys.signer(AT).kid
+    keys = publish_next(folder, keys, AT + HOUR)
+    (new,) = {life.kid for life in keys.keyring.lives} - {old}
+    assert keys.published().find(new) is not None
+    assert keys.signer(AT + HOUR - timedelta(microseconds=1)).kid == old
+    assert keys.signer(AT + HOUR).kid == new
+    still = drop_gone(folder, keys, AT + 2 * HOUR, HOUR)
+    assert still.published().find(old) is not None, "its last token may live until this instant"
+    gone = drop_gone(folder, keys, AT + 2 * HOUR + timedelta(microseconds=1), HOUR)
+    assert gone.published().find(old) is None
+    assert [file.name for file in folder.glob("token-*.pem")] == [f"token-{new}.pem"]
+    assert open_keys(folder).keyring == gone.keyring
+
+
+def test_a_rotation_that_was_cut_short_leaves_the_keys_as_they_were(folder: Path) -> None:
+    before = open_keys(folder)
+    (folder / "token-half.pem").write_bytes(b"-----BEGIN PRIV")
+    (folder / "keyring.json.new").write_bytes(b'{"keys": [')
+    assert open_keys(folder).keyring == before.keyring
+    after = publish_next(folder, before, AT + HOUR)
+    assert len(after.keyring.lives) == 2
+
+
+def test_the_folder_of_keys_is_made_with_its_parents(tmp_path: Path) -> None:
+    create_keys(tmp_path / "a" / "b" / "keys", AT)
+    assert open_keys(tmp_path / "a" / "b" / "keys").keyring.signing(AT)
+
+
+STEPS = st.lists(st.integers(1, 500), min_size=1, max_size=12)
+
+
+@given(STEPS, st.integers(0, 5_000))
+def test_some_key_always_signs_and_what_signed_is_published_for_as_long_as_a_token_lives(
+    steps: list[int], seconds: int
+) -> None:
+    """However often keys were rotated, and whenever the clock says it is, even before the first key."""
+    longest = timedelta(seconds=100)
+    ring, at = Keyring((KeyLife("0", AT),)), AT
+    for number, step in enumerate(steps, 1):
+        at += timedelta(seconds=step)
+        ring = ring.with_next(str(number), at + timedelta(seconds=50))
+        ring = ring.without(ring.gone(at, longest))
+    now = AT - timedelta(seconds=100) + timedelta(seconds=seconds)
+    assert ring.signing(now) in {life.kid for life in ring.lives}
+    # Whatever signed within the life of a token before the last step is still there.
+    for ago in range(0, 101, 10):
+        signed_at = at - timedelta(seconds=ago)
+        assert ring.signing(signed_at) not in ring.gone(at, longest)
