@@ -15,7 +15,8 @@ def narrow(declared: Grant, asked: Grant) -> Grant:
 
     A call must keep every constraint of a grant, so the result lets through no call that the declared grant does not.
     """
-    added = tuple(constraint for constraint in asked.constraints if constraint not in declared.constraints)
+    known = {repr(constraint) for constraint in declared.constraints}  # to Python True is 1; here it is not
+    added = tuple(constraint for constraint in asked.constraints if repr(constraint) not in known)
     return Grant(declared.tool, declared.constraints + added) if added else declared
 
 

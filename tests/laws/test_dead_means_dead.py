@@ -89,6 +89,7 @@ async def test_the_barrier_waits_for_a_verifier_that_was_cut_off_until_it_refuse
     following = asyncio.create_task(subscription.run())
     await subscription.wait_until_started()
     following.cancel()  # and nobody tells the verifier: it is as fresh as it was
+    await asyncio.wait([following])
     await subscription.close()
     assert reason(verifier, token) is None
     async with operating(broker) as operator:

@@ -1,0 +1,231 @@
+"""Constraints: a closed set of operators, strict types, no surprises."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.intent import lifetime, narrowing
+from broker.intent.constraints import check_constraint, violation
+from broker.intent.scopes import check_resource, check_tool, scope_of
+from broker.model.errors import Reason, Refusal
+from broker.model.grant import Constraint, Grant, Operator
+from tests.world import REPO, START
+
+HOLDS: list[tuple[Operator, tuple[Any, ...], Any]] = [
+    (Operator.EQ, ("acme/web",), "acme/web"),
+    (Operator.EQ, (1,), 1),
+    (Operator.EQ, (True,), True),
+    (Operator.IN, ("a", 2, False), 2),
+    (Operator.IN, ("a", 2, False), False),
+    (Operator.PREFIX, ("docs/",), "docs/a.md"),
+    (Operator.PREFIX, ("v",), "v..1"),
+    (Operator.RANGE, (1, 50), 1),
+    (Operator.RANGE, (1, 50), 50),
+    (Operator.MAX_LEN, (3,), "abc"),
+    (Operator.MAX_LEN, (0,), ""),
+    (Operator.MAX_LEN, (2,), [1, 2]),
+    (Operator.PRESENT, (), None),
+    (Operator.PRESENT, (), False),
+    (Operator.HOST_IN, ("docs.example",), "https://docs.example/a?b"),
+    (Operator.HOST_IN, ("docs.example",), "http://DOCS.example:8080/"),
+]
+BREAKS: list[tuple[Operator, tuple[Any, ...], Any]] = [
+    (Operator.EQ, ("acme/web",), "acme/Web"),
+    (Operator.EQ, ("acme/web",), "acme/web "),
+    (Operator.EQ, ("\u00e9",), "e\u0301"),  # nothing is normalised
+    (Operator.EQ, (1,), True),
+    (Operator.EQ, (True,), 1),
+    (Operator.EQ, (1,), 1.0),
+    (Operator.EQ, (1,), "1"),
+    (Operator.EQ, ("a",), ["a"]),
+    (Operator.EQ, ("a",), None),
+    (Operator.IN, (0,), False),
+    (Operator.IN, ("a",), "b"),
+    (Operator.PREFIX, ("docs/",), "docs"),
+    (Operator.PREFIX, ("docs/",), "docs/../secret"),
+    (Operator.PREFIX, ("docs/",), "docs/a\\..\\..\\secret"),
+    (Operator.PREFIX, ("docs/",), "docs/.."),
+    (Operator.PREFIX, ("docs/",), ["docs/a"]),
+    (Operator.RANGE, (1, 50), 0),
+    (Operator.RANGE, (1, 50), 51),
+    (Operator.RANGE, (0, 1), True),
+    (Operator.RANGE, (1, 50), 1.5),
+    (Operator.RANGE, (1, 50), "7"),
+    (Operator.MAX_LEN, (3,), "abcd"),
+    (Operator.MAX_LEN, (3,), 1),
+    (Operator.MAX_LEN, (3,), None),
+    (Operator.ABSENT, (), None),
+    (Operator.ABSENT, (), "x"),
+    (Operator.HOST_IN, ("docs.example",), "https://docs.example.evil/"),
+    (Operator.HOST_IN, ("docs.example",), "https://docs.example@evil/"),
+    (Operator.HOST_IN, ("docs.example",), "https://evil\\@docs.example/"),
+    (Operator.HOST_IN, ("docs.example",), "https://evil/https://docs.example"),
+    (Operator.HOST_IN, ("docs.example",), "//docs.example/"),
+    (Operator.HOST_IN, ("docs.example",), "ftp://docs.example/"),
+    (Operator.HOST_IN, ("docs.example",), "https://docs.example:99999/"),
+    (Operator.HOST_IN, ("docs.example",), "https://docs.ex\u0430mple/"),
+    (Operator.HOST_IN, ("docs.example",), "https://docs.example\n/"),
+    (Operator.HOST_IN, ("docs.example",), "https://docs.example./"),
+]
+
+
+@pytest.mark.parametrize(("operator", "operands", "value"), HOLDS)
+def test_an_argument_within_bounds_holds(operator: Operator, operands: tuple[Any, ...], value: object) -> None:
+    constraint = Constraint("/x", operator, operands)
+    check_constraint(constraint, "constraint")
+    assert violation([constraint], {"x": value}) is None
+
+
+@pytest.mark.parametrize(("operator", "operands", "value"), BREAKS)
+def test_an_argument_out_of_bounds_breaks(operator: Operator, operands: tuple[Any, ...], value: object) -> None:
+    constraint = Constraint("/x", operator, operands)
+    check_constraint(constraint, "constraint")
+    assert violation([constraint], {"x": value}) == constraint
+
+
+@pytest.mark.parametrize("operator", Operator)
+def test_an_argument_that_is_not_there_breaks_all_but_absent(operator: Operator) -> None:
+    operands = next(operands for op, operands, _ in HOLDS + BREAKS if op is operator)
+    constraint = Constraint("/x/y", operator, operands)
+    without: list[Any] = [{}, {"x": 1}, {"x": {}}, {"x": []}, [], None, "x", 1, {"x": {"Y": 1}}]
+    for arguments in without:
+        assert (violation([constraint], arguments) is None) == (operator is Operator.ABSENT)
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        ("/a/b", {"a": {"b": 1}}),
+        ("/a/0", {"a": [1]}),
+        ("/a~1b", {"a/b": 1}),
+        ("/a~0b", {"a~b": 1}),
+        ("/~01", {"~1": 1}),
+        ("/", {"": 1}),
+        ("/0", {"0": 1}),
+    ],
+)
+def test_a_path_is_a_json_pointer(path: str, arguments: object) -> None:
+    constraint = Constraint(path, Operator.EQ, (1,))
+    check_constraint(constraint, "constraint")
+    assert violation([constraint], arguments) is None
+
+
+@pytest.mark.parametrize("path", ["/a/01", "/a/-", "/a/+0", "/a/ 0", "/a/1", "/a/\u0660", f"/a/{'9' * 400}", "/a/-1"])
+def test_a_place_in_a_list_is_written_in_one_way(path: str) -> None:
+    assert violation([Constraint(path, Operator.PRESENT)], {"a": [1]}) is not None
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        Constraint("", Operator.PRESENT),
+        Constraint("x", Operator.PRESENT),
+        Constraint("/~", Operator.PRESENT),
+        Constraint("/~2", Operator.PRESENT),
+        Constraint("/\x00", Operator.PRESENT),
+        Constraint("/" + "x" * 300, Operator.PRESENT),
+        Constraint("/x", Operator.PRESENT, (1,)),
+        Constraint("/x", Operator.EQ),
+        Constraint("/x", Operator.EQ, (1, 2)),
+        Constraint("/x", Operator.EQ, (2**53,)),
+        Constraint("/x", Operator.EQ, ("y" * 2_000,)),
+        Constraint("/x", Operator.IN),
+        Constraint("/x", Operator.IN, tuple(range(65))),
+        Constraint("/x", Operator.PREFIX, ("",)),
+        Constraint("/x", Operator.PREFIX, (1,)),
+        Constraint("/x", Operator.RANGE, (1,)),
+        Constraint("/x", Operator.RANGE, (2, 1)),
+        Constraint("/x", Operator.RANGE, (False, True)),
+        Constraint("/x", Operator.MAX_LEN, (-1,)),
+        Constraint("/x", Operator.MAX_LEN, (True,)),
+        Constraint("/x", Operator.HOST_IN, ("Docs.Example",)),
+        Constraint("/x", Operator.HOST_IN, ("https://docs.example",)),
+        Constraint("/x", Operator.HOST_IN, ("",)),
+    ],
+    ids=str,
+)
+def test_a_malformed_constraint_is_refused_by_field(constraint: Constraint) -> None:
+    with pytest.raises(Refusal) as refused:
+        check_constraint(constraint, "grants[0].constraints[0]")
+    assert refused.value.reason is Reason.INVALID_ARGUMENT
+    assert refused.value.violations[0].field.startswith("grants[0].constraints[0].")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["x", "y", "0"]), inner, max_size=3),
+    max_leaves=6,
+)
+GOOD = st.builds(
+    lambda path, case: Constraint(path, case[0], case[1]),
+    st.sampled_from(["/x", "/y", "/x/y", "/x/0"]),
+    st.sampled_from(HOLDS + BREAKS),
+)
+
+
+@given(st.lists(GOOD, max_size=3), st.lists(GOOD, max_size=3), JSON)
+def test_what_is_narrowed_lets_nothing_through_that_its_parent_or_its_wish_does_not(
+    declared: list[Constraint], asked: list[Constraint], arguments: object
+) -> None:
+    """Law 4, for whatever is asked and whatever a call holds."""
+    narrowed = narrowing.narrow(Grant("t", tuple(declared)), Grant("t", tuple(asked)))
+    allowed = violation(narrowed.constraints, arguments) is None
+    assert allowed == (violation(declared, arguments) is None and violation(asked, arguments) is None)
+
+
+@pytest.mark.parametrize("name", ["read_file", "a", "A.b-c_9", "x" * 128])
+def test_a_tool_has_such_a_name(name: str) -> None:
+    check_tool(name, "tool")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 129, "a b", "a/b", "a#b", "t\u00f6ol", "a\n", "a:b", '"'])
+def test_a_tool_has_no_such_name(name: str) -> None:
+    with pytest.raises(Refusal, match="tool"):
+        check_tool(name, "tool")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["", "repo.example", "/repo", "https://", "https://user@repo.example", f"{REPO}#x", f"{REPO}/\u00e4"],
+)
+def test_a_resource_is_an_absolute_uri(uri: str) -> None:
+    check_resource(REPO, "resource")
+    with pytest.raises(Refusal, match="resource"):
+        check_resource(uri, "resource")
+
+
+def test_a_scope_names_its_tools() -> None:
+    assert scope_of(["a", "b"]) == "tool:a tool:b"
+
+
+CAPS = st.dictionaries(st.text(min_size=1), st.integers(1, 10**6), min_size=1)
+
+
+@given(st.none() | st.integers(1, 10**6), CAPS, st.integers(0, 999_999))
+def test_a_lifetime_is_the_least_of_all_in_whole_seconds(asked: int | None, caps: dict[str, int], micros: int) -> None:
+    at = START + timedelta(microseconds=micros)
+    wished = None if asked is None else timedelta(seconds=asked)
+    end = lifetime.granted(at, wished, {name: timedelta(seconds=cap) for name, cap in caps.items()})
+    least = min([*caps.values(), *([] if asked is None else [asked])])
+    assert end.microsecond == 0
+    assert at < end <= at + timedelta(seconds=least)
+    assert end > at + timedelta(seconds=least - 1)
+
+
+@pytest.mark.parametrize("asked", [timedelta(0), timedelta(seconds=-1), timedelta(milliseconds=999)])
+def test_a_lifetime_of_nothing_is_refused(asked: timedelta) -> None:
+    with pytest.raises(Refusal) as refused:
+        lifetime.granted(START, asked, {"cap": timedelta(hours=1)})
+    assert refused.value.reason is Reason.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("cap", [timedelta(0), START, START - timedelta(days=1), datetime(1970, 1, 1, tzinfo=UTC)])
+def test_what_is_exhausted_is_named(cap: timedelta | datetime) -> None:
+    with pytest.raises(Refusal, match="the task's deadline") as refused:
+        lifetime.granted(START, None, {"the task's deadline": cap, "policy": timedelta(hours=1)})
+    assert refused.value.reason is Reason.LIFETIME_EXHAUSTED
