@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
@@ -31,6 +32,7 @@ from broker.identity.directory import Directory
 from broker.identity.files import SvidFiles
 from broker.identity.x509 import Authenticator
 from broker.jobs.schedule import Schedule
+from broker.lease import announce
 from broker.lease.desk import Desk, TaskCache
 from broker.model.clock import Clock, system_clock, uuid7
 from broker.policy import bundle
@@ -49,25 +51,29 @@ _GC_ALLOCATIONS = (
 class KeyRoom:
     """The keys in use, and their rotation."""
 
-    def __init__(self, settings: Settings, clock: Clock, changed: Callable[[], None]) -> None:
-        """Read the keys; `changed` is called when the published set has changed."""
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        """Read the keys."""
         self._settings = settings.keys
         self._longest_token = settings.limits.lifetime
         self._clock = clock
-        self._changed = changed
         self.keys: Keys = keyfiles.open_keys(settings.keys.directory)
 
     def published(self) -> KeySet:
         """Give the public keys that verify tokens now."""
         return self.keys.published()
 
-    async def rotate(self) -> None:
-        """Publish the next key when it is time, and drop those whose last token is dead; see what others did."""
+    async def rotate(self) -> bool:
+        """Publish the next key when it is time, and drop those whose last token is dead; tell whether any changed.
+
+        What another broker or an operator has done to the folder counts as well.
+        """
         before = self.keys.keyring
         self.keys = await asyncio.to_thread(self._rotated)
-        if self.keys.keyring != before:
-            structlog.get_logger("keys").info("keys.changed", published=[life.kid for life in self.keys.keyring.lives])
-            self._changed()
+        return self.keys.keyring != before
+
+    def kids(self) -> list[str]:
+        """List the ids of the published keys."""
+        return [life.kid for life in self.keys.keyring.lives]
 
     def _rotated(self) -> Keys:
         now, directory = self._clock(), self._settings.directory
@@ -92,7 +98,7 @@ async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Cl
         database = open_database(settings.database_url)
         stack.callback(database.close)
         feed = Feed(database, clock, uuid7)
-        keys = KeyRoom(settings, clock, feed.keys_changed)
+        keys = KeyRoom(settings, clock)
         cache = TaskCache(database)
 
         def committed(change: Committed) -> None:
@@ -105,8 +111,9 @@ async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Cl
         writer.start()
         stack.push_async_callback(writer.stop)
         desk = _desk(settings, clock, database, writer, cache, keys)
+        await announce.policy_activated(desk)
         server = _server(settings, files, desk, feed, keys, str(signer.vkey))
-        schedule = Schedule(desk, keys.rotate)
+        schedule = Schedule(desk, partial(_rotate, keys, feed, desk))
         schedule.start()
         stack.callback(schedule.stop)
         for work in (feed.run(), _refresh(files)):
@@ -123,6 +130,13 @@ async def _drain_at(stop: asyncio.Event, server: Server, feed: Feed) -> None:
     log.info("daemon.draining")
     feed.close()
     await server.stop(_DRAIN_SECONDS)
+
+
+async def _rotate(keys: KeyRoom, feed: Feed, desk: Desk) -> None:
+    if await keys.rotate():
+        structlog.get_logger("keys").info("keys.rotated", published=keys.kids())
+        feed.keys_changed()
+        await announce.keys_rotated(desk, keys.kids())
 
 
 def _stop_signal() -> asyncio.Event:

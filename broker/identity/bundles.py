@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+
 
 @dataclass(frozen=True, slots=True)
 class TrustBundles:
@@ -22,12 +24,14 @@ class TrustBundles:
 
 
 def parse_bundle(pem: bytes) -> tuple[x509.Certificate, ...]:
-    """Parse a bundle of PEM certificates.
+    """Parse a bundle of PEM certificates, or a chain of them.
 
     Raises:
         ValueError: it holds none, or a broken one.
     """
     roots = tuple(x509.load_pem_x509_certificates(pem))
+    if len(roots) < pem.count(_BEGIN):  # one that is cut short is passed over otherwise
+        raise ValueError("the bundle holds a broken certificate")
     if not roots:
         raise ValueError("the bundle holds no certificate")
     return roots

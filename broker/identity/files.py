@@ -97,11 +97,11 @@ class SvidFiles:
         """Check that key and certificate belong together; give the trust domain."""
         path = self._directory / _SVID
         try:
-            leaf = x509.load_pem_x509_certificates(chain_pem)[0]
+            leaf = parse_bundle(chain_pem)[0]
             names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
             trust_domain = parse_spiffe_id(uri).trust_domain
-        except (ValueError, IndexError, x509.ExtensionNotFound) as error:
+        except (ValueError, x509.ExtensionNotFound) as error:
             raise SvidFileError(f"{path}: is not an X.509-SVID in PEM") from error
         try:
             key = load_pem_private_key(key_pem, None)

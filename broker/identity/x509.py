@@ -5,7 +5,7 @@ TLS has checked the chain already, but against the roots of all trust domains to
 1. the transport is TLS 1.3 or 1.2;
 2. there is a leaf certificate;
 3. it has exactly one URI SAN: a SPIFFE ID with a path;
-4. it is a leaf: no CA, may sign data and no certificates, may authenticate clients;
+4. it is a leaf with a strong key: no CA, may sign data and no certificates, may authenticate clients;
 5. the ID's trust domain is one of ours;
 6. the chain leads to a root of *that* trust domain, in the bundle as it is now;
 7. nothing in the chain has expired;
@@ -24,9 +24,19 @@ from datetime import datetime
 from typing import NoReturn
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    Policy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
 
 from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory
@@ -40,7 +50,21 @@ _TLS_VERSIONS = frozenset({"TLSv1.2", "TLSv1.3"})
 _METHOD = "x509_svid"
 _RENEW = "fetch a fresh X.509-SVID and connect again"
 
-_CA = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_SHORTEST_RSA = 2_048
+
+
+def _may_sign(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    """Refuse a CA that says it may not sign certificates (RFC 5280 section 4.2.1.3)."""
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("the CA may not sign certificates")
+
+
+_CA = (
+    ExtensionPolicy.permit_all()
+    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _may_sign)
+)
 _LEAF = ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
 
 
@@ -102,11 +126,13 @@ class Authenticator:
         try:
             leaf = x509.load_pem_x509_certificate(evidence.leaf_pem)
             intermediates = x509.load_pem_x509_certificates(evidence.chain_pem) if evidence.chain_pem else []
-            extensions = leaf.extensions
-        except ValueError:
-            _refuse("the certificate is malformed")
+            extensions, public_key = leaf.extensions, leaf.public_key()
+        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+            _refuse("the certificate is malformed, or of a kind that is not supported")
         spiffe_id = _spiffe_id(extensions)
         _check_leaf(extensions)
+        if not _is_strong(public_key):
+            _refuse("the certificate's key is weak; use P-256, P-384, P-521, Ed25519, or RSA with 2048 bits")
         roots = bundles.roots.get(spiffe_id.trust_domain)
         if not roots:
             _refuse(f"the trust domain `{spiffe_id.trust_domain}` is not one of ours")
@@ -179,6 +205,14 @@ def _check_leaf(extensions: x509.Extensions) -> None:
         return
     if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
         _refuse("the certificate may not authenticate clients")
+
+
+def _is_strong(key: CertificatePublicKeyTypes) -> bool:
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size >= _SHORTEST_RSA
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return isinstance(key.curve, _CURVES)
+    return isinstance(key, ed25519.Ed25519PublicKey)
 
 
 def _chain(

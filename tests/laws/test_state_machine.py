@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
@@ -202,6 +204,12 @@ class BrokerLife(RuleBasedStateMachine):
 
     def _locked(self, agent: str) -> bool:
         return any(selector.value == AGENTS[agent].id for selector in self.model.locks.values())
+
+
+@pytest.fixture(autouse=True)
+def _no_garbage() -> None:
+    """Hypothesis parses this file; before 3.12 that fails if a finalizer that parses too runs in the middle of it."""
+    gc.collect()
 
 
 BrokerLife.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

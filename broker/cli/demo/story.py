@@ -280,9 +280,9 @@ SCENES = (
     ),
     Scene(
         name="altered_entry_named",
-        told="Somebody changes one byte of that database: in entry 2, the first credential.",
-        expected="altered: entry 2",
+        told="Somebody changes one byte of that database: in entry 3, the first credential.",
+        expected="altered: entry 3",
         act=_alter,
     ),
 )
-"""The whole story. Entry 0 starts the ledger, 1 is the task, 2 the first credential."""
+"""The whole story. Entry 0 starts the ledger, 1 names the policy, 2 is the task, 3 the first credential."""
