@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import grpc
@@ -14,6 +15,7 @@ from broker.api.pipeline import Pipeline
 
 _LARGEST_REQUEST = 256 * 1024
 _MINUTE_MS = 60_000
+_NEWS_SECONDS = 0.1  # until watchers have heard that the server stops
 _OPTIONS = (
     ("grpc.max_receive_message_length", _LARGEST_REQUEST),
     ("grpc.so_reuseport", 0),  # two daemons on one port are a mistake
@@ -24,6 +26,29 @@ _OPTIONS = (
     ("grpc.max_connection_age_grace_ms", _MINUTE_MS),
     ("grpc.max_concurrent_streams", 1_000),
 )
+
+
+class _Health(aio.HealthServicer):  # type: ignore[misc]  # ships no types
+    """The health service, whose watchers can be let go: they would hold a server up that stops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watching: set[asyncio.Task[None]] = set()
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: object) -> None:  # noqa: N802 (gRPC's name)
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        self._watching.add(watching)
+        try:
+            await asyncio.wait([watching])  # who is let go gets a status: a cancelled handler would send none
+        finally:
+            self._watching.discard(watching)
+            watching.cancel()
+        if not watching.cancelled():
+            watching.result()
+
+    def let_go(self) -> None:
+        for watching in self._watching:
+            watching.cancel()
 
 
 class Server:
@@ -42,7 +67,7 @@ class Server:
             RuntimeError: the address cannot be listened on.
         """
         self._server = grpc.aio.server(options=_OPTIONS)
-        self._health = aio.HealthServicer()
+        self._health = _Health()
         self._names = [service.full_name for service in services]
         self._server.add_generic_rpc_handlers(
             tuple(pipeline.serve(service, implementation) for service, implementation in services.items())
@@ -60,6 +85,8 @@ class Server:
     async def stop(self, grace_seconds: float) -> None:
         """Drain: say that no more calls are wanted, let those under way finish, then close."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await asyncio.sleep(_NEWS_SECONDS)
+        self._health.let_go()
         await self._server.stop(grace_seconds)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

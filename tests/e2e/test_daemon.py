@@ -1,0 +1,259 @@
+"""The daemon in bad luck: told to stop, out of disk, without its database, wrongly set up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy import create_engine, text
+
+from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
+from broker.model.errors import Reason, Refusal
+from broker.model.grant import Grant
+from broker.model.task import TaskState
+from broker.sdk.client import Client
+from broker.sdk.connection import Endpoint, connect
+from broker.sdk.feed import watching
+from broker.sdk.sync import SyncClient
+from broker.sdk.verifier import Verifier
+from broker.store.verification import verify
+
+GRANTS = [Grant(TOOL)]
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; a child that has ended and was not waited for does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def pid_of(broker: Broker) -> int:
+    assert broker.pid is not None
+    return broker.pid
+
+
+async def test_told_to_stop_it_finishes_what_it_has_begun_and_lets_verifiers_go(tmp_path: Path) -> None:
+    with running(tmp_path) as broker:
+        task_id = broker.begin_task()
+        endpoint = Endpoint.of(broker.address, broker.svids / "verifier")
+        async with (
+            watching(Verifier(RESOURCE), endpoint) as verifier,
+            Client(broker.address, broker.svids / "researcher") as agent,
+            connect(broker.address, broker.svids / "researcher") as channel,
+        ):
+            health = health_pb2_grpc.HealthStub(channel)
+            states = health.Watch(health_pb2.HealthCheckRequest())
+            assert (await states.read()).status == health_pb2.HealthCheckResponse.SERVING
+            issuing = [asyncio.create_task(agent.issue(task_id, RESOURCE, GRANTS)) for _ in range(100)]
+            await asyncio.sleep(0.03)
+            began = time.monotonic()
+            os.kill(pid_of(broker), signal.SIGTERM)
+            assert (await states.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            outcomes = await asyncio.gather(*issuing, return_exceptions=True)
+            await asyncio.to_thread(wait_for, lambda: not alive(pid_of(broker)))
+            assert time.monotonic() - began < 8
+            issued = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+            refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+            assert all(isinstance(error, Refusal) and error.reason is Reason.UNAVAILABLE for error in refused)
+            assert issued
+            verifier.check(issued[0].token.reveal(), TOOL, {}, AGENT)  # it lives without its broker, for a while
+    assert verify(f"sqlite:///{tmp_path / 'broker.db'}").ok
+
+
+def test_out_of_disk_there_is_no_credential_and_no_restart_is_needed(tmp_path: Path) -> None:
+    with running(tmp_path) as broker:
+        task_id = broker.begin_task()
+        with SyncClient(broker.address, broker.svids / "researcher") as agent:
+            lease_id = agent.issue(task_id, RESOURCE, GRANTS).lease_id
+            largest = max(file.stat().st_size for file in tmp_path.glob("broker.db*"))
+            unlimited = resource.prlimit(pid_of(broker), resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+            wait_for(lambda: not _issues(agent, task_id))
+            with pytest.raises(Refusal) as refused:
+                agent.issue(task_id, RESOURCE, GRANTS)
+            assert refused.value.reason is Reason.LEDGER_UNAVAILABLE
+            with pytest.raises(Refusal) as refused:
+                agent.release(lease_id)
+            assert refused.value.reason is Reason.LEDGER_UNAVAILABLE, "what is not recorded is not done"
+            resource.prlimit(pid_of(broker), resource.RLIMIT_FSIZE, unlimited)
+            assert agent.issue(task_id, RESOURCE, GRANTS).lease_id
+            agent.release(lease_id)
+        assert (tmp_path / "broker.log").read_text().count("ledger.unavailable") >= 2
+    assert verify(f"sqlite:///{tmp_path / 'broker.db'}").ok
+
+
+@pytest.mark.postgres
+def test_without_its_database_there_is_no_credential_and_no_restart_is_needed(
+    tmp_path: Path, postgresql: str, new_postgresql_url: Callable[[], str]
+) -> None:
+    deployment = prepare(tmp_path)
+    url = new_postgresql_url().replace("postgresql+psycopg", "postgresql")
+    configured = deployment.configuration.read_text()
+    deployment.configuration.write_text(re.sub(r'url = "broker.db"', f'url = "{url}"', configured))
+    name = url.partition("?")[0].rpartition("/")[2]
+    admin = create_engine(postgresql, isolation_level="AUTOCOMMIT")
+
+    def allow(connections: bool) -> None:
+        with admin.connect() as connection:
+            connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {str(connections).lower()}'))
+            if not connections:
+                found = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+                connection.execute(found, {"name": name})
+
+    with running(tmp_path) as broker:
+        task_id = broker.begin_task()
+        with SyncClient(broker.address, broker.svids / "researcher") as agent:
+            assert agent.issue(task_id, RESOURCE, GRANTS).lease_id
+            allow(False)
+            for _ in range(3):
+                with pytest.raises(Refusal) as refused:
+                    agent.issue(task_id, RESOURCE, GRANTS)
+                assert refused.value.reason is Reason.LEDGER_UNAVAILABLE
+            allow(True)
+            wait_for(lambda: _issues(agent, task_id))
+        with SyncClient(broker.address, broker.svids / "orchestrator") as orchestrator:
+            orchestrator.end_task(task_id, TaskState.COMPLETED)
+    assert verify(url).ok
+    admin.dispose()
+
+
+def _issues(agent: SyncClient, task_id: str) -> bool:
+    try:
+        return bool(agent.issue(task_id, RESOURCE, GRANTS).lease_id)
+    except Refusal:
+        return False
+
+
+def break_nothing(_folder: Path) -> None:
+    pass
+
+
+def lose_bundle(folder: Path) -> None:
+    (folder / "bundle" / "tools.toml").unlink()
+
+
+def break_policy(folder: Path) -> None:
+    next((folder / "bundle" / "policies").glob("*.cedar")).write_text('@id("x")\npermit (principal, action);\n')
+
+
+def lose_keys(folder: Path) -> None:
+    (folder / "keys" / "checkpoint.pem").unlink()
+
+
+def open_keys_to_all(folder: Path) -> None:
+    next((folder / "keys").glob("token-*.pem")).chmod(0o644)
+
+
+def lose_svid(folder: Path) -> None:
+    (folder / "svids" / "broker" / "key.pem").unlink()
+
+
+def swap_svid_key(folder: Path) -> None:
+    svids = folder / "svids"
+    (svids / "broker" / "key.pem").write_bytes((svids / "writer" / "key.pem").read_bytes())
+
+
+def break_configuration(folder: Path) -> None:
+    with (folder / "broker.toml").open("a") as file:
+        file.write("\n[limits.more]\nlifetyme = 3\n")
+
+
+def break_database(folder: Path) -> None:
+    (folder / "broker.db").write_bytes(b"this is no database" * 1_000)
+
+
+def forbid_database(folder: Path) -> None:
+    (folder / "broker.db").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lose_bundle, "tools.toml"),
+        (break_policy, ".cedar"),
+        (lose_keys, "checkpoint.pem"),
+        (open_keys_to_all, "chmod 600"),
+        (lose_svid, "key.pem"),
+        (swap_svid_key, "key.pem"),
+        (break_configuration, "limits"),
+        (break_database, "database"),
+        (forbid_database, "database"),
+    ],
+)
+def test_wrongly_set_up_it_does_not_start_and_says_why(harm: Callable[[Path], None], told: str, tmp_path: Path) -> None:
+    deployment = prepare(tmp_path)
+    harm(tmp_path)
+    done = serve(deployment.configuration)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "PRIVATE" not in done.stderr
+
+
+def test_an_address_in_use_is_told(tmp_path: Path) -> None:
+    deployment = prepare(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        configured = deployment.configuration.read_text()
+        deployment.configuration.write_text(configured.replace("127.0.0.1:8443", address))
+        done = serve(deployment.configuration)
+    assert done.returncode == 1
+    assert address in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def serve(configuration: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "broker", "serve", "--config", str(configuration)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+async def test_no_secret_is_in_the_log_or_the_database(tmp_path: Path) -> None:
+    """Law 7, after a bit of everything: credentials, renewals, refusals, and tokens in the wrong places."""
+    with running(tmp_path) as broker:
+        task_id = broker.begin_task()
+        tokens = broker.issue(3)
+        async with Client(broker.address, broker.svids / "researcher") as agent:
+            credential = await agent.issue(task_id, RESOURCE, GRANTS, explanation="because")
+            tokens.append(credential.token.reveal())
+            await agent.renew(credential)
+            tokens.append(credential.token.reveal())
+            for wrong in (
+                agent.issue(tokens[0][:128], RESOURCE, GRANTS),
+                agent.issue(task_id, tokens[0], GRANTS),
+                agent.issue(task_id, RESOURCE, [Grant(tokens[0])]),
+                agent.release(tokens[0]),
+            ):
+                with pytest.raises(Refusal):
+                    await wrong
+            await agent.release(credential.lease_id)
+        async with connect(broker.address, broker.svids / "researcher") as channel:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/broker.v1/{tokens[0]}")
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call(tokens[0].encode())
+    kept = b"".join(file.read_bytes() for file in [*tmp_path.glob("broker.db*"), tmp_path / "broker.log"])
+    for token in tokens:
+        assert token.rpartition(".")[2].encode() not in kept
+        assert token.encode() not in kept
+    keys = [line for file in (tmp_path / "keys").glob("*.pem") for line in file.read_bytes().splitlines()[1:-1]]
+    assert keys
+    assert not any(line in kept for line in keys)
