@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-AGENT_VARIABLES = ("AGENT", "AI_AGENT", "CLAUDECODE", "CODEX_SANDBOX", "CURSOR_AGENT")
+AGENT_VARIABLES = ("AGENT", "AI_AGENT")
 """Environment variables that tell that a model reads what a command prints."""
 
 
