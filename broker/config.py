@@ -90,7 +90,11 @@ def parse_duration(text: str) -> timedelta:
     if match is None:
         msg = f"`{text}` is not a duration; write a whole number and a unit, such as 90s, 5m, 24h or 7d"
         raise ValueError(msg)
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError:
+        msg = f"`{text}` is longer than a million years"
+        raise ValueError(msg) from None
 
 
 def _settings(top: _Table, base: Path) -> Settings:

@@ -87,13 +87,13 @@ async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Cl
     """Run a broker until SIGTERM or SIGINT, then drain. `ready` is told the port, and the checkpoints' verifier key.
 
     Raises:
-        SvidFileError, KeyFileError, BundleError, LedgerMismatch, Refusal: it cannot start; the message says why.
+        SvidFileError, KeyFileError, BundleError, DatabaseProblem, LedgerMismatch, Refusal: it cannot start.
     """
     gc.set_threshold(_GC_ALLOCATIONS, 50, 50)
     stop = _stop_signal()
     files = SvidFiles(settings.identity.svid_dir, settings.identity.bundles)
-    if settings.migrate:
-        await asyncio.to_thread(migrate.upgrade, settings.database_url)
+    prepare = migrate.upgrade if settings.migrate else migrate.require_newest
+    await asyncio.to_thread(prepare, settings.database_url)
     async with AsyncExitStack() as stack:
         database = open_database(settings.database_url)
         stack.callback(database.close)

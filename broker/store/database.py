@@ -95,7 +95,7 @@ def unavailable(error: DBAPIError) -> Refusal:
 
 
 class DatabaseProblem(Exception):
-    """A database cannot be opened, or is none of ours: the driver's words, without statement and parameters."""
+    """A database cannot be used. The message says why, without statement and parameters."""
 
 
 @contextmanager

@@ -9,24 +9,44 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from broker.store.database import open_database
+from broker.store.database import DatabaseProblem, open_database
 
 _PACKAGE = Path(__file__).parents[1]
 
 
 def upgrade(url: str) -> str:
-    """Upgrade a database to the newest revision, and give it. Brokers that start at once do it one after the other."""
+    """Upgrade a database to the newest revision, and give it. Brokers that start at once do it one after the other.
+
+    Raises:
+        DatabaseProblem: a newer version has been here.
+    """
     config = _config()
     database = open_database(url)
     try:
         with database.transaction() as connection:
             if database.is_shared:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4201987)")
+            _refuse_unknown(config, MigrationContext.configure(connection).get_current_revision())
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     finally:
         database.close()
     return newest()
+
+
+def require_newest(url: str) -> None:
+    """Make sure that a database needs no upgrade.
+
+    Raises:
+        DatabaseProblem: it does, or a newer version has been here.
+    """
+    found = current(url)
+    _refuse_unknown(_config(), found)
+    if found != newest():
+        raise DatabaseProblem(
+            f"its schema is at revision {found or 'nothing'}, and this version needs {newest()}: "
+            "run `credbroker db upgrade`, or set database.migrate"
+        )
 
 
 def current(url: str) -> str | None:
@@ -44,6 +64,12 @@ def newest() -> str:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None  # noqa: S101 (there is at least the first migration)
     return head
+
+
+def _refuse_unknown(config: Config, revision: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise DatabaseProblem(f"its schema is at revision {revision}, of a newer version: install that, or a later one")
 
 
 def _config() -> Config:

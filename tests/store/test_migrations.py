@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from broker.store import migrate
-from broker.store.database import open_database
+from broker.store.database import DatabaseProblem, open_database
 from broker.store.schema import metadata
 
 
@@ -49,3 +50,20 @@ def _normal(sql: str) -> str:
     inner = sql[sql.index("(") + 1 : sql.rindex(")")]
     parts = sorted(" ".join(part.replace('"', "").split()) for part in inner.split(",\n")) if "\n" in inner else [inner]
     return f"{sql[: sql.index('(')].split()[1]} {parts} {sql[sql.rindex(')') + 1 :].strip()}".replace('"', "")
+
+
+def test_a_database_that_a_newer_version_has_changed_is_left_alone(database_url: str) -> None:
+    database = open_database(database_url)
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+    for prepare in (migrate.upgrade, migrate.require_newest):
+        with pytest.raises(DatabaseProblem, match="9999, of a newer version"):
+            prepare(database_url)
+
+
+def test_a_database_without_the_schema_is_refused_where_it_may_not_be_made(empty_database_url: str) -> None:
+    with pytest.raises(DatabaseProblem, match="run `credbroker db upgrade`"):
+        migrate.require_newest(empty_database_url)
+    migrate.upgrade(empty_database_url)
+    migrate.require_newest(empty_database_url)
