@@ -10,6 +10,7 @@ import hashlib
 import json
 from typing import cast
 
+from broker.model import strict_json
 from broker.model.clock import to_micros
 from broker.model.entry import Entry, Json
 
@@ -55,10 +56,8 @@ def decode(body: bytes) -> dict[str, Json]:
         MalformedEntry: it is not JSON of the subset, or not in its canonical form.
     """
     try:
-        value = json.loads(
-            body, object_pairs_hook=_members, parse_float=_no_float, parse_constant=_no_float, parse_int=_integer
-        )
-    except (ValueError, RecursionError) as error:
+        value = strict_json.parse(body, fractions=False, integer=_integer)
+    except ValueError as error:
         raise MalformedEntry(str(error)) from error
     if not isinstance(value, dict) or _dumps(value).encode() != body:
         msg = "the entry is not in canonical form"
@@ -69,19 +68,6 @@ def decode(body: bytes) -> dict[str, Json]:
 def commit(salt: bytes, text: str) -> str:
     """Commit to a text without showing it: SHA-256 of salt and text, in hex. The salt has 32 bytes."""
     return hashlib.sha256(salt + text.encode()).hexdigest()
-
-
-def _members(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        msg = "a member is there twice"
-        raise ValueError(msg)
-    return members
-
-
-def _no_float(text: str) -> Json:
-    msg = f"`{text}` is not an integer"
-    raise ValueError(msg)
 
 
 def _integer(text: str) -> int:

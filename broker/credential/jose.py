@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from broker.credential.claims import Claims, from_payload, to_payload
 from broker.credential.keys import KeySet, Signer
+from broker.model import strict_json
 from broker.model.errors import Hints, Reason, Refusal
 
 ALGORITHM = "ES256"
@@ -93,26 +94,14 @@ def _unbase64url(text: str) -> bytes:
 
 
 def _members(data: bytes) -> dict[str, Any]:
-    """Parse a JSON object of the kind that two parsers cannot read differently."""
+    """Parse a JSON object, strictly."""
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_no_number)
-    except (ValueError, RecursionError):
+        value = strict_json.parse(data, fractions=False)
+    except ValueError:
         _refuse("it is not strict JSON")
     if not isinstance(value, dict):
         _refuse("it is not a JSON object")
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        msg = "a member is there twice"
-        raise ValueError(msg)
-    return members
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(text)
 
 
 def _refuse(what: str) -> NoReturn:

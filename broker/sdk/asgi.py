@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
+from broker.model import strict_json
 from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.sdk.verifier import Verifier
 from broker.wire.codes import http_status
@@ -99,25 +100,13 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _parse(body: bytes) -> object:
-    """Parse JSON of the kind that two parsers cannot read differently; None if there is none."""
+    """Parse strict JSON; None if there is none."""
     if not body:
         return None
     try:
-        return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
+        return strict_json.parse(body, fractions=True)
+    except ValueError as error:
         raise invalid("body", "must be strict JSON in UTF-8, each member once") from error
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        msg = "a member is there twice"
-        raise ValueError(msg)
-    return members
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(text)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
