@@ -1,4 +1,4 @@
-"""Every RPC's way in and out: admit, parse, do, and map a refusal to its status. There is no other way in."""
+"""Every RPC's way in and out: authenticate, authorise, parse, do, map a refusal to its status. None is beside it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from broker.api.methods import METHODS, Method
@@ -17,7 +17,7 @@ from broker.api.tls import peer_evidence
 from broker.identity.x509 import Authenticator
 from broker.lease.desk import Desk
 from broker.lease.refuse import Asked, record_refusal
-from broker.model.errors import Hints, Reason, Refusal
+from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.model.principal import Principal
 from broker.wire.codes import grpc_code
 from broker.wire.status import to_status_bytes
@@ -51,23 +51,22 @@ class Pipeline:
     ) -> grpc.RpcMethodHandler[Message, Message]:
         path = f"/{service.full_name}/{method.name}"
         function = getattr(implementation, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
+        message = GetMessageClass(method.input_type)
         guarded, make = (
-            (self._streaming(path, METHODS[path], function), grpc.unary_stream_rpc_method_handler)
+            (self._streaming(path, METHODS[path], message, function), grpc.unary_stream_rpc_method_handler)
             if method.server_streaming
-            else (self._unary(path, METHODS[path], function), grpc.unary_unary_rpc_method_handler)
+            else (self._unary(path, METHODS[path], message, function), grpc.unary_unary_rpc_method_handler)
         )
-        return make(
-            guarded,
-            request_deserializer=GetMessageClass(method.input_type).FromString,
-            response_serializer=GetMessageClass(method.output_type).SerializeToString,
-        )
+        # Requests come as bytes: who may not call is refused before anything is parsed, and the parser's no is ours.
+        return make(guarded, response_serializer=GetMessageClass(method.output_type).SerializeToString)
 
-    def _unary(self, path: str, method: Method, function: Unary):  # type: ignore[no-untyped-def]  # noqa: ANN202 (grpc types no handlers)
-        async def call(request: Message, context: grpc.aio.ServicerContext) -> Message:  # type: ignore[type-arg]
-            principal = None
+    def _unary(self, path: str, method: Method, message: type[Message], function: Unary):  # type: ignore[no-untyped-def]  # noqa: ANN202 (grpc types no handlers)
+        async def call(data: bytes, context: grpc.aio.ServicerContext) -> Message:  # type: ignore[type-arg]
+            principal, request = None, message()
             try:
-                principal = self._admit(method, context)
-                refuse_unknown(request)
+                principal = self._authenticate(context)
+                _authorise(method, principal)
+                _parse(data, request)
                 return await function(principal, request)
             except Exception as error:  # noqa: BLE001 (mapped to a status, which is this function's work)
                 refusal = await self._refuse(path, method, principal, request, error)
@@ -75,15 +74,16 @@ class Pipeline:
 
         return call
 
-    def _streaming(self, path: str, method: Method, function: Streaming):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        async def call(request: Message, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:  # type: ignore[type-arg]
-            principal = None
+    def _streaming(self, path: str, method: Method, message: type[Message], function: Streaming):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        async def call(data: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:  # type: ignore[type-arg]
+            principal, request = None, message()
             try:
-                principal = self._admit(method, context)
-                refuse_unknown(request)
+                principal = self._authenticate(context)
+                _authorise(method, principal)
+                _parse(data, request)
                 async for response in function(principal, request):
                     # A stream outlives certificates: look again before each message.
-                    self._admit(method, context)
+                    _authorise(method, self._authenticate(context))
                     yield response
             except Exception as error:  # noqa: BLE001 (mapped to a status, which is this function's work)
                 refusal = await self._refuse(path, method, principal, request, error)
@@ -91,19 +91,9 @@ class Pipeline:
 
         return call
 
-    def _admit(self, method: Method, context: grpc.aio.ServicerContext) -> Principal:  # type: ignore[type-arg]
-        """Authenticate the caller, on this call, and refuse one that the method is not for."""
-        evidence = peer_evidence(context.auth_context())
-        principal = self.authenticator.authenticate(evidence, self.desk.clock())
-        if method.group not in principal.groups:
-            raise Refusal(
-                Reason.GROUP_REQUIRED,
-                f"this is for the group `{method.group.value}`, and `{principal.id}` is not in it",
-                Hints(
-                    missing=f"group:{method.group.value}", next="operators: see [[identity.rule]] in the configuration"
-                ),
-            )
-        return principal
+    def _authenticate(self, context: grpc.aio.ServicerContext) -> Principal:  # type: ignore[type-arg]
+        """Find out who calls, on this call."""
+        return self.authenticator.authenticate(peer_evidence(context.auth_context()), self.desk.clock())
 
     async def _refuse(
         self, path: str, method: Method, principal: Principal | None, request: Message, error: Exception
@@ -121,6 +111,25 @@ class Pipeline:
             except Refusal as unrecorded:
                 return unrecorded
         return error
+
+
+def _authorise(method: Method, principal: Principal) -> None:
+    """Refuse a caller that the method is not for."""
+    if method.group not in principal.groups:
+        raise Refusal(
+            Reason.GROUP_REQUIRED,
+            f"this is for the group `{method.group.value}`, and `{principal.id}` is not in it",
+            Hints(missing=f"group:{method.group.value}", next="operators: see [[identity.rule]] in the configuration"),
+        )
+
+
+def _parse(data: bytes, request: Message) -> None:
+    """Parse a request in place; refuse what is no message, and what means more to its sender than to this version."""
+    try:
+        request.ParseFromString(data)
+    except DecodeError as error:
+        raise invalid("request", "is not a well-formed protobuf message") from error
+    refuse_unknown(request)
 
 
 def _asked(path: str, request: Message) -> Asked:
