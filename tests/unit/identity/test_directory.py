@@ -1,0 +1,65 @@
+"""The first rule that matches says what a workload is."""
+
+import pytest
+
+from broker.identity.directory import Directory, Rule
+from broker.model.principal import Group
+
+AGENTS, OPERATORS = frozenset({Group.AGENTS}), frozenset({Group.OPERATORS})
+
+
+def rule(match: str, tenant: str = "acme", groups: frozenset[Group] = AGENTS) -> Rule:
+    return Rule(match, tenant, groups)
+
+
+@pytest.mark.parametrize(
+    ("match", "spiffe_id", "matches"),
+    [
+        ("spiffe://example.org/agent", "spiffe://example.org/agent", True),
+        ("spiffe://example.org/agent", "spiffe://example.org/agent/researcher", False),
+        ("spiffe://example.org/agent", "spiffe://example.org/agents", False),
+        ("spiffe://example.org/agent", "spiffe://example.org/Agent", False),
+        ("spiffe://example.org/agent/*", "spiffe://example.org/agent/researcher", True),
+        ("spiffe://example.org/agent/*", "spiffe://example.org/agent/team/researcher", True),
+        ("spiffe://example.org/agent/*", "spiffe://example.org/agent", False),
+        ("spiffe://example.org/agent/*", "spiffe://example.org/agents/researcher", False),
+        ("spiffe://example.org/agent/*", "spiffe://other.example/agent/researcher", False),
+        ("spiffe://example.org/*", "spiffe://example.org/agent", True),
+        ("spiffe://example.org/*", "spiffe://example.org.evil.example/agent", False),
+    ],
+)
+def test_a_pattern_is_an_id_or_all_below_one(match: str, spiffe_id: str, matches: bool) -> None:
+    assert rule(match).matches(spiffe_id) is matches
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        "",
+        "*",
+        "/*",
+        "spiffe://*",
+        "spiffe://*/agent",
+        "spiffe://example.org*",
+        "spiffe://example.org/age*",
+        "spiffe://example.org/agent/**",
+        "spiffe://example.org/*/researcher",
+        "spiffe://example.org/agent/*/*",
+        "spiffe://Example.org/agent",
+        "example.org/agent",
+    ],
+)
+def test_a_pattern_with_any_other_star_is_refused(match: str) -> None:
+    with pytest.raises(ValueError):
+        rule(match)
+
+
+def test_the_first_rule_that_matches_holds() -> None:
+    root, below = rule("spiffe://example.org/operator/root", "*", OPERATORS), rule("spiffe://example.org/operator/*")
+    assert Directory((root, below)).assign("spiffe://example.org/operator/root") is root
+    assert Directory((below, root)).assign("spiffe://example.org/operator/root") is below
+
+
+def test_a_workload_that_no_rule_knows_is_nothing() -> None:
+    assert Directory((rule("spiffe://example.org/agent/*"),)).assign("spiffe://example.org/stranger") is None
+    assert Directory(()).assign("spiffe://example.org/agent/researcher") is None

@@ -1,0 +1,413 @@
+"""Each of the nine checks on an X.509-SVID, attacked with a certificate that fails it alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdentifier
+
+from broker.identity.bundles import TrustBundles
+from broker.identity.directory import Directory, Rule
+from broker.identity.x509 import Authenticator, PeerEvidence
+from broker.model.clock import system_clock
+from broker.model.errors import Reason, Refusal
+from broker.model.principal import Group, Principal
+from tests.certificates import CLIENT, HOUR, SERVER, Made, Shape, ca_shape, make, root, usage
+
+NOW = system_clock().replace(microsecond=0)
+OURS, THEIRS, STRANGERS = root("ours", NOW), root("theirs", NOW), root("strangers", NOW)
+RESEARCHER, ADMIN = "spiffe://example.org/agent/researcher", "spiffe://example.org/admin"
+RULES = (
+    Rule("spiffe://example.org/agent/*", "acme", frozenset({Group.AGENTS})),
+    Rule(ADMIN, "*", frozenset({Group.OPERATORS})),
+    Rule("spiffe://other.example/*", "other", frozenset({Group.VERIFIERS})),
+)
+SECOND = timedelta(seconds=1)
+
+
+@dataclass
+class World:
+    """The broker's side: bundles that can change, and an authenticator."""
+
+    bundles: TrustBundles = field(
+        default_factory=lambda: TrustBundles(
+            1, {"example.org": (OURS.certificate,), "other.example": (THEIRS.certificate,)}
+        )
+    )
+    denied: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.authenticator = Authenticator(lambda: self.bundles, Directory(RULES, self.denied))
+
+    def ask(self, leaf: Made, *chain: Made, at: datetime = NOW) -> Principal:
+        evidence = PeerEvidence("ssl", "TLSv1.3", leaf.pem, b"".join(link.pem for link in chain))
+        return self.authenticator.authenticate(evidence, at)
+
+    def refuses(self, leaf: Made, *chain: Made, at: datetime = NOW) -> Reason:
+        with pytest.raises(Refusal) as caught:
+            self.ask(leaf, *chain, at=at)
+        return caught.value.reason
+
+
+def leaf(issuer: Made | None = OURS, **changes: Any) -> Made:
+    return make(replace(Shape(), **changes), NOW, issuer)
+
+
+def ca(issuer: Made | None = OURS, **changes: Any) -> Made:
+    return make(replace(ca_shape("intermediate"), **changes), NOW, issuer)
+
+
+def test_a_good_svid_makes_a_principal() -> None:
+    good = leaf()
+    assert World().ask(good) == Principal(
+        id=RESEARCHER,
+        tenant="acme",
+        groups=frozenset({Group.AGENTS}),
+        method="x509_svid",
+        proof=good.certificate.fingerprint(hashes.SHA256()).hex(),
+        not_after=NOW + HOUR,
+    )
+
+
+# Checks 1 and 2: the transport, and that there is a leaf.
+
+
+@pytest.mark.parametrize("transport", ["", "insecure", "local", "alts", "SSL"])
+def test_no_identity_without_tls(transport: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        World().authenticator.authenticate(PeerEvidence(transport, "TLSv1.3", leaf().pem, b""), NOW)
+    assert caught.value.reason is Reason.IDENTITY_MISSING
+
+
+@pytest.mark.parametrize("version", ["", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.4"])
+def test_no_identity_over_another_version_of_tls(version: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        World().authenticator.authenticate(PeerEvidence("ssl", version, leaf().pem, b""), NOW)
+    assert caught.value.reason is Reason.IDENTITY_INVALID
+
+
+def test_no_identity_without_a_leaf() -> None:
+    with pytest.raises(Refusal) as caught:
+        World().authenticator.authenticate(PeerEvidence("ssl", "TLSv1.3", b"", OURS.pem), NOW)
+    assert caught.value.reason is Reason.IDENTITY_MISSING
+
+
+@pytest.mark.parametrize(
+    ("leaf_pem", "chain_pem"),
+    [(b"junk", b""), (OURS.key_pem, b""), (leaf().pem[:-60], b""), (leaf().pem, b"junk")],
+    ids=["junk", "a key", "cut short", "junk as the chain"],
+)
+def test_what_is_no_certificate_is_refused(leaf_pem: bytes, chain_pem: bytes) -> None:
+    with pytest.raises(Refusal) as caught:
+        World().authenticator.authenticate(PeerEvidence("ssl", "TLSv1.3", leaf_pem, chain_pem), NOW)
+    assert caught.value.reason is Reason.IDENTITY_INVALID
+
+
+# Check 3: exactly one URI name, a SPIFFE ID with a path.
+
+
+@pytest.mark.parametrize(
+    "uris",
+    [
+        (),
+        (RESEARCHER, ADMIN),
+        (RESEARCHER, RESEARCHER),
+        (RESEARCHER, "https://example.org/agent/researcher"),
+        ("https://example.org/agent/researcher",),
+        ("spiffe://example.org",),
+        ("spiffe://example.org/",),
+        ("spiffe://Example.org/agent/researcher",),
+        ("SPIFFE://example.org/agent/researcher",),
+        ("spiffe://example.org/agent/../admin",),
+        ("spiffe://example.org/agent/%2e%2e/admin",),
+        ("spiffe://example.org/agent//researcher",),
+        ("spiffe://example.org/agent/researcher?x",),
+        ("spiffe://example.org:443/agent/researcher",),
+        ("spiffe://example.org/agent/researcher\x00.evil.example",),
+        ("spiffe://example.org/agent/researcher\n",),
+    ],
+)
+def test_a_certificate_without_exactly_one_spiffe_id_is_refused(uris: tuple[str, ...]) -> None:
+    assert World().refuses(leaf(uris=uris, dns=("host.example",))) is Reason.IDENTITY_INVALID
+
+
+def test_a_certificate_without_any_name_is_refused() -> None:
+    assert World().refuses(leaf(uris=(), subject=RESEARCHER)) is Reason.IDENTITY_INVALID
+
+
+def test_dns_names_and_subject_do_not_matter() -> None:
+    assert World().ask(leaf(dns=("host.example",), subject=ADMIN)).id == RESEARCHER
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        b"\xa3\x02\x30\x00",  # an x400Address, which is not supported
+        b"\x86\x03\xff\xfe\xfd",  # a URI that is not ASCII
+        b"\x01\x01",  # no name at all
+    ],
+)
+def test_names_that_cannot_be_read_are_refused(names: bytes) -> None:
+    raw = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30" + bytes([len(names)]) + names)
+    assert World().refuses(leaf(uris=(), more=((raw, True),))) is Reason.IDENTITY_INVALID
+
+
+# Check 4: it is a leaf, with a strong key.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"constraints": x509.BasicConstraints(True, None)},
+        {"constraints": x509.BasicConstraints(True, 0)},
+        {"usage": None},
+        {"usage": usage("key_encipherment")},
+        {"usage": usage("digital_signature", "key_cert_sign")},
+        {"usage": usage("digital_signature", "crl_sign")},
+        {"usage_critical": False},
+        {"purposes": (SERVER,)},
+        {"purposes": (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)},
+        {"purposes": (ExtendedKeyUsageOID.CODE_SIGNING,)},
+        {"more": ((x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True),)},
+        {"more": ((x509.UnrecognizedExtension(ExtensionOID.KEY_USAGE, b"\x01"), True),), "usage": None},
+    ],
+    ids=[
+        "a CA", "a CA of leaves", "no key usage", "may not sign", "may sign certificates", "may sign CRLs",
+        "key usage not critical", "servers only", "any purpose", "another purpose", "an unknown critical extension",
+        "a broken key usage",
+    ],
+)  # fmt: skip
+def test_what_is_no_leaf_of_a_client_is_refused(changes: dict[str, Any]) -> None:
+    assert World().refuses(leaf(**changes)) is Reason.IDENTITY_INVALID
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"constraints": None},
+        {"purposes": None},
+        {"purposes": (CLIENT,)},
+        {"usage": usage("digital_signature", "key_encipherment", "key_agreement")},
+        {"more": ((x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00"), False),)},
+    ],
+    ids=["no basic constraints", "no purposes", "clients only", "more usages", "an unknown extension"],
+)
+def test_what_the_standard_leaves_open_is_accepted(changes: dict[str, Any]) -> None:
+    assert World().ask(leaf(**changes)).id == RESEARCHER
+
+
+WEAK: dict[str, Callable[[], CertificateIssuerPrivateKeyTypes]] = {
+    "RSA with 1024 bits": lambda: rsa.generate_private_key(65_537, 1_024),
+    "P-224": lambda: ec.generate_private_key(ec.SECP224R1()),
+    "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+}
+STRONG: dict[str, Callable[[], CertificateIssuerPrivateKeyTypes]] = {
+    "RSA with 2048 bits": lambda: rsa.generate_private_key(65_537, 2_048),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("kind", WEAK)
+def test_weak_keys_are_refused_in_leaves_and_in_cas(kind: str) -> None:
+    assert World().refuses(make(Shape(), NOW, OURS, WEAK[kind]())) is Reason.IDENTITY_INVALID
+    weak = make(ca_shape("weak"), NOW, OURS, WEAK[kind]())
+    assert World().refuses(leaf(weak), weak) is Reason.IDENTITY_INVALID
+
+
+@pytest.mark.parametrize("kind", STRONG)
+def test_strong_keys_are_accepted(kind: str) -> None:
+    assert World().ask(make(Shape(), NOW, OURS, STRONG[kind]())).id == RESEARCHER
+
+
+# Checks 5 and 6: a trust domain of ours, and a chain to a root of that very one.
+
+
+def test_a_trust_domain_that_is_not_ours_is_refused() -> None:
+    foreign = leaf(STRANGERS, uris=("spiffe://strangers.example/agent/researcher",))
+    assert World().refuses(foreign) is Reason.IDENTITY_INVALID
+
+
+def test_a_federated_root_vouches_for_its_own_trust_domain() -> None:
+    assert World().ask(leaf(THEIRS, uris=("spiffe://other.example/tool",))).tenant == "other"
+
+
+@pytest.mark.parametrize("issuer", [THEIRS, STRANGERS], ids=["trusted for another trust domain", "unknown"])
+def test_another_root_may_not_sign_in_the_name_of_our_trust_domain(issuer: Made) -> None:
+    forged = leaf(issuer, uris=(ADMIN,))
+    assert World().refuses(forged) is Reason.IDENTITY_INVALID
+    assert World().refuses(forged, issuer) is Reason.IDENTITY_INVALID
+
+
+def test_our_root_may_not_sign_in_the_name_of_another_trust_domain() -> None:
+    assert World().refuses(leaf(OURS, uris=("spiffe://other.example/tool",))) is Reason.IDENTITY_INVALID
+
+
+def test_a_root_of_the_same_name_with_another_key_is_not_ours() -> None:
+    impostor = root("ours", NOW)
+    assert World().refuses(leaf(impostor)) is Reason.IDENTITY_INVALID
+    assert World().refuses(leaf(impostor), impostor) is Reason.IDENTITY_INVALID
+
+
+def test_who_signs_themselves_is_nobody() -> None:
+    alone = leaf(None)
+    assert World().refuses(alone) is Reason.IDENTITY_INVALID
+    assert World().refuses(alone, alone) is Reason.IDENTITY_INVALID
+
+
+def test_a_changed_byte_breaks_the_signature() -> None:
+    good = leaf().certificate
+    changed = good.public_bytes(Encoding.DER).replace(b"/agent/researcher", b"/agent/researchez")
+    forged = x509.load_der_x509_certificate(changed)
+    assert World().refuses(Made(forged, OURS.key)) is Reason.IDENTITY_INVALID
+
+
+def test_intermediates_lead_to_the_root() -> None:
+    upper = ca(subject="upper")
+    lower = ca(upper, subject="lower")
+    assert World().ask(leaf(lower), lower, upper).id == RESEARCHER
+    assert World().ask(leaf(upper), OURS, upper).id == RESEARCHER
+
+
+def test_a_chain_with_a_link_missing_is_refused() -> None:
+    upper = ca(subject="upper")
+    lower = ca(upper, subject="lower")
+    assert World().refuses(leaf(lower)) is Reason.IDENTITY_INVALID
+    assert World().refuses(leaf(lower), lower) is Reason.IDENTITY_INVALID
+    assert World().refuses(leaf(lower), upper) is Reason.IDENTITY_INVALID
+
+
+def test_a_workload_cannot_sign_for_another() -> None:
+    workload = leaf(subject="a workload")
+    assert World().ask(workload).id == RESEARCHER
+    assert World().refuses(leaf(workload, uris=(ADMIN,)), workload) is Reason.IDENTITY_INVALID
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"constraints": None},
+        {"constraints": x509.BasicConstraints(False, None)},
+        {"usage": usage("digital_signature")},
+        {"usage": usage("crl_sign")},
+        {"more": ((x509.NameConstraints([x509.UniformResourceIdentifier("other.example")], None), True),)},
+        {"before": -HOUR, "after": 2 * HOUR},
+        {"after": -SECOND},
+    ],
+    ids=[
+        "no basic constraints", "no CA", "may not sign certificates", "may sign CRLs only", "for other names",
+        "not valid yet", "expired",
+    ],
+)  # fmt: skip
+def test_an_intermediate_that_may_not_sign_breaks_the_chain(changes: dict[str, Any]) -> None:
+    link = ca(**changes)
+    assert World().refuses(leaf(link), link) is Reason.IDENTITY_INVALID
+
+
+def test_a_chain_longer_than_a_ca_allows_is_refused() -> None:
+    upper = ca(subject="upper", constraints=x509.BasicConstraints(True, 0))
+    lower = ca(upper, subject="lower")
+    assert World().ask(leaf(upper), upper).id == RESEARCHER
+    assert World().refuses(leaf(lower), lower, upper) is Reason.IDENTITY_INVALID
+
+
+def test_a_removed_root_counts_at_once() -> None:
+    world, good = World(), leaf()
+    assert world.ask(good).id == RESEARCHER
+    world.bundles = TrustBundles(2, {"example.org": (STRANGERS.certificate,)})
+    assert world.refuses(good) is Reason.IDENTITY_INVALID
+    world.bundles = TrustBundles(3, {"other.example": (THEIRS.certificate,)})
+    assert world.refuses(good) is Reason.IDENTITY_INVALID
+
+
+def test_old_and_new_root_are_good_while_a_trust_domain_rotates() -> None:
+    world = World(TrustBundles(1, {"example.org": (OURS.certificate, STRANGERS.certificate)}))
+    assert world.ask(leaf(OURS)).id == RESEARCHER
+    assert world.ask(leaf(STRANGERS)).id == RESEARCHER
+
+
+def test_a_remembered_leaf_does_not_vouch_for_another_chain() -> None:
+    world, link = World(), ca()
+    good = leaf(link)
+    assert world.ask(good, link).id == RESEARCHER
+    assert world.refuses(good) is Reason.IDENTITY_INVALID
+
+
+# Check 7: nothing in the chain has expired, at the instant of each call.
+
+
+def test_expiry_is_decided_on_each_call_by_the_clock_given() -> None:
+    world, good = World(), leaf()
+    end = NOW + HOUR
+    assert world.ask(good, at=end - SECOND).id == RESEARCHER
+    assert world.refuses(good, at=end) is Reason.IDENTITY_EXPIRED
+    assert world.ask(good, at=end - SECOND).id == RESEARCHER
+    assert world.refuses(good, at=end + 24 * HOUR) is Reason.IDENTITY_EXPIRED
+
+
+def test_a_certificate_that_has_expired_before_its_first_call_is_called_so() -> None:
+    assert World().refuses(leaf(after=-SECOND)) is Reason.IDENTITY_EXPIRED
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_a_certificate_is_not_valid_before_its_time(remembered: bool) -> None:
+    world, early = World(), leaf(before=-HOUR, after=2 * HOUR)
+    if remembered:
+        assert world.ask(early, at=NOW + HOUR).id == RESEARCHER
+    assert world.refuses(early, at=NOW + HOUR - SECOND) is Reason.IDENTITY_INVALID
+
+
+def test_a_principal_ends_with_the_first_certificate_of_its_chain() -> None:
+    world, link = World(), ca(after=timedelta(minutes=10))
+    good = leaf(link)
+    assert world.ask(good, link).not_after == NOW + timedelta(minutes=10)
+    assert world.refuses(good, link, at=NOW + timedelta(minutes=10)) is Reason.IDENTITY_EXPIRED
+
+
+def test_an_expired_root_is_none() -> None:
+    world, good = World(), leaf(after=48 * HOUR)
+    assert world.ask(good).not_after == OURS.certificate.not_valid_after_utc
+    assert World().refuses(good, at=NOW + 25 * HOUR) is Reason.IDENTITY_INVALID
+
+
+# Checks 8 and 9: who is denied, and who is known.
+
+
+def test_who_is_denied_by_id_is_refused() -> None:
+    world = World(denied=frozenset({RESEARCHER}))
+    assert world.refuses(leaf()) is Reason.IDENTITY_INVALID
+    assert world.ask(leaf(uris=(ADMIN,))).id == ADMIN
+
+
+def test_who_is_denied_by_serial_is_refused() -> None:
+    stolen, other = leaf(), leaf()
+    world = World(denied=frozenset({f"{stolen.certificate.serial_number:x}"}))
+    assert world.refuses(stolen) is Reason.IDENTITY_INVALID
+    assert world.ask(other).id == RESEARCHER
+
+
+def test_who_is_proven_but_unknown_is_told_so() -> None:
+    assert World().refuses(leaf(uris=("spiffe://example.org/stranger",))) is Reason.IDENTITY_UNKNOWN
+
+
+def test_a_refusal_is_not_remembered() -> None:
+    world, good = World(TrustBundles(1, {})), leaf()
+    assert world.refuses(good) is Reason.IDENTITY_INVALID
+    world.bundles = World().bundles
+    assert world.ask(good).id == RESEARCHER
+
+
+def test_no_more_than_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.identity.x509._REMEMBERED", 2)
+    world = World()
+    for _ in range(4):
+        world.ask(leaf())
+    assert len(world.authenticator._remembered) == 2
