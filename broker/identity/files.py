@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from broker.identity.authority import Svid
@@ -16,6 +17,13 @@ from broker.identity.bundles import TrustBundles, parse_bundle
 from broker.identity.spiffe import parse_spiffe_id
 
 _SVID, _KEY, _BUNDLE = "svid.pem", "key.pem", "bundle.pem"
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -100,15 +108,15 @@ class SvidFiles:
             leaf = parse_bundle(chain_pem)[0]
             names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
-            trust_domain = parse_spiffe_id(uri).trust_domain
-        except (ValueError, x509.ExtensionNotFound) as error:
+            trust_domain, certified = parse_spiffe_id(uri).trust_domain, leaf.public_key()
+        except _UNREADABLE as error:
             raise SvidFileError(f"{path}: is not an X.509-SVID in PEM") from error
         try:
             key = load_pem_private_key(key_pem, None)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             raise SvidFileError(f"{self._directory / _KEY}: is not a private key in PEM") from None
         form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
+        if key.public_key().public_bytes(*form) != certified.public_bytes(*form):
             raise SvidFileError(f"{self._directory / _KEY}: is not the key of {path}")
         return trust_domain
 

@@ -1,17 +1,21 @@
 """SVID files: what changes is picked up, and what is broken never replaces what is good."""
 
+import base64
 import stat
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
 
 from broker.identity.authority import Authority, Svid, issue_svid, new_authority
 from broker.identity.bundles import parse_bundle
 from broker.identity.files import SvidFileError, SvidFiles, write_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import system_clock
+from tests.certificates import Shape, make
 
 DAY = timedelta(days=1)
 ROOT = new_authority("example.org", DAY, system_clock())
@@ -81,7 +85,27 @@ def test_another_root_is_picked_up_with_the_pair_as_it_was(folder: Folder) -> No
     assert files.material.cert_chain_pem == folder.first.cert_pem
 
 
+P256, UNKNOWN = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d03017f")
+
+
+def of_an_unknown_curve(pem: bytes) -> bytes:
+    """Say of a key, or of a certificate's key, that it is on a curve that nobody has heard of."""
+    first, *middle, last = pem.decode().splitlines()
+    der = base64.b64decode("".join(middle))
+    assert P256 in der
+    return "\n".join([first, base64.b64encode(der.replace(P256, UNKNOWN)).decode(), last, ""]).encode()
+
+
+def with_names_of_an_unknown_kind() -> bytes:
+    names = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x04\xa3\x02\x30\x00")
+    return make(Shape(uris=(), more=((names, True),)), system_clock()).pem
+
+
 BROKEN = {
+    "a certificate of an unknown curve": ("svid.pem", of_an_unknown_curve(svid().cert_pem)),
+    "names of an unknown kind": ("svid.pem", with_names_of_an_unknown_kind()),
+    "a certificate without names": ("svid.pem", make(Shape(uris=()), system_clock()).pem),
+    "a key of an unknown curve": ("key.pem", of_an_unknown_curve(svid().key_pem)),
     "half a certificate": ("svid.pem", svid().cert_pem[:200]),
     "an empty certificate": ("svid.pem", b""),
     "a certificate of another key": ("svid.pem", svid().cert_pem),
