@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from broker.identity.directory import Rule
+from broker.identity.directory import Rule, parse_denied
 from broker.lease.desk import Limits
 from broker.model.principal import ANY_TENANT, Group
 from broker.store.database import parse_url
@@ -123,10 +123,17 @@ def _identity(table: _Table, base: Path) -> IdentitySettings:
         svid_dir=base / table.text("svid_dir"),
         rules=tuple(_rule(rule) for rule in table.tables("rule")),
         bundles={trust_domain: base / bundles.text(trust_domain) for trust_domain in bundles.keys()},  # noqa: SIM118 (no dict)
-        denied=frozenset(table.texts("denied")),
+        denied=_denied(table),
     )
     table.finish()
     return settings
+
+
+def _denied(table: _Table) -> frozenset[str]:
+    try:
+        return frozenset(parse_denied(text) for text in table.texts("denied"))
+    except ValueError as error:
+        raise ConfigError(f"{table.path}.denied: {error}") from error
 
 
 def _rule(table: _Table) -> Rule:

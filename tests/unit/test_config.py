@@ -77,6 +77,7 @@ def test_the_least_configuration_has_sound_defaults_and_paths_beside_the_file(tm
         ('tenant = "acme"', 'tenant = "*"', "identity.rule[0].tenant: agents and orchestrators belong to one tenant"),
         ('match = "spiffe:', 'match = "https:', "identity.rule[0].match:"),
         ("[[identity.rule]]", "[identity.rule]", "identity.rule: must be a list of tables"),
+        ('svid_dir = "svids/broker"', 'svid_dir = "x"\ndenied = ["thief"]', "identity.denied: `thief` is neither"),
         ("[broker]", "[broker", "broker.toml:"),
         ("[broker]", '[broker]\nissuer = "twice"', "broker.toml:"),
     ],

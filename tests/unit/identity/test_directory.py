@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.identity.directory import Directory, Rule
+from broker.identity.directory import Directory, Rule, parse_denied
 from broker.model.principal import Group
 
 AGENTS, OPERATORS = frozenset({Group.AGENTS}), frozenset({Group.OPERATORS})
@@ -63,3 +63,21 @@ def test_the_first_rule_that_matches_holds() -> None:
 def test_a_workload_that_no_rule_knows_is_nothing() -> None:
     assert Directory((rule("spiffe://example.org/agent/*"),)).assign("spiffe://example.org/stranger") is None
     assert Directory(()).assign("spiffe://example.org/agent/researcher") is None
+
+
+@pytest.mark.parametrize("text", ["0a1b2c", "A1B2C", "a1b2c", "0A:1B:2C", "0xa1b2c", "000a1b2c"])
+def test_a_serial_may_be_denied_as_any_tool_writes_it(text: str) -> None:
+    assert parse_denied(text) == f"{0xA1B2C:x}"
+
+
+def test_a_workload_may_be_denied_by_its_id() -> None:
+    assert parse_denied("spiffe://example.org/agent/thief") == "spiffe://example.org/agent/thief"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", "thief", "12 34", "-1", "spiffe://example.org/agent/*", "spiffe://Example.org/agent", "f" * 41],
+)
+def test_what_would_deny_nobody_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_denied(text)
