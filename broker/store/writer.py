@@ -198,9 +198,10 @@ class Writer:
         try:
             prepare = partial(self._prepare, connection, batch, counted)
             transaction, outcomes, known = await self._in_thread(prepare) if self._database.is_shared else prepare()
-            await self._in_thread(connection.commit)
-        finally:
-            await self._in_thread(connection.close)  # which undoes what is not committed
+        except BaseException:
+            await self._in_thread(connection.close)  # which undoes everything
+            raise
+        await self._in_thread(partial(_finish, connection))
         self._known = known
         self._uncounted -= counted
         return transaction, outcomes
@@ -264,6 +265,14 @@ class Writer:
 
 class LedgerMismatch(Exception):
     """The database's ledger cannot be extended. The message says why and what to do."""
+
+
+def _finish(connection: Connection) -> None:
+    """5. Commit. If that fails, nothing has happened."""
+    try:
+        connection.commit()
+    finally:
+        connection.close()
 
 
 def _record_counts(transaction: Transaction, counted: Mapping[_Kind, int]) -> None:
