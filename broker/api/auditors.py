@@ -31,8 +31,9 @@ class AuditorService:
         page = requests.page(request)
         start = request.start_index if page.position is None else page.position
         tenant = None if auditor.tenant == ANY_TENANT else auditor.tenant
+        task_id = requests.required(request.task_id, "task_id") if request.task_id else None
         found = await self.desk.database.read(
-            lambda connection: ledger.page(connection, tenant, request.task_id or None, start, page.size)
+            lambda connection: ledger.page(connection, tenant, task_id, start, page.size)
         )
         following = page.following(found[-1].index + 1) if len(found) == page.size else ""
         entries = [ledger_pb2.LedgerEntry(index=entry.index, body=entry.body) for entry in found]

@@ -23,6 +23,7 @@ _MOST_PER_PAGE = 1_000
 _PER_PAGE = 100
 _LONGEST_ID = 128
 _LONGEST_EXPLANATION = 4_096
+_LONGEST_LIFETIME = timedelta(days=36_500)  # what is longer ends after the last year there is
 _PURPOSE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
@@ -156,4 +157,6 @@ def lifetime(request: Message, field: str) -> timedelta | None:
     found = duration_from_wire(getattr(request, field), field)
     if found < timedelta(seconds=1):
         raise invalid(field, "must be at least one second; leave it out for as long as policy allows")
+    if found > _LONGEST_LIFETIME:
+        raise invalid(field, f"must be at most {_LONGEST_LIFETIME.days} days")
     return found

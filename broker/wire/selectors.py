@@ -34,6 +34,8 @@ def selector_from_wire(message: pb.Selector, field: str) -> Selector:
     """
     if not message.tenant:
         raise invalid(f"{field}.tenant", "is required")
+    if len(message.tenant) > _LONGEST or not message.tenant.isprintable():
+        raise invalid(f"{field}.tenant", f"must be at most {_LONGEST} printable characters")
     name = message.WhichOneof("target")
     if name is None:
         raise invalid(field, f"must name one of {', '.join(_TARGETS)}")
