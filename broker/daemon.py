@@ -34,7 +34,7 @@ from broker.identity.x509 import Authenticator
 from broker.jobs.schedule import Schedule
 from broker.lease import announce
 from broker.lease.desk import Desk, TaskCache
-from broker.model.clock import Clock, system_clock, uuid7
+from broker.model.clock import Clock, system_clock, uuid7, uuid7_in_bulk
 from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.store import migrate
@@ -152,7 +152,7 @@ def _desk(
     policy = Policy(bundle.load(settings.policy_bundle))
     return Desk(
         clock=clock,
-        ids=uuid7,
+        ids=uuid7_in_bulk(),
         salts=lambda: os.urandom(32),
         database=database,
         ledger=writer,

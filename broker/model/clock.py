@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,8 @@ Ids = Callable[[], str]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_RANDOM_SIZE = 10
+_AT_ONCE = 256
 
 
 def system_clock() -> datetime:
@@ -24,7 +27,26 @@ def system_clock() -> datetime:
 
 def uuid7() -> str:
     """Make a UUID version 7 (RFC 9562 section 5.7): 48 bits of milliseconds, 74 random bits."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    return _uuid7(os.urandom(_RANDOM_SIZE))
+
+
+def uuid7_in_bulk() -> Ids:
+    """Give what makes ids as `uuid7` does, but asks the system for randomness once for many. Threads may share it."""
+    pool: deque[bytes] = deque()
+
+    def make() -> str:
+        while True:
+            try:
+                return _uuid7(pool.popleft())  # in one step: no two threads get the same
+            except IndexError:
+                fresh = os.urandom(_RANDOM_SIZE * _AT_ONCE)
+                pool.extend(fresh[start : start + _RANDOM_SIZE] for start in range(0, len(fresh), _RANDOM_SIZE))
+
+    return make
+
+
+def _uuid7(random: bytes) -> str:
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(random)
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     text = f"{value:032x}"

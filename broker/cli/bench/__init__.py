@@ -76,7 +76,7 @@ def _rounds(default: int) -> Callable[[Callable[..., None]], Callable[..., None]
 
 @bench.command()
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Load processes.")
-@click.option("--concurrency", type=click.IntRange(1), default=128, show_default=True, help="Calls at a time, in each.")
+@click.option("--concurrency", type=click.IntRange(1), default=256, show_default=True, help="Calls at a time, in each.")
 @_rounds(5)
 @click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="How long each round is.")
 @_measures
