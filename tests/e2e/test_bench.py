@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
+from broker.cli.bench.broker import running
 
 
 def bench(*arguments: str) -> dict[str, Any]:
@@ -41,3 +44,22 @@ def test_scale_starts_on_a_filled_database_and_on_an_empty_one() -> None:
     assert figures["leases"] == 300
     assert figures["startup_ratio"] > 0
     assert figures["memory_ratio"] > 0
+
+
+def test_a_deployment_of_ones_own_is_measured_where_it_is(tmp_path: Path) -> None:
+    with running(tmp_path) as broker:
+        given = [
+            "--address",
+            broker.address,
+            "--svids",
+            str(broker.svids),
+            "--tool",
+            f"{broker.resource}#{broker.tool}",
+        ]
+        issued = bench("issue", *given, "--rounds", "1", "--seconds", "0.3", "--concurrency", "4")
+        assert issued["requests"] > 3
+        assert "server_cpu_us_per_request" not in issued, "its processor is out of sight"
+        assert bench("verify", *given, "--tokens", "5", "--rounds", "1")["tokens"] == 5
+        revoked = bench("revoke", *given, "--verifiers", "2", "--rounds", "1")
+        assert revoked["refusals"] == 2
+        assert "mass_ratio" not in revoked, "its database is not ours to fill"

@@ -6,6 +6,7 @@ import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,26 @@ def bench() -> None:
     """
 
 
-def _measures(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the broker to measure and a folder for its logs, as `broker` and `directory`."""
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A deployment of the user's."""
+
+    address: str
+    svids: Path
+    tool: str
+
+
+def _deployment(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that name a deployment; the command gets it as `given`."""
 
     @functools.wraps(command)
     def run(address: str | None, svids: Path | None, tool: str | None, **rest: Any) -> None:  # noqa: ANN401 (click's)
-        with _folder() as directory, _broker(directory, address, svids, tool) as broker:
-            command(broker=broker, directory=directory, **rest)
+        if address is None and svids is None and tool is None:
+            command(given=None, **rest)
+        elif address is None or svids is None or tool is None:
+            raise click.UsageError("--address, --svids and --tool belong together")
+        else:
+            command(given=_Given(address, svids, tool), **rest)
 
     for option in (
         click.option("--tool", metavar="RESOURCE#TOOL", help="Of that broker: a tool its policy lets the agent have."),
@@ -57,17 +71,15 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _broker(directory: Path, address: str | None, svids: Path | None, tool: str | None) -> Iterator[Broker]:
+def _broker(directory: Path, given: _Given | None) -> Iterator[Broker]:
     from broker.cli.bench.broker import Broker, agent_of, running
 
-    if address is None and svids is None and tool is None:
+    if given is None:
         with running(directory) as own:
             yield own
         return
-    if address is None or svids is None or tool is None:
-        raise click.UsageError("--address, --svids and --tool belong together")
-    resource, name = parse_tool(tool)
-    yield Broker(address, svids, agent_of(svids), resource, name)
+    resource, name = parse_tool(given.tool)
+    yield Broker(given.address, given.svids, agent_of(given.svids), resource, name)
 
 
 def _rounds(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -79,8 +91,8 @@ def _rounds(default: int) -> Callable[[Callable[..., None]], Callable[..., None]
 @click.option("--concurrency", type=click.IntRange(1), default=256, show_default=True, help="Calls at a time, in each.")
 @_rounds(5)
 @click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="How long each round is.")
-@_measures
-def issue(*, broker: Broker, directory: Path, processes: int, concurrency: int, rounds: int, seconds: float) -> None:
+@_deployment
+def issue(*, given: _Given | None, processes: int, concurrency: int, rounds: int, seconds: float) -> None:
     """Measure issuing, by turns with empty RPCs through the same listener.
 
     \b
@@ -90,46 +102,52 @@ def issue(*, broker: Broker, directory: Path, processes: int, concurrency: int, 
     from broker.cli.bench.issuing import Load, measure
 
     load = Load(processes=processes, concurrency=concurrency, rounds=rounds, seconds=seconds)
-    show(measure(broker, load, directory))
+    with _folder() as directory, _broker(directory, given) as broker:
+        show(measure(broker, load, directory))
 
 
 @bench.command()
 @click.option("--tokens", type=click.IntRange(1, 5_000), default=_TOKENS, show_default=True, help="How many.")
 @_rounds(9)
-@_measures
-def verify(*, broker: Broker, directory: Path, tokens: int, rounds: int) -> None:
+@_deployment
+def verify(*, given: _Given | None, tokens: int, rounds: int) -> None:
     """Measure the verifier on real tokens: never seen, seen before, and beside a bare ES256 verification.
 
     \b
     credbroker bench verify -o json
     """
-    del directory
     from broker.cli.bench.verifying import measure
     from broker.sdk.connection import Endpoint
     from broker.sdk.feed import watching_in_thread
     from broker.sdk.verifier import Verifier
 
-    issued = broker.issue(tokens)
-    endpoint = Endpoint.of(broker.address, broker.svids / "verifier")
-    with watching_in_thread(Verifier(broker.resource), endpoint) as verifier:
-        show(measure(verifier, issued, broker.tool, broker.agent, rounds))
+    with _folder() as directory, _broker(directory, given) as broker:
+        issued = broker.issue(tokens)
+        endpoint = Endpoint.of(broker.address, broker.svids / "verifier")
+        with watching_in_thread(Verifier(broker.resource), endpoint) as verifier:
+            show(measure(verifier, issued, broker.tool, broker.agent, rounds))
 
 
 @bench.command()
 @click.option("--verifiers", type=click.IntRange(1), default=100, show_default=True, help="Connected verifiers.")
 @click.option("--leases", type=click.IntRange(1), default=100_000, show_default=True, help="Live, in a large tenant.")
 @_rounds(20)
-@output_option
-def revoke(verifiers: int, leases: int, rounds: int) -> None:
-    """Measure how soon verifiers refuse what is revoked, and whether it matters how much that is.
+@_deployment
+def revoke(*, given: _Given | None, verifiers: int, leases: int, rounds: int) -> None:
+    """Measure how soon verifiers refuse what is revoked, and, on a broker of its own, whether its number matters.
 
     \b
     credbroker bench revoke -o json
     """
-    from broker.cli.bench.revoking import measure
+    from broker.cli.bench.broker import prepare
+    from broker.cli.bench.revoking import fill_tenants, measure, measure_mass
 
     with _folder() as directory:
-        show(measure(directory, verifiers, leases, rounds))
+        if given is None:
+            fill_tenants(prepare(directory), leases)
+        with _broker(directory, given) as broker:
+            figures = measure(broker, directory, verifiers, rounds)
+            show(figures if given else {**figures, **measure_mass(broker), "leases": leases})
 
 
 @bench.command()

@@ -16,9 +16,10 @@ from statistics import median
 from typing import Any
 
 from broker.cli import authority
-from broker.cli.bench.broker import Broker, prepare, process, read_line, running
+from broker.cli.bench.broker import Broker, process, read_line
 from broker.cli.bench.filling import fill
 from broker.cli.bench.measure import milliseconds
+from broker.cli.sample import Deployment
 from broker.cli.unverified import decode
 from broker.config import load
 from broker.identity.spiffe import parse_spiffe_id
@@ -34,35 +35,40 @@ _CALL_SECONDS = 60
 _ROOT = "root"  # the operator of all tenants
 
 
-def measure(directory: Path, verifiers: int, leases: int, rounds: int) -> dict[str, Any]:
-    """Fill tenants, start a broker and verifiers, and revoke: lease by lease, then tenant by tenant.
-
-    `p99_ms` and its like are from the call to the refusal in a verifier, over all verifiers and rounds. `mass_ratio` is
-    the time of the call that revokes a tenant with `leases` live leases over that for a tenant with one: the median of
-    pairs.
-    """
-    deployment = prepare(directory)
-    large, small = ([f"{size}-{pair}" for pair in range(_PAIRS)] for size in ("large", "small"))
-    asyncio.run(fill(load(deployment.configuration), dict.fromkeys(large, leases) | dict.fromkeys(small, 1)))
-    root = parse_spiffe_id("spiffe://example.org/operator/root")
-    authority.issue(deployment.svids, _ROOT, root, (), timedelta(days=1), system_clock())
+def measure(broker: Broker, logs: Path, verifiers: int, rounds: int) -> dict[str, Any]:
+    """Connect verifiers, and revoke lease by lease: the time from the call to the refusal in each verifier."""
     with (
-        running(directory) as broker,
-        _watchers(broker, verifiers, directory) as watchers,
-        connect_sync(broker.address, broker.svids / _ROOT) as channel,
+        _watchers(broker, verifiers, logs) as watchers,
+        connect_sync(broker.address, broker.svids / "operator") as channel,
     ):
         operator = OperatorServiceStub(channel)
         latencies = [late for token in broker.issue(rounds) for late in _revoke(broker, watchers, operator, token)]
-        times = [[_revoke_tenant(operator, tenant) for tenant in pair] for pair in zip(large, small, strict=True)]
+    return {**milliseconds(latencies), "verifiers": verifiers, "refusals": len(latencies)}
+
+
+def fill_tenants(deployment: Deployment, leases: int) -> None:
+    """Fill pairs of tenants, a large one and one with a single lease, before the broker starts."""
+    large, small = _tenants()
+    asyncio.run(fill(load(deployment.configuration), dict.fromkeys(large, leases) | dict.fromkeys(small, 1)))
+    root = parse_spiffe_id("spiffe://example.org/operator/root")
+    authority.issue(deployment.svids, _ROOT, root, (), timedelta(days=1), system_clock())
+
+
+def measure_mass(broker: Broker) -> dict[str, Any]:
+    """Revoke the tenants of `fill_tenants`. `mass_ratio` is the time of a large one's over that of its small one."""
+    with connect_sync(broker.address, broker.svids / _ROOT) as channel:
+        operator = OperatorServiceStub(channel)
+        times = [[_revoke_tenant(operator, tenant) for tenant in pair] for pair in zip(*_tenants(), strict=True)]
     return {
-        **milliseconds(latencies),
         "mass_ratio": round(median(many / one for many, one in times), 3),
         "many_leases_ms": round(median(many for many, _ in times) * 1_000, 3),
         "one_lease_ms": round(median(one for _, one in times) * 1_000, 3),
-        "verifiers": verifiers,
-        "leases": leases,
-        "refusals": len(latencies),
     }
+
+
+def _tenants() -> tuple[list[str], list[str]]:
+    large, small = ([f"{size}-{pair}" for pair in range(_PAIRS)] for size in ("large", "small"))
+    return large, small
 
 
 @contextmanager
