@@ -23,7 +23,7 @@ from broker.model.principal import Principal
 from broker.model.task import Task
 from broker.store import leases
 from broker.store.explanations import Explanation
-from broker.store.transaction import Stale, Transaction, Work
+from broker.store.transaction import AfterCommit, Stale, Transaction, Work
 
 _ATTEMPTS = 5
 
@@ -63,11 +63,10 @@ async def issue(desk: Desk, agent: Principal, intent: Intent) -> Issued:
         task = guards.task_of_agent(await desk.tasks.find(intent.task_id), intent.task_id, agent)
         permit = _decide(desk, agent, intent, task)
         try:
-            lease = await _commit(desk, permit)
+            return await _commit(desk, permit)
         except Stale:
             desk.tasks.forget(task.id)
             continue
-        return Issued(lease, sign(desk, lease))
     raise Refusal(Reason.UNAVAILABLE, f"task `{intent.task_id}` keeps changing; try again")
 
 
@@ -103,23 +102,23 @@ def _decide(desk: Desk, agent: Principal, intent: Intent, task: Task) -> _Permit
     )
 
 
-async def _commit(desk: Desk, permit: _Permitted) -> Lease:
-    """Commit, if what was decided on is still the truth."""
+async def _commit(desk: Desk, permit: _Permitted) -> Issued:
+    """Commit, if what was decided on is still the truth, and sign."""
     request = idempotency.keys(permit.agent, permit.intent.request_id)
-    work = Work(partial(_record, desk, permit), tasks=(permit.task.id,), requests=request)
+    work: Work[Issued | str] = Work(partial(_record, desk, permit), tasks=(permit.task.id,), requests=request)
     outcome = await desk.ledger.write(work)
-    if isinstance(outcome, Lease):
+    if isinstance(outcome, Issued):
         return outcome
     found = await desk.database.read(lambda connection: leases.fetch(connection, [outcome]))
-    return guards.own_lease(found.get(outcome), outcome, permit.agent)
+    return signed(desk, guards.own_lease(found.get(outcome), outcome, permit.agent))
 
 
-def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease | str:
-    """Guard and record, at the head of the ledger. Gives the lease, or the id of that of the same request before."""
+def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> str | AfterCommit[Issued | str]:
+    """Guard and record, at the head of the ledger. Gives the lease's id where the same request was there before."""
     agent, request_id = permit.agent, permit.intent.request_id
     earlier = idempotency.earlier_result(transaction, agent, request_id, permit.asked)
     if earlier is not None:
-        return transaction.lease(earlier) or earlier
+        return earlier
     task = guards.live_task(guards.unchanged(transaction, permit.task), transaction.at)
     guards.within_quotas(transaction, task, desk.limits)
     lease = _lease(desk, permit, transaction)
@@ -138,7 +137,7 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease |
     )
     transaction.add_lease(lease)
     idempotency.remember(transaction, agent, request_id, permit.asked, lease.id)
-    return lease
+    return AfterCommit(partial(signed, desk, lease))
 
 
 def _lease(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
@@ -183,11 +182,11 @@ def _keep_explanation(desk: Desk, text: str, transaction: Transaction) -> dict[s
     return {"explanation": canonical.commit(salt, text)}
 
 
-def sign(desk: Desk, lease: Lease) -> str:
+def signed(desk: Desk, lease: Lease) -> Issued:
     """Make a token for a lease that is on record. For a dead lease refuse: there is nothing to hand out."""
     now = desk.clock()
     guards.live_lease(lease, now)
-    return jose.encode(
+    token = jose.encode(
         Claims(
             issuer=desk.issuer,
             audience=lease.resource,
@@ -203,3 +202,4 @@ def sign(desk: Desk, lease: Lease) -> str:
         ),
         desk.signer(),
     )
+    return Issued(lease, token)

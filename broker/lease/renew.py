@@ -11,7 +11,7 @@ from broker.lease import guards, idempotency
 from broker.lease.decide import permitted
 from broker.lease.desk import Desk
 from broker.lease.facts import decision_facts, lease_facts, principal_facts
-from broker.lease.issue import Issued, sign
+from broker.lease.issue import Issued, signed
 from broker.model.decision import Action, Decision, Situation
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
@@ -19,7 +19,7 @@ from broker.model.lease import Lease
 from broker.model.principal import Principal
 from broker.model.task import Task
 from broker.store import leases
-from broker.store.transaction import Stale, Transaction, Work
+from broker.store.transaction import AfterCommit, Stale, Transaction, Work
 
 _ATTEMPTS = 5
 
@@ -51,18 +51,17 @@ async def renew(
     for _ in range(_ATTEMPTS):
         task = guards.task_of_agent(await desk.tasks.find(lease.task_id), lease.task_id, agent)
         permit = _decide(desk, agent, lease, task, asked_lifetime, request_id)
-        work = Work(
+        work: Work[Issued] = Work(
             partial(_record, desk, permit),
             tasks=(task.id,),
             leases=(lease.id,),
             requests=idempotency.keys(agent, request_id),
         )
         try:
-            renewed = await desk.ledger.write(work)
+            return await desk.ledger.write(work)
         except Stale:
             desk.tasks.forget(task.id)
             continue
-        return Issued(renewed, sign(desk, renewed))
     raise Refusal(Reason.UNAVAILABLE, f"task `{lease.task_id}` keeps changing; try again")
 
 
@@ -100,12 +99,12 @@ def _decide(
     )
 
 
-def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
+def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> AfterCommit[Issued]:
     """Guard and record, at the head of the ledger."""
     agent, now = permit.agent, transaction.at
     lease = guards.own_lease(transaction.lease(permit.lease.id), permit.lease.id, agent)
     if idempotency.earlier_result(transaction, agent, permit.request_id, permit.asked) is not None:
-        return lease
+        return AfterCommit(partial(signed, desk, lease))
     guards.live_lease(lease, now)
     task = guards.live_task(guards.unchanged(transaction, permit.task), now)
     guards.unlocked(transaction, lease)
@@ -132,4 +131,4 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
     )
     transaction.renew_lease(renewed)
     idempotency.remember(transaction, agent, permit.request_id, permit.asked, lease.id)
-    return renewed
+    return AfterCommit(partial(signed, desk, renewed))

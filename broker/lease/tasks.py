@@ -42,7 +42,7 @@ async def begin(desk: Desk, orchestrator: Principal, declaration: Declaration, r
         Refusal: as in protos/broker/v1/orchestrator_service.proto.
     """
     asked = idempotency.digest("task", declaration) if request_id else b""
-    work = Work(
+    work: Work[Task | str] = Work(
         partial(_record_begin, desk, orchestrator, declaration, request_id, asked),
         requests=idempotency.keys(orchestrator, request_id),
     )

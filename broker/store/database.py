@@ -153,5 +153,11 @@ def open_database(url: str) -> Database:
 def _prepare_sqlite(dbapi_connection, _record) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 (SQLAlchemy's hook)
     """Set a fresh SQLite connection up: WAL, and an fsync before COMMIT returns."""
     dbapi_connection.isolation_level = None  # transactions are begun by `Database`
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -4096", "wal_autocheckpoint = 8000"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "cache_size = -4096",
+        "wal_autocheckpoint = 8000",
+    ):
         dbapi_connection.execute(f"PRAGMA {pragma}")

@@ -28,6 +28,16 @@ _MOST_KNOWN_TASKS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
+class AfterCommit(Generic[T]):
+    """What comes of a work only when all of its batch is durable: a token, say.
+
+    The makers of a batch run one after the other: signing alone keeps the curve's tables in the processor's cache.
+    """
+
+    make: Callable[[], T]
+
+
+@dataclass(frozen=True, slots=True)
 class Work(Generic[T]):
     """Something to do at the head of the ledger.
 
@@ -35,7 +45,7 @@ class Work(Generic[T]):
     named here, so that a whole batch of works is read in a handful of queries.
     """
 
-    run: Callable[[Transaction], T]
+    run: Callable[[Transaction], T | AfterCommit[T]]
     tasks: tuple[str, ...] = ()
     leases: tuple[str, ...] = ()
     requests: tuple[tuple[str, str], ...] = ()

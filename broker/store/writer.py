@@ -7,7 +7,7 @@ The order is the design (docs/decisions/0003):
 3. run the works: guards, then changes, with consecutive indexes;
 4. write them, extend the tree, sign the checkpoint;
 5. commit: before this nobody has learnt anything, after it everything is durable;
-6. tell the callers, who may now sign and release.
+6. sign what may now be released, and tell the callers.
 
 A crash before 5 leaves nothing; after it, a recorded lease whose token nobody holds.
 """
@@ -38,7 +38,7 @@ from broker.model.selector import Rule
 from broker.model.task import Task
 from broker.store import ledger
 from broker.store.database import Database, unavailable
-from broker.store.transaction import Known, Stale, Transaction, Work
+from broker.store.transaction import AfterCommit, Known, Stale, Transaction, Work
 
 T = TypeVar("T")
 _Kind = tuple[str, str]  # of refusals: tenant and reason
@@ -290,14 +290,24 @@ def _record_counts(transaction: Transaction, counted: Mapping[_Kind, int]) -> No
 
 
 def _tell(batch: Sequence[_Waiting], outcomes: Sequence[object]) -> None:
-    """6. Tell the callers."""
-    for waiting, outcome in zip(batch, outcomes, strict=True):
+    """6. Make what had to wait for the commit, then tell the callers."""
+    made = [_made(outcome) for outcome in outcomes]
+    for waiting, outcome in zip(batch, made, strict=True):
         if waiting.future.done():
             continue
         if isinstance(outcome, Exception):
             waiting.future.set_exception(outcome)
         else:
             waiting.future.set_result(outcome)
+
+
+def _made(outcome: object) -> object:
+    if not isinstance(outcome, AfterCommit):
+        return outcome
+    try:
+        return outcome.make()
+    except Exception as error:  # noqa: BLE001 (it is the caller's, and the others want theirs)
+        return error
 
 
 def _outcome(work: Work[object], transaction: Transaction) -> object:
