@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import cedarpy
@@ -21,6 +22,7 @@ from broker.policy.slices import Slice
 from broker.policy.tables import Tool
 
 _REMEMBERED = 4096
+_BUT_FOR_THE_INSTANT = attrgetter(*(field.name for field in fields(Situation) if field.name != "at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,15 @@ class Policy:
     """A bundle, ready to decide. Keeps what it has prepared and decided, within bounds; for one thread.
 
     A decision about a tool follows from the slice of policies, the principal (with its groups, which the bundle fixes),
-    the tool, and the facts that the slice can read. These four are the key under which it is remembered.
+    the tool, and the facts that the slice can read. These four are the key under which it is remembered. A permit to
+    issue is remembered as a whole as well, under all of the situation but the instant, if no policy reads that.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self._slices = slices.cut(bundle)
         self._remembered: OrderedDict[tuple[object, ...], Verdict] = OrderedDict()
+        self._permits: OrderedDict[tuple[object, ...], Decision] = OrderedDict()
         self._entities = lru_cache(maxsize=_REMEMBERED)(self._prepare)
 
     def decide(self, situation: Situation) -> Decision:
@@ -69,6 +73,23 @@ class Policy:
         A tool that the bundle does not know is denied; so is a request for no tool. Stops at the first tool that is not
         permitted.
         """
+        asked = _BUT_FOR_THE_INSTANT(situation)
+        decision = self._permits.get(asked)
+        if decision is None:
+            decision = self._decide(situation)
+            if self._is_timeless(situation, decision):
+                self._permits[asked] = decision
+                _shrink(self._permits)
+        return decision
+
+    def _is_timeless(self, situation: Situation, decision: Decision) -> bool:
+        """Tell whether the same request will be permitted again. Renewals are left out: they differ in age."""
+        if decision.effect is not Effect.PERMIT or situation.action is not Action.ISSUE:
+            return False
+        tools = [self.bundle.tool(situation.resource, name) for name in situation.tools]
+        return not any("now" in self._slices[situation.action, tool.id].reads for tool in tools if tool is not None)
+
+    def _decide(self, situation: Situation) -> Decision:
         tools = [self.bundle.tool(situation.resource, name) for name in situation.tools]
         known = [tool for tool in tools if tool is not None]
         if not known or len(known) < len(tools):
@@ -80,9 +101,11 @@ class Policy:
         if unfit := request.unfit(facts):
             verdict = Verdict(Effect.ERROR, errors=(f"`{unfit}` does not fit Cedar's type",))
             return self._refusal(situation, verdict, situation.tools[0], risk)
-        return self._decide(situation, known, facts, risk)
+        return self._decide_all(situation, known, facts, risk)
 
-    def _decide(self, situation: Situation, tools: Sequence[Tool], facts: Mapping[str, Fact], risk: Risk) -> Decision:
+    def _decide_all(
+        self, situation: Situation, tools: Sequence[Tool], facts: Mapping[str, Fact], risk: Risk
+    ) -> Decision:
         policies: dict[str, None] = {}
         cap = timedelta.max
         for tool in tools:
@@ -131,9 +154,9 @@ class Policy:
             self._remembered.move_to_end(key)
             return verdict
         verdict = self._ask(slice_, action, principal, tool, facts)
-        self._remembered[key] = verdict
-        if len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
+        if verdict.effect is not Effect.ERROR:
+            self._remembered[key] = verdict
+            _shrink(self._remembered)
         return verdict
 
     def _ask(self, slice_: Slice, action: Action, principal: str, tool: Tool, facts: Mapping[str, Fact]) -> Verdict:
@@ -147,3 +170,9 @@ class Policy:
     def _prepare(self, principal: str, tool: Tool) -> cedarpy.Entities:
         groups = self.bundle.groups_of(principal)
         return cedarpy.Entities.from_json_str(request.entities(principal, groups, tool), self.bundle.schema)
+
+
+def _shrink(remembered: OrderedDict[tuple[object, ...], Any]) -> None:
+    """Forget the oldest, if there is too much."""
+    if len(remembered) > _REMEMBERED:
+        remembered.popitem(last=False)

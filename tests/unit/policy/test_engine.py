@@ -11,6 +11,8 @@ from typing import Any
 
 import cedarpy
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import broker.policy
 from broker.model.decision import Action, Effect, Situation
@@ -288,6 +290,54 @@ def test_memory_is_bounded(bundle: Bundle) -> None:
     for number in range(4100):
         policy.decide(replace(SITUATION, lifetime_seconds=number))
     assert len(policy._remembered) == 4096
+    assert len(policy._permits) == 4096
+
+
+FREEZE = """
+@id("p-all") permit (principal, action in Broker::Action::"grant", resource);
+@id("g-freeze") forbid (principal, action in Broker::Action::"grant", resource in Broker::Toolset::"repo-write")
+when { context.now >= datetime("2030-01-02") };
+"""
+
+
+def test_a_permit_is_not_remembered_past_the_instant_that_a_policy_reads(tmp_path: Path) -> None:
+    policy = Policy(loaded_with(tmp_path, FREEZE))
+    before, after = SITUATION.at, SITUATION.at + timedelta(days=1)
+    for tools, effect in ((("create_issue",), Effect.DENY), (("read_file", "create_issue"), Effect.DENY)):
+        asked = replace(SITUATION, principal=WRITER, tools=tools)
+        assert policy.decide(replace(asked, at=before)).effect is Effect.PERMIT
+        assert policy.decide(replace(asked, at=after)).effect is effect
+        assert policy.decide(replace(asked, at=before)).effect is Effect.PERMIT
+    assert policy.decide(replace(SITUATION, at=before)) == policy.decide(replace(SITUATION, at=after))
+
+
+def test_an_error_is_not_remembered(tmp_path: Path) -> None:
+    policy = Policy(loaded_with(tmp_path, FREEZE))
+    assert policy.decide(replace(SITUATION, owner="\ud800")).effect is Effect.ERROR
+    assert not policy._permits
+    assert not policy._remembered
+
+
+SITUATIONS = st.builds(
+    replace,
+    st.just(SITUATION),
+    action=st.sampled_from(Action),
+    principal=st.sampled_from([RESEARCHER, WRITER, STRANGER]),
+    tools=st.sampled_from([("read_file",), ("create_issue",), ("read_file", "create_issue"), ("list_files",)]),
+    environment=st.sampled_from(Environment),
+    purpose=st.sampled_from(["triage", "experiment"]),
+    risk_threshold=st.sampled_from([5, 50]),
+    lifetime_seconds=st.sampled_from([0, 601, 86_401]),
+    renewals=st.sampled_from([0, 96]),
+    at=st.sampled_from([SITUATION.at, SITUATION.at + timedelta(days=1)]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(SITUATIONS, min_size=2, max_size=8))
+def test_who_remembers_decides_as_who_does_not(bundle: Bundle, asked: list[Situation]) -> None:
+    remembering = Policy(bundle)
+    assert [remembering.decide(each) for each in asked * 2] == [Policy(bundle).decide(each) for each in asked] * 2
 
 
 def situations() -> Iterator[Situation]:
