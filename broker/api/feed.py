@@ -98,7 +98,8 @@ class Feed:
         log = structlog.get_logger("feed")
         reachable = True
         while True:
-            await _wait(self._wake, _POLL_SECONDS if self._database.is_shared else None)
+            # With a file, too: a commit that was reported as failed may have succeeded, and nobody has woken us then.
+            await _wait(self._wake, _POLL_SECONDS if self._database.is_shared else _HEARTBEAT_SECONDS)
             try:
                 found = await self._database.read(lambda connection: rules.after(connection, self._index))
             except Refusal as refusal:
@@ -271,7 +272,7 @@ def _freshness_from_now() -> float:
     return time.monotonic() + FRESHNESS.total_seconds()
 
 
-async def _wait(event: asyncio.Event, seconds: float | None) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Wait for an event, or for so long; then clear it."""
     with suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
