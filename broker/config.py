@@ -16,6 +16,8 @@ from broker.model.principal import ANY_TENANT, Group
 from broker.store.database import parse_url
 
 _DURATION = re.compile(r"(\d+)(s|m|h|d)")
+_ORIGIN = re.compile(r"[^\s+]{1,255}")
+_LONGEST_TENANT = 255  # as the database's columns
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _WITHOUT_TENANT = frozenset({Group.AGENTS, Group.ORCHESTRATORS})
 
@@ -109,12 +111,20 @@ def _settings(top: _Table, base: Path) -> Settings:
         migrate=database.flag("migrate", default=True),
         policy_bundle=base / policy.text("bundle"),
         keys=_keys(top.table("keys"), base),
-        origin=ledger.text("origin", issuer.partition("://")[2].rstrip("/") + "/ledger"),
+        origin=_origin(ledger, issuer),
         limits=_limits(top.table("limits")),
     )
     for table in (broker, listen, database, policy, ledger, top):
         table.finish()
     return settings
+
+
+def _origin(table: _Table, issuer: str) -> str:
+    """Take the ledger's name, which is the name of the key in its signed notes as well."""
+    origin = table.text("origin", issuer.partition("://")[2].rstrip("/") + "/ledger")
+    if not _ORIGIN.fullmatch(origin) or not origin.isprintable():
+        raise ConfigError("ledger.origin: must be at most 255 printable characters, without spaces and `+`")
+    return origin
 
 
 def _identity(table: _Table, base: Path) -> IdentitySettings:
@@ -143,6 +153,8 @@ def _rule(table: _Table) -> Rule:
         groups = frozenset(Group(name) for name in names)
     except ValueError as error:
         raise ConfigError(f"{table.path}.groups: {error}; the groups are {', '.join(Group)}") from error
+    if len(tenant) > _LONGEST_TENANT or not tenant.isprintable():
+        raise ConfigError(f"{table.path}.tenant: must be at most {_LONGEST_TENANT} printable characters")
     if tenant == ANY_TENANT and groups & _WITHOUT_TENANT:
         raise ConfigError(f"{table.path}.tenant: agents and orchestrators belong to one tenant; `*` is for the others")
     try:

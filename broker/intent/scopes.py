@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from broker.model.errors import invalid
 
 _TOOL = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_RESOURCE = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9._~:/?\[\]!$&'()*+,;=%-]{1,480}")
+_RESOURCE = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[A-Za-z0-9._~:/?\[\]!$&'()*+,;=%-]{1,478}")  # 512 in all
 
 
 def check_tool(name: str, field: str) -> None:

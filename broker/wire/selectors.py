@@ -18,6 +18,7 @@ _TARGETS = {field: target for target, field in _FIELDS.items()}
 _CAUSES = {cause: pb.RevocationCause.Value(f"REVOCATION_CAUSE_{cause.name}") for cause in Cause}
 _FROM_CAUSES = {number: cause for cause, number in _CAUSES.items()}
 _LONGEST = 2_700
+_LONGEST_TENANT = 255
 
 
 def selector_to_wire(selector: Selector) -> pb.Selector:
@@ -34,8 +35,8 @@ def selector_from_wire(message: pb.Selector, field: str) -> Selector:
     """
     if not message.tenant:
         raise invalid(f"{field}.tenant", "is required")
-    if len(message.tenant) > _LONGEST or not message.tenant.isprintable():
-        raise invalid(f"{field}.tenant", f"must be at most {_LONGEST} printable characters")
+    if len(message.tenant) > _LONGEST_TENANT or not message.tenant.isprintable():
+        raise invalid(f"{field}.tenant", f"must be at most {_LONGEST_TENANT} printable characters")
     name = message.WhichOneof("target")
     if name is None:
         raise invalid(field, f"must name one of {', '.join(_TARGETS)}")

@@ -161,6 +161,12 @@ OTHERS: dict[str, tuple[str, str, Any, str]] = {
         Revoke(selector=selector_pb2.Selector(tenant="acme", everything=False), reason="x"),
         "selector.everything",
     ),
+    "revoke of a tenant too long to be one": (
+        "operator",
+        REVOKE,
+        Revoke(selector=selector_pb2.Selector(tenant="x" * 256, everything=True), reason="x"),
+        "selector.tenant",
+    ),
     "revoke without a reason": (
         "operator",
         REVOKE,

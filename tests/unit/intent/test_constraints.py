@@ -191,7 +191,17 @@ def test_a_tool_has_no_such_name(name: str) -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    ["", "repo.example", "/repo", "https://", "https://user@repo.example", f"{REPO}#x", f"{REPO}/\u00e4"],
+    [
+        "",
+        "repo.example",
+        "/repo",
+        "https://",
+        "https://user@repo.example",
+        f"{REPO}#x",
+        f"{REPO}/\u00e4",
+        f"{REPO}/{'x' * 500}",
+        "s" * 40 + "://x",
+    ],
 )
 def test_a_resource_is_an_absolute_uri(uri: str) -> None:
     check_resource(REPO, "resource")
