@@ -29,7 +29,6 @@ from broker.credential import keyfiles
 from broker.credential.keyfiles import Keys
 from broker.credential.keys import KeySet
 from broker.identity.directory import Directory
-from broker.identity.files import SvidFiles
 from broker.identity.x509 import Authenticator
 from broker.jobs.schedule import Schedule
 from broker.lease import announce
@@ -40,6 +39,7 @@ from broker.policy.engine import Policy
 from broker.store import migrate
 from broker.store.database import Database, open_database
 from broker.store.writer import Committed, Writer
+from broker.trust.files import SvidFiles
 
 _DRAIN_SECONDS = 10.0
 _REFRESH_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""TLS of the gRPC listener: our SVID, client certificates required, both taken anew when their files change."""
+"""TLS of the gRPC listener: our SVID, client certificates required, both taken anew when their source changes."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Iterable, Mapping
 
 import grpc
 
-from broker.identity.files import SvidFiles, SvidMaterial
 from broker.identity.x509 import PeerEvidence
+from broker.trust.source import SvidMaterial, SvidSource
 
 
-def server_credentials(files: SvidFiles) -> grpc.ServerCredentials:
-    """Make credentials that follow the files: each new connection gets what is there then.
+def server_credentials(source: SvidSource) -> grpc.ServerCredentials:
+    """Make credentials that follow their source: each new connection gets what is there then.
 
     TLS takes clients of any of our trust domains; `identity.x509` then verifies each with the roots of its own.
     """
-    served = files.material.generation
+    served = source.material.generation
 
     def fetch() -> grpc.ServerCertificateConfiguration | None:
         nonlocal served
-        material = files.material
+        material = source.material
         if material.generation == served:
             return None  # as it was: keeps the context, and so session resumption
         served = material.generation
         return _configuration(material)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(files.material),
+        _configuration(source.material),
         fetch,  # type: ignore[arg-type]  # None is documented, and not in the stubs
         require_client_authentication=True,
     )

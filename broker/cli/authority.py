@@ -11,8 +11,8 @@ from cryptography import x509
 from broker.cli.failure import Stop
 from broker.cli.private import write_private
 from broker.identity.authority import Authority, issue_svid, new_authority
-from broker.identity.files import write_svid
 from broker.identity.spiffe import SpiffeId
+from broker.trust.files import write_svid
 
 _CERTIFICATE, _KEY = "ca.pem", "ca-key.pem"
 

@@ -10,10 +10,10 @@ from broker.cli.failure import stopping_on
 from broker.config import Settings
 from broker.credential.keyfiles import KeyFileError
 from broker.daemon import serve
-from broker.identity.files import SvidFileError
 from broker.policy.problems import BundleError
 from broker.store.database import DatabaseProblem, plain_problems
 from broker.store.writer import LedgerMismatch
+from broker.trust.files import SvidFileError
 
 
 def run(settings: Settings, ready: Callable[[int, str], None]) -> None:

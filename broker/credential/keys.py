@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -14,6 +12,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+from broker.model.compact_jws import base64url, unbase64url
 
 _COORDINATE_SIZE = 32
 _ECDSA = ec.ECDSA(hashes.SHA256())
@@ -77,7 +77,7 @@ class PublicKey:
 
     def _members(self) -> dict[str, str]:
         numbers = self.key.public_numbers()
-        x, y = (_base64url(number.to_bytes(_COORDINATE_SIZE)) for number in (numbers.x, numbers.y))
+        x, y = (base64url(number.to_bytes(_COORDINATE_SIZE)) for number in (numbers.x, numbers.y))
         return {"crv": "P-256", "kty": "EC", "x": x, "y": y}
 
 
@@ -149,19 +149,12 @@ class KeySet:
 def _thumbprint(members: Mapping[str, str]) -> str:
     """Hash the required members in their canonical form (RFC 7638 section 3)."""
     canonical = json.dumps(members, separators=(",", ":"), sort_keys=True)
-    return _base64url(hashlib.sha256(canonical.encode()).digest())
+    return base64url(hashlib.sha256(canonical.encode()).digest())
 
 
 def _coordinate(text: object) -> bytes:
-    try:
-        data = base64.urlsafe_b64decode(f"{text}=") if isinstance(text, str) else b""
-    except binascii.Error:
-        data = b""
+    data = unbase64url(text) if isinstance(text, str) else b""
     if len(data) != _COORDINATE_SIZE:
         msg = "a key's coordinate is not 32 bytes of base64url"
         raise ValueError(msg)
     return data
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

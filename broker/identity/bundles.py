@@ -1,22 +1,25 @@
-"""Trust bundles: the roots of each trust domain, never mixed (SPIFFE Federation section 7)."""
+"""Trust bundles: the roots and JWT keys of each trust domain, never mixed (SPIFFE Federation section 7)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+
+from broker.identity.jwks import JwtKeySet
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True)
 class TrustBundles:
-    """The roots by trust domain. `generation` differs whenever they do."""
+    """The roots of X.509-SVIDs and the keys of JWT-SVIDs, by trust domain. `generation` differs whenever they do."""
 
     generation: int
     roots: Mapping[str, tuple[x509.Certificate, ...]]
+    jwt_keys: Mapping[str, JwtKeySet] = field(default_factory=dict)
 
     def all_roots_pem(self) -> bytes:
         """Give all roots as PEM, for TLS, which knows one list only. Every leaf is verified again with its own."""

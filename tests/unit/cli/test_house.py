@@ -11,8 +11,8 @@ from broker.cli.sample import IDENTITIES, Deployment
 from broker.config import load
 from broker.credential.keyfiles import open_keys
 from broker.identity.directory import Directory
-from broker.identity.files import SvidFiles
 from broker.model.principal import Group
+from broker.trust.files import SvidFiles
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -12,9 +12,9 @@ from cryptography.x509.oid import ExtensionOID
 
 from broker.identity.authority import Authority, Svid, issue_svid, new_authority
 from broker.identity.bundles import parse_bundle
-from broker.identity.files import SvidFileError, SvidFiles, write_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import system_clock
+from broker.trust.files import SvidFileError, SvidFiles, write_svid
 from tests.certificates import Shape, make
 
 DAY = timedelta(days=1)

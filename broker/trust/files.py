@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from broker.identity.authority import Svid
 from broker.identity.bundles import TrustBundles, parse_bundle
 from broker.identity.spiffe import parse_spiffe_id
+from broker.trust.source import SvidMaterial
 
 _SVID, _KEY, _BUNDLE = "svid.pem", "key.pem", "bundle.pem"
 _UNREADABLE = (
@@ -29,16 +29,6 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 class SvidFileError(Exception):
     """An SVID's files cannot be used. The message names the file and the remedy, and never what is in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SvidMaterial:
-    """What the files hold. `generation` differs whenever they do."""
-
-    generation: int
-    cert_chain_pem: bytes
-    private_key_pem: bytes = field(repr=False)
-    bundles: TrustBundles
 
 
 class SvidFiles:

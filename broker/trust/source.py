@@ -1,0 +1,36 @@
+"""What a source of identity gives, whichever kind it is: our own SVID, and the bundles to verify others with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from broker.identity.bundles import TrustBundles
+
+
+@dataclass(frozen=True, slots=True)
+class SvidMaterial:
+    """Our X.509-SVID and all trust bundles. `generation` differs whenever they do."""
+
+    generation: int
+    cert_chain_pem: bytes
+    private_key_pem: bytes = field(repr=False)
+    bundles: TrustBundles
+
+
+class SvidSource(Protocol):
+    """Where SVIDs and bundles come from: files, or the Workload API.
+
+    What cannot be used does not replace what could: `problem` says what is wrong, until it is mended.
+    """
+
+    @property
+    def material(self) -> SvidMaterial:
+        """Give what was taken last."""
+
+    @property
+    def problem(self) -> str | None:
+        """Say why it cannot be taken anew."""
+
+    def refresh(self) -> bool:
+        """Take what has changed; tell whether there is something new. May wait for a disk, never for a network."""
