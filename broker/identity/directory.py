@@ -1,34 +1,40 @@
-"""Which workload is what: rules from SPIFFE IDs to tenants and groups."""
+"""Which workload is what: rules from the ids of principals to tenants, groups and resources."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
-from broker.identity.spiffe import parse_spiffe_id
-from broker.model.principal import Group
+from broker.identity.ids import SCHEMES, check_id, check_pattern
+from broker.model.errors import Hints, Reason, Refusal
+from broker.model.principal import Group, Principal
 
-_ANY_BELOW = "/*"
 _SERIAL = re.compile(r"[0-9a-f]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Gives a workload, or all below a path (`spiffe://example.org/agent/*`), a tenant and groups."""
+    """Gives principals a tenant and groups; verifiers also the resources that are theirs, for introspection.
+
+    `match` is an id, or all that go on behind a `/` or `:` in it: `spiffe://example.org/agent/*`,
+    `oidc:cluster:system:serviceaccount:agents:*`.
+    """
 
     match: str
     tenant: str
     groups: frozenset[Group]
+    resources: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        """Refuse a pattern that is neither a SPIFFE ID nor one with `/*` behind it."""
-        parse_spiffe_id(self.match.removesuffix(_ANY_BELOW))
+        """Refuse a pattern that is neither an id nor one with `/*` or `:*` behind it."""
+        check_pattern(self.match)
 
-    def matches(self, spiffe_id: str) -> bool:
-        """Tell whether it is about a workload."""
-        if self.match.endswith(_ANY_BELOW):
-            return spiffe_id.startswith(self.match[:-1])
-        return spiffe_id == self.match
+    def matches(self, principal_id: str) -> bool:
+        """Tell whether it is about a principal."""
+        if self.match.endswith("*"):
+            return principal_id.startswith(self.match[:-1])
+        return principal_id == self.match
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +47,50 @@ class Directory:
     rules: tuple[Rule, ...]
     denied: frozenset[str] = frozenset()
 
-    def assign(self, spiffe_id: str) -> Rule | None:
-        """Find the rule for a workload."""
-        return next((rule for rule in self.rules if rule.matches(spiffe_id)), None)
+    def identify(
+        self, principal_id: str, *, method: str, proof: str, not_after: datetime, serial: str = "", task_id: str = ""
+    ) -> Principal:
+        """Make a principal of an id that was proven. `serial` is that of the certificate, if there is one.
+
+        Raises:
+            Refusal: IDENTITY_INVALID, if it is denied; IDENTITY_UNKNOWN, if no rule is about it.
+        """
+        if principal_id in self.denied or serial in self.denied:
+            raise Refusal(
+                Reason.IDENTITY_INVALID,
+                f"`{principal_id}` is denied by the configuration",
+                Hints(next="operators: see identity.denied in the configuration"),
+            )
+        rule = next((rule for rule in self.rules if rule.matches(principal_id)), None)
+        if rule is None:
+            raise Refusal(
+                Reason.IDENTITY_UNKNOWN,
+                f"no rule knows the workload `{principal_id}`",
+                Hints(next="operators: add an [[identity.rule]] that matches it"),
+            )
+        return Principal(
+            id=principal_id,
+            tenant=rule.tenant,
+            groups=rule.groups,
+            resources=rule.resources,
+            method=method,
+            proof=proof,
+            not_after=not_after,
+            task_id=task_id,
+        )
 
 
 def parse_denied(text: str) -> str:
-    """Parse who is denied: a SPIFFE ID, or a certificate's serial number as any tool writes it, in hex.
+    """Parse who is denied: a principal's id, or a certificate's serial number as any tool writes it, in hex.
 
     A serial comes back in lower case, without colons and leading zeros.
 
     Raises:
         ValueError: it is neither. A pattern is neither, and would deny nobody.
     """
-    if text.startswith("spiffe:"):
-        return str(parse_spiffe_id(text))
+    if text.startswith(SCHEMES):
+        return check_id(text)
     serial = text.replace(":", "").lower().removeprefix("0x")
     if not _SERIAL.fullmatch(serial):
-        raise ValueError(f"`{text}` is neither a SPIFFE ID nor a certificate's serial number in hex")
+        raise ValueError(f"`{text}` is neither the id of a principal nor a certificate's serial number in hex")
     return f"{int(serial, 16):x}"

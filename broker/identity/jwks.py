@@ -44,6 +44,10 @@ class JwtKey:
             return False
         return True
 
+    def thumbprint(self) -> str:
+        """Tell this key from all others (RFC 7638)."""
+        return self._key.thumbprint()
+
 
 @dataclass(frozen=True, slots=True)
 class JwtKeySet:

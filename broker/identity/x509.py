@@ -147,23 +147,12 @@ class Authenticator:
         )
 
     def _principal(self, spiffe_id: SpiffeId, leaf: x509.Certificate, not_after: datetime) -> Principal:
-        name = str(spiffe_id)
-        if name in self._directory.denied or f"{leaf.serial_number:x}" in self._directory.denied:
-            _refuse(f"`{name}` is denied by the configuration")
-        rule = self._directory.assign(name)
-        if rule is None:
-            raise Refusal(
-                Reason.IDENTITY_UNKNOWN,
-                f"no rule knows the workload `{name}`",
-                Hints(next="operators: add an [[identity.rule]] that matches it"),
-            )
-        return Principal(
-            id=name,
-            tenant=rule.tenant,
-            groups=rule.groups,
+        return self._directory.identify(
+            str(spiffe_id),
             method=_METHOD,
             proof=leaf.fingerprint(hashes.SHA256()).hex(),
             not_after=not_after,
+            serial=f"{leaf.serial_number:x}",
         )
 
 

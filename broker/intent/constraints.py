@@ -10,15 +10,14 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from broker.model import json_pointer
 from broker.model.errors import invalid
 from broker.model.grant import Constraint, Operator, Scalar
 
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
 _LONGEST_PATH = 256
 _LONGEST_TEXT = 1_024
 _MOST_VALUES = 64
 _LARGEST_INTEGER = 2**53 - 1
-_MISSING = object()
 
 
 def check_constraint(constraint: Constraint, field: str) -> None:
@@ -28,7 +27,7 @@ def check_constraint(constraint: Constraint, field: str) -> None:
         Refusal: INVALID_ARGUMENT, naming what is wrong below `field`.
     """
     path, values = constraint.path, constraint.values
-    if len(path) > _LONGEST_PATH or not path.isprintable() or not _POINTER.fullmatch(path):
+    if len(path) > _LONGEST_PATH or not json_pointer.is_pointer(path):
         raise invalid(f"{field}.path", f"must be a JSON Pointer of at most {_LONGEST_PATH} characters, such as /repo")
     for number, value in enumerate(values):
         if isinstance(value, str) and len(value) > _LONGEST_TEXT:
@@ -46,7 +45,7 @@ def violation(constraints: Iterable[Constraint], arguments: object) -> Constrain
     `arguments` is parsed JSON. Whatever it is, this raises nothing.
     """
     for constraint in constraints:
-        if not _holds(constraint, _at(constraint.path, arguments)):
+        if not _holds(constraint, json_pointer.find(constraint.path, arguments)):
             return constraint
     return None
 
@@ -76,24 +75,9 @@ def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:  # 
             return "no values" if count else ""
 
 
-def _at(path: str, arguments: object) -> object:
-    """Find what a JSON Pointer (RFC 6901) points to, or `_MISSING`."""
-    found = arguments
-    for part in path.split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict):
-            found = found.get(name, _MISSING)
-        elif isinstance(found, list) and (name == "0" or (name.isdecimal() and name.isascii() and name[0] != "0")):
-            position = int(name) if len(name) < 10 else len(found)  # noqa: PLR2004 (no list is that long)
-            found = found[position] if position < len(found) else _MISSING
-        else:
-            return _MISSING
-    return found
-
-
 def _holds(constraint: Constraint, value: object) -> bool:  # noqa: C901, PLR0911 (a line per operator)
     operator, operands = constraint.op, constraint.values
-    if value is _MISSING:
+    if value is json_pointer.MISSING:
         return operator is Operator.ABSENT
     match operator:
         case Operator.EQ | Operator.IN:

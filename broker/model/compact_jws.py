@@ -25,15 +25,15 @@ def split(token: str) -> tuple[str, str, str]:
     return parts[1], parts[2], parts[3]
 
 
-def members(segment: str) -> dict[str, Any]:
-    """Parse a segment that holds a JSON object, each member once, numbers whole.
+def members(segment: str, *, fractions: bool = False) -> dict[str, Any]:
+    """Parse a segment that holds a JSON object, each member once; numbers are whole unless `fractions` are taken.
 
     Raises:
         ValueError: it is anything else.
     """
     data = unbase64url(segment)
     try:
-        value = strict_json.parse(data, fractions=False)
+        value = strict_json.parse(data, fractions=fractions)
     except ValueError as error:
         raise ValueError("it is not strict JSON") from error
     if not isinstance(value, dict):

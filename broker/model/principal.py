@@ -24,8 +24,9 @@ class Group(StrEnum):
 class Principal:
     """A proven caller. Only `broker.identity` makes one.
 
-    `id` is a SPIFFE ID; `method` names the kind of proof; `proof` is the SHA-256 of the evidence, in hex;
-    `not_after` is when the evidence itself expires.
+    `id` is a SPIFFE ID, or `oidc:ISSUER:SUBJECT`; `method` names the kind of proof; `proof` is the SHA-256 of the
+    evidence, in hex; `not_after` is when the evidence itself expires. `resources` are those that are a verifier's own.
+    `task_id` is the one task that the evidence is good for; empty, if it names none.
     """
 
     id: str
@@ -34,6 +35,8 @@ class Principal:
     method: str
     proof: str
     not_after: datetime
+    resources: frozenset[str] = frozenset()
+    task_id: str = ""
 
     def may_see(self, tenant: str) -> bool:
         """Tell whether this principal may see or touch what belongs to `tenant`."""

@@ -1,0 +1,263 @@
+"""JWTs of workloads: JWT-SVIDs, and the tokens of OIDC issuers that the configuration trusts; seven checks a call.
+
+1. the form: a compact JWS of at most 8 KiB, strict base64url and JSON, and a header without anything to steer us;
+2. who says so: `iss` is exactly a trusted issuer's, or else `sub` is a SPIFFE ID of a trust domain of ours;
+3. the signature, by a key of that very issuer or trust domain, with an algorithm that is allowed there;
+4. `aud` is our audience and no other;
+5. the time: not expired, not from the future, not meant to live for longer than is allowed;
+6. the claims keep the issuer's conditions;
+7. the subject is not denied, and a rule of the configuration says what it is.
+
+What does not change with time is remembered per token and keys; 5 is checked each time. Nothing is ever fetched because
+a token says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from broker.identity.bundles import TrustBundles
+from broker.identity.directory import Directory
+from broker.identity.ids import oidc_id
+from broker.identity.issuers import Issuer, IssuerKeys
+from broker.identity.jwks import JwtKeySet
+from broker.identity.spiffe import parse_spiffe_id
+from broker.identity.subject import claim_at
+from broker.model import compact_jws, json_pointer
+from broker.model.errors import Hints, Reason, Refusal
+from broker.model.principal import Principal
+
+_REMEMBERED = 10_000
+_LEEWAY = timedelta(seconds=30)  # for issuers whose clock is ahead; none is given to expiry
+_SVID_ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"}
+)  # JWT-SVID section 2.1
+_SVID_MAX_LIFETIME = timedelta(hours=1)
+_HEADER_NAMES = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
+_SVID_TYPES = frozenset({None, "JWT", "JOSE"})  # JWT-SVID section 2.3
+# RFC 7523 and its revision. Access tokens, proofs of possession and security events have types of their own.
+_TYPES = frozenset({*_SVID_TYPES, "client-authentication+jwt"})
+_LONGEST_KID = 128
+_LATEST = 253_402_300_799  # the end of the year 9999
+
+
+class UnknownIssuerKey(Refusal):
+    """A token of a trusted issuer names a key that we do not have: it is forged, or the issuer has a new one."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        super().__init__(
+            Reason.IDENTITY_INVALID,
+            f"the token is signed with a key that `{issuer.url}` does not publish",
+            Hints(next="fetch a fresh token from the issuer"),
+        )
+        self.issuer = issuer
+
+
+@dataclass(frozen=True, slots=True)
+class JwtEvidence:
+    """What a token has proven. `once` identifies it where it may be used one time only; else it is empty."""
+
+    principal: Principal
+    once: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    evidence: JwtEvidence
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A token in its parts, of which nothing is proven yet."""
+
+    token: str
+    algorithm: str
+    kid: str | None
+    kind: str | None
+    claims: Mapping[str, Any]
+
+
+class JwtAuthenticator:
+    """Makes principals of tokens. Keys and bundles are asked for on each call, so that a removed key counts at once."""
+
+    def __init__(
+        self,
+        issuers: Mapping[str, Issuer],
+        keys: Callable[[Issuer], IssuerKeys],
+        bundles: Callable[[], TrustBundles],
+        audience: str,
+        directory: Directory,
+    ) -> None:
+        """Make an authenticator of issuers by their `url`; `audience` is that of JWT-SVIDs."""
+        self._issuers = issuers
+        self._keys = keys
+        self._bundles = bundles
+        self._audience = audience
+        self._directory = directory
+        self._remembered: OrderedDict[tuple[bytes, int, int], _Verified] = OrderedDict()
+
+    def authenticate(self, token: str, at: datetime) -> JwtEvidence:
+        """Give what a token proves.
+
+        Raises:
+            UnknownIssuerKey: the issuer's keys may be out of date.
+            Refusal: IDENTITY_INVALID, IDENTITY_EXPIRED, IDENTITY_UNKNOWN; UNAVAILABLE, if there are no keys to check
+                it with.
+        """
+        parsed = _parse(token)
+        issuer = self._issuers.get(str(parsed.claims.get("iss")))
+        bundles = self._bundles()
+        keys = self._keys(issuer) if issuer else None
+        key = (hashlib.sha256(token.encode()).digest(), bundles.generation, keys.generation if keys else -1)
+        verified = self._remembered.get(key)
+        if verified is None:
+            verified = self._oidc(parsed, issuer, keys, at) if issuer and keys else self._svid(parsed, bundles, at)
+            self._remembered[key] = verified
+            if len(self._remembered) > _REMEMBERED:
+                self._remembered.popitem(last=False)
+        _check_time(verified.not_before, verified.evidence.principal.not_after, at)
+        return verified.evidence
+
+    def _oidc(self, parsed: _Parsed, issuer: Issuer, keys: IssuerKeys, at: datetime) -> _Verified:
+        _check_algorithm(parsed, issuer.algorithms)
+        candidates = keys.keys.find(parsed.kid)
+        if not candidates and parsed.kid is not None:
+            raise UnknownIssuerKey(issuer)
+        _check_signature(parsed, keys.keys)
+        claims = parsed.claims
+        not_before, not_after = _check_claims(claims, issuer.audience, issuer.max_lifetime, at)
+        if "iat" not in claims:
+            _refuse("the token does not say when it was issued (`iat`)")
+        for condition in issuer.conditions:
+            if not condition.holds(claims):
+                _refuse(f"the claim `{condition.claim}` is not what the configuration asks of `{issuer.name}`")
+        try:
+            name = oidc_id(issuer.name, issuer.subject.render(claims))
+        except ValueError as error:
+            _refuse(f"the token's subject cannot be told: {error}")
+        principal = self._directory.identify(
+            name, method="oidc", proof=_digest(parsed.token), not_after=not_after, task_id=_task(issuer, claims)
+        )
+        return _Verified(JwtEvidence(principal, _once(issuer, claims)), not_before)
+
+    def _svid(self, parsed: _Parsed, bundles: TrustBundles, at: datetime) -> _Verified:
+        _check_algorithm(parsed, _SVID_ALGORITHMS)
+        if parsed.kind not in _SVID_TYPES:
+            _refuse("the token's `typ` is not that of a JWT-SVID")
+        try:
+            spiffe_id = parse_spiffe_id(str(parsed.claims.get("sub")))
+        except ValueError:
+            _refuse("the token is of no issuer that is trusted here, and its `sub` is no SPIFFE ID")
+        if not spiffe_id.path:
+            _refuse("the token is in the name of a trust domain, not of a workload")
+        keys = bundles.jwt_keys.get(spiffe_id.trust_domain)
+        if keys is None:
+            _refuse(f"the trust domain `{spiffe_id.trust_domain}` is not one whose JWT-SVIDs are taken")
+        if parsed.kid is not None and not keys.find(parsed.kid):
+            _refuse("the token is signed with a key that is not in the bundle of its trust domain")
+        _check_signature(parsed, keys)
+        not_before, not_after = _check_claims(parsed.claims, self._audience, _SVID_MAX_LIFETIME, at)
+        principal = self._directory.identify(
+            str(spiffe_id), method="jwt_svid", proof=_digest(parsed.token), not_after=not_after
+        )
+        return _Verified(JwtEvidence(principal), not_before)
+
+
+def _parse(token: str) -> _Parsed:
+    """Check 1."""
+    try:
+        header_segment, payload_segment, _ = compact_jws.split(token)
+        header = compact_jws.members(header_segment)
+        claims = compact_jws.members(payload_segment, fractions=True)
+    except ValueError as error:
+        _refuse(f"the token is malformed: {error}")
+    if stray := sorted(header.keys() - _HEADER_NAMES):
+        _refuse(f"the token's header has `{stray[0][:32]}`, which is not taken from a token")
+    algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ")
+    if not isinstance(algorithm, str):
+        _refuse("the token's header names no algorithm")
+    if kid is not None and (not isinstance(kid, str) or not 0 < len(kid) <= _LONGEST_KID):
+        _refuse(f"the token's `kid` is not a text of at most {_LONGEST_KID} characters")
+    if kind not in _TYPES:
+        _refuse("the token's `typ` is not that of a token that proves an identity")
+    return _Parsed(token, algorithm, kid, kind, claims)
+
+
+def _check_algorithm(parsed: _Parsed, allowed: frozenset[str]) -> None:
+    if parsed.algorithm not in allowed:
+        _refuse(f"the token's algorithm is not one of {', '.join(sorted(allowed))}")
+
+
+def _check_signature(parsed: _Parsed, keys: JwtKeySet) -> None:
+    """Check 3. A token without `kid` may be signed with any of the keys."""
+    if not any(key.verify(parsed.token, parsed.algorithm) for key in keys.find(parsed.kid)):
+        _refuse("the token's signature is wrong")
+
+
+def _check_claims(
+    claims: Mapping[str, Any], audience: str, max_lifetime: timedelta, at: datetime
+) -> tuple[datetime, datetime]:
+    """Check 4, and of 5 what does not change; give the span in which the token is good."""
+    found = claims.get("aud")
+    if found not in (audience, [audience]):
+        _refuse(f"the token is not for `{audience}` alone (`aud`)")
+    issued_at, not_before, not_after = (_instant(claims, name) for name in ("iat", "nbf", "exp"))
+    if not_after is None:
+        _refuse("the token does not say when it expires (`exp`)")
+    if not_after - (issued_at or at) > max_lifetime:
+        _refuse(f"the token is meant to live for longer than {max_lifetime}")
+    starts = [instant for instant in (issued_at, not_before) if instant is not None]
+    return max(starts, default=at) - _LEEWAY, not_after
+
+
+def _check_time(not_before: datetime, not_after: datetime, at: datetime) -> None:
+    """Check 5."""
+    if at >= not_after:
+        raise Refusal(
+            Reason.IDENTITY_EXPIRED, "the token has expired", Hints(next="fetch a fresh token from its issuer")
+        )
+    if at < not_before:
+        _refuse("the token is not valid yet; compare the clocks")
+
+
+def _instant(claims: Mapping[str, Any], name: str) -> datetime | None:
+    if name not in claims:
+        return None
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LATEST:
+        _refuse(f"the token's `{name}` is not a whole number of seconds")
+    return datetime.fromtimestamp(value, UTC)
+
+
+def _task(issuer: Issuer, claims: Mapping[str, Any]) -> str:
+    if not issuer.task_claim:
+        return ""
+    found = claim_at(issuer.task_claim, claims)
+    if found is json_pointer.MISSING:
+        return ""
+    if not isinstance(found, str) or not found:
+        _refuse(f"the claim `{issuer.task_claim}` does not name a task")
+    return found
+
+
+def _once(issuer: Issuer, claims: Mapping[str, Any]) -> str:
+    if not issuer.one_time:
+        return ""
+    jti = claims.get("jti")
+    if not isinstance(jti, str) or not jti:
+        _refuse(f"tokens of `{issuer.name}` are good for one time, and this one has no `jti`")
+    return hashlib.sha256(f"{issuer.name}\n{jti}".encode()).hexdigest()
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _refuse(what: str) -> NoReturn:
+    raise Refusal(Reason.IDENTITY_INVALID, what, Hints(next="fetch a fresh token, for the broker, from its issuer"))

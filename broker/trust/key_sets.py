@@ -1,0 +1,183 @@
+"""The key sets of trusted issuers: fetched ahead of need, and kept for some hours if the issuer is down.
+
+A token with an unknown key may mean that the issuer has a new one: then its keys are fetched anew, once for all who
+wait, and for this reason not again for half a minute, however many such tokens come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from broker.identity.issuers import Issuer, IssuerKeys
+from broker.identity.jwks import JwtKeySet, parse_jwks
+from broker.model import strict_json
+from broker.model.errors import Hints, Reason, Refusal
+from broker.trust.fetch import Fetched, Fetcher, FetchError
+
+_DISCOVERY = "/.well-known/openid-configuration"  # OpenID Connect Discovery 1.0 section 4
+_SHORTEST, _USUAL, _LONGEST = timedelta(minutes=1), timedelta(minutes=5), timedelta(hours=1)
+_FILE_AGE = timedelta(seconds=5)
+_RETRY = timedelta(seconds=10)
+_COOL_DOWN = timedelta(seconds=30)
+_GOOD_WITHOUT_ISSUER = timedelta(hours=4)
+_NOTHING = JwtKeySet()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySource:
+    """Where keys are: in a file, at a URL, or else where the issuer's discovery says. `ca_file` holds private roots."""
+
+    jwks_file: Path | None = None
+    jwks_url: str = ""
+    ca_file: Path | None = None
+
+
+class KeySet:
+    """The keys of one issuer, kept fresh by `run`."""
+
+    def __init__(self, issuer: Issuer, source: KeySource, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Make an empty set.
+
+        Raises:
+            OSError: the file of private roots cannot be used.
+        """
+        self._issuer = issuer
+        self._source = source
+        self._monotonic = monotonic
+        self._fetcher = None if source.jwks_file else Fetcher(source.ca_file)
+        self._keys = IssuerKeys(0, _NOTHING)
+        self._fetched_at = float("-inf")
+        self._looked_at = float("-inf")
+        self._fetching: asyncio.Task[timedelta] | None = None
+        self.problem: str | None = None
+
+    def current(self) -> IssuerKeys:
+        """Give the keys.
+
+        Raises:
+            Refusal: UNAVAILABLE, if none could be had yet, or for so long that a withdrawn key could be among them.
+        """
+        if self._monotonic() - self._fetched_at > _GOOD_WITHOUT_ISSUER.total_seconds():
+            raise Refusal(
+                Reason.UNAVAILABLE,
+                f"the keys of the issuer `{self._issuer.name}` cannot be had",
+                Hints(next="try again in a moment; operators: the broker's log says why"),
+            )
+        return self._keys
+
+    async def run(self) -> None:
+        """Keep the keys fresh, until cancelled."""
+        try:
+            while True:
+                wait = await self._fetch_once()
+                await asyncio.sleep(wait.total_seconds())
+        finally:
+            if self._fetcher is not None:
+                await self._fetcher.close()
+
+    async def look_for_new(self) -> bool:
+        """Fetch the keys now, for a token whose key is unknown; tell whether they have changed.
+
+        Everybody who asks meanwhile waits for the same answer. Within the cool-down nothing is fetched.
+        """
+        before = self._keys.generation
+        if self._fetching is None and self._monotonic() - self._looked_at < _COOL_DOWN.total_seconds():
+            return False
+        self._looked_at = self._monotonic()
+        await self._fetch_once()
+        return self._keys.generation != before
+
+    async def _fetch_once(self) -> timedelta:
+        """Fetch, or wait for the fetch that is under way; give how long the keys stay good."""
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+            self._fetching.add_done_callback(lambda _task: setattr(self, "_fetching", None))
+        return await asyncio.shield(self._fetching)
+
+    async def _fetch(self) -> timedelta:
+        try:
+            fetched = await self._get()
+            keys = _usable(fetched.content)
+        except (FetchError, ValueError, OSError) as error:
+            self._tell(str(error))
+            return _RETRY
+        self._tell(None)
+        self._fetched_at = self._monotonic()
+        if _ids(keys) != _ids(self._keys.keys):
+            self._keys = IssuerKeys(self._keys.generation + 1, keys)
+        return _FILE_AGE if self._fetcher is None else min(max(fetched.max_age or _USUAL, _SHORTEST), _LONGEST)
+
+    async def _get(self) -> Fetched:
+        if self._fetcher is None or self._source.jwks_file:
+            assert self._source.jwks_file is not None  # noqa: S101 (there is a fetcher otherwise)
+            return Fetched(await asyncio.to_thread(self._source.jwks_file.read_bytes), None)
+        return await self._fetcher.get(self._source.jwks_url or await self._discover(self._fetcher))
+
+    async def _discover(self, fetcher: Fetcher) -> str:
+        url = self._issuer.url.rstrip("/") + _DISCOVERY
+        try:
+            document = strict_json.parse((await fetcher.get(url)).content, fractions=True)
+        except ValueError as error:
+            raise FetchError(f"{url}: is not strict JSON") from error
+        if not isinstance(document, dict) or document.get("issuer") != self._issuer.url:
+            raise FetchError(f"{url}: is not the configuration of `{self._issuer.url}`")
+        found = document.get("jwks_uri")
+        if not isinstance(found, str):
+            raise FetchError(f"{url}: does not say where the keys are (`jwks_uri`)")
+        return found
+
+    def _tell(self, problem: str | None) -> None:
+        if problem and problem != self.problem:
+            structlog.get_logger("identity").error("issuer.keys_unavailable", issuer=self._issuer.name, problem=problem)
+        self.problem = problem
+
+
+class KeySets:
+    """The key sets of all trusted issuers."""
+
+    def __init__(self, sources: Mapping[str, tuple[Issuer, KeySource]]) -> None:
+        """Make the sets, empty, by the issuers' URLs.
+
+        Raises:
+            OSError: a file of private roots cannot be used.
+        """
+        self.issuers = {url: issuer for url, (issuer, _) in sources.items()}
+        self._sets = {url: KeySet(issuer, source) for url, (issuer, source) in sources.items()}
+
+    def current(self, issuer: Issuer) -> IssuerKeys:
+        """Give an issuer's keys; else as `KeySet.current`."""
+        return self._sets[issuer.url].current()
+
+    async def look_for_new(self, issuer: Issuer) -> bool:
+        """As `KeySet.look_for_new`."""
+        return await self._sets[issuer.url].look_for_new()
+
+    @contextlib.asynccontextmanager
+    async def kept_fresh(self) -> AsyncIterator[None]:
+        """Keep all of them fresh for the time of a block."""
+        running = [asyncio.create_task(keys.run()) for keys in self._sets.values()]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+
+def _usable(content: bytes) -> JwtKeySet:
+    keys = parse_jwks(content)
+    if not keys.keys:
+        raise ValueError("the key set holds no key that could be used")
+    return keys
+
+
+def _ids(keys: JwtKeySet) -> list[object]:
+    return [(key.kid, sorted(key.algorithms), key.thumbprint()) for key in keys.keys]
