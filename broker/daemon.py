@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -24,11 +25,15 @@ from broker.api.server import Server
 from broker.api.tls import server_credentials
 from broker.api.verifiers import VerifierService
 from broker.audit.note import NoteSigner
-from broker.config import Settings
+from broker.config.identity import IdentitySettings
+from broker.config.settings import ListenSettings, Settings
 from broker.credential import keyfiles
 from broker.credential.keyfiles import Keys
 from broker.credential.keys import KeySet
+from broker.credential.replays import Replays
+from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory
+from broker.identity.jwt import JwtAuthenticator
 from broker.identity.x509 import Authenticator
 from broker.jobs.schedule import Schedule
 from broker.lease import announce
@@ -39,7 +44,10 @@ from broker.policy.engine import Policy
 from broker.store import migrate
 from broker.store.database import Database, open_database
 from broker.store.writer import Committed, Writer
+from broker.trust.callers import Callers
 from broker.trust.files import SvidFiles
+from broker.trust.key_sets import KeySets
+from broker.trust.source import SvidSource
 
 _DRAIN_SECONDS = 10.0
 _REFRESH_SECONDS = 1.0
@@ -83,15 +91,25 @@ class KeyRoom:
         return keys
 
 
-async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Clock = system_clock) -> None:
-    """Run a broker until SIGTERM or SIGINT, then drain. `ready` is told the port, and the checkpoints' verifier key.
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Where a broker serves: the ports of its listeners, as far as it has them; and the checkpoints' verifier key."""
+
+    port: int
+    jwt_port: int | None
+    http_port: int | None
+    vkey: str
+
+
+async def serve(settings: Settings, ready: Callable[[Ready], None], clock: Clock = system_clock) -> None:
+    """Run a broker until SIGTERM or SIGINT, then drain.
 
     Raises:
         SvidFileError, KeyFileError, BundleError, DatabaseProblem, LedgerMismatch, Refusal: it cannot start.
     """
     gc.set_threshold(_GC_ALLOCATIONS, 50, 50)
     stop = _stop_signal()
-    files = SvidFiles(settings.identity.svid_dir, settings.identity.bundles)
+    source = await asyncio.to_thread(_source, settings.identity, clock)
     prepare = migrate.upgrade if settings.migrate else migrate.require_newest
     await asyncio.to_thread(prepare, settings.database_url)
     async with AsyncExitStack() as stack:
@@ -112,14 +130,17 @@ async def serve(settings: Settings, ready: Callable[[int, str], None], clock: Cl
         stack.push_async_callback(writer.stop)
         desk = _desk(settings, clock, database, writer, cache, keys)
         await announce.policy_activated(desk)
-        server = _server(settings, files, desk, feed, keys, str(signer.vkey))
+        key_sets = KeySets(settings.identity.issuers)
+        await stack.enter_async_context(key_sets.kept_fresh())
+        callers = _callers(settings.identity, source, desk, key_sets)
+        server = _server(settings.listen, source, callers, feed, keys, str(signer.vkey))
         schedule = Schedule(desk, partial(_rotate, keys, feed, desk))
         schedule.start()
         stack.callback(schedule.stop)
-        for work in (feed.run(), _refresh(files)):
+        for work in (feed.run(), _refresh(source)):
             stack.callback(asyncio.create_task(work).cancel)
         await server.start()
-        ready(server.port, str(signer.vkey))
+        ready(Ready(server.port, server.jwt_port, None, str(signer.vkey)))
         await _drain_at(stop, server, feed)
 
 
@@ -164,9 +185,33 @@ def _desk(
     )
 
 
-def _server(settings: Settings, files: SvidFiles, desk: Desk, feed: Feed, keys: KeyRoom, vkey: str) -> Server:
-    directory = Directory(settings.identity.rules, settings.identity.denied)
-    authenticator = Authenticator(lambda: files.material.bundles, directory)
+def _source(settings: IdentitySettings, clock: Clock) -> SvidSource:
+    if settings.svid_dir is not None:
+        return SvidFiles(settings.svid_dir, settings.bundles, settings.jwt_bundles)
+    from broker.trust.workload_api import WorkloadApi  # noqa: PLC0415 (its package is an extra)
+
+    return WorkloadApi(settings.workload_api, clock)
+
+
+def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk, key_sets: KeySets) -> Callers:
+    directory = Directory(settings.rules, settings.denied)
+
+    def bundles() -> TrustBundles:
+        return source.material.bundles
+
+    return Callers(
+        desk=desk,
+        certificates=Authenticator(bundles, directory),
+        tokens=JwtAuthenticator(key_sets.issuers, key_sets.current, bundles, settings.audience, directory),
+        key_sets=key_sets,
+        replays=Replays(),
+    )
+
+
+def _server(
+    settings: ListenSettings, source: SvidSource, callers: Callers, feed: Feed, keys: KeyRoom, vkey: str
+) -> Server:
+    desk = callers.desk
     services: dict[ServiceDescriptor, object] = {
         descriptors.AGENT: AgentService(desk),
         descriptors.ORCHESTRATOR: OrchestratorService(desk, feed),
@@ -174,18 +219,22 @@ def _server(settings: Settings, files: SvidFiles, desk: Desk, feed: Feed, keys: 
         descriptors.VERIFIER: VerifierService(desk, feed, keys.published),
         descriptors.AUDITOR: AuditorService(desk, vkey),
     }
-    return Server(settings.address, server_credentials(files), Pipeline(desk, authenticator), services)
+    mutual = (settings.address, server_credentials(source, mutual=True))
+    for_tokens = None
+    if settings.jwt_address is not None:
+        for_tokens = (settings.jwt_address, server_credentials(source, mutual=False))
+    return Server(mutual, Pipeline(desk, callers), services, for_tokens)
 
 
-async def _refresh(files: SvidFiles) -> None:
+async def _refresh(source: SvidSource) -> None:
     """Look for rotated certificates and changed roots."""
     log = structlog.get_logger("identity")
     problem: str | None = None
     while True:
         await asyncio.sleep(_REFRESH_SECONDS)
-        if await asyncio.to_thread(files.refresh):
-            log.info("identity.refreshed", generation=files.material.generation)
-        if files.problem != problem:
-            problem = files.problem
+        if await asyncio.to_thread(source.refresh):
+            log.info("identity.refreshed", generation=source.material.generation)
+        if source.problem != problem:
+            problem = source.problem
             if problem:
                 log.error("identity.not_refreshed", problem=problem)

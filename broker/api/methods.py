@@ -10,10 +10,14 @@ from broker.model.principal import Group
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """Who may call, and whether a refusal is recorded in the ledger: those of calls that would change something are."""
+    """Who may call, whether a refusal is recorded in the ledger, and whether a DPoP proof is taken.
+
+    Refusals of calls that would change something are recorded.
+    """
 
     group: Group
     recorded: bool
+    proof: bool = False
 
 
 _CHANGES = {
@@ -34,8 +38,10 @@ _LOOKS = {
     ),
 }
 
+_WITH_PROOF = frozenset({"IssueCredential"})
+
 METHODS: Mapping[str, Method] = {
-    f"/broker.v1.{service}/{name}": Method(group=group, recorded=recorded)
+    f"/broker.v1.{service}/{name}": Method(group=group, recorded=recorded, proof=name in _WITH_PROOF)
     for table, recorded in ((_CHANGES, True), (_LOOKS, False))
     for group, (service, names) in table.items()
     for name in names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import structlog
@@ -12,18 +13,19 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from broker.api.evidence import bearer_token, peer_evidence, proof
 from broker.api.methods import METHODS, Method
-from broker.api.tls import peer_evidence
-from broker.identity.x509 import Authenticator
 from broker.lease.desk import Desk
 from broker.lease.refuse import Asked, record_refusal
 from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.model.principal import Principal
+from broker.trust.callers import Callers
 from broker.wire.codes import grpc_code
 from broker.wire.status import to_status_bytes
 from broker.wire.unknown import refuse_unknown
 
 Unary = Callable[[Principal, Message], Awaitable[Message]]
+Context = grpc.aio.ServicerContext[Any, Any]
 Streaming = Callable[[Principal, Message], AsyncIterator[Message]]
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -35,7 +37,7 @@ class Pipeline:
     """What every call passes."""
 
     desk: Desk
-    authenticator: Authenticator
+    callers: Callers
 
     def serve(self, service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler:
         """Put an implementation behind the pipeline. Its methods have the RPCs' names in snake_case.
@@ -61,10 +63,10 @@ class Pipeline:
         return make(guarded, response_serializer=GetMessageClass(method.output_type).SerializeToString)
 
     def _unary(self, path: str, method: Method, message: type[Message], function: Unary):  # type: ignore[no-untyped-def]  # noqa: ANN202 (grpc types no handlers)
-        async def call(data: bytes, context: grpc.aio.ServicerContext) -> Message:  # type: ignore[type-arg]
+        async def call(data: bytes, context: Context) -> Message:
             principal, request = None, message()
             try:
-                principal = self._authenticate(context)
+                principal = await self._authenticate(path, method, context)
                 _authorise(method, principal)
                 _parse(data, request)
                 return await function(principal, request)
@@ -75,15 +77,14 @@ class Pipeline:
         return call
 
     def _streaming(self, path: str, method: Method, message: type[Message], function: Streaming):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        async def call(data: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:  # type: ignore[type-arg]
+        async def call(data: bytes, context: Context) -> AsyncIterator[Message]:
             principal, request = None, message()
             try:
-                principal = self._authenticate(context)
+                principal = await self._authenticate(path, method, context)
                 _authorise(method, principal)
                 _parse(data, request)
                 async for response in function(principal, request):
-                    # A stream outlives certificates: look again before each message.
-                    _authorise(method, self._authenticate(context))
+                    self._look_again(method, context)
                     yield response
             except Exception as error:  # noqa: BLE001 (mapped to a status, which is this function's work)
                 refusal = await self._refuse(path, method, principal, request, error)
@@ -91,9 +92,25 @@ class Pipeline:
 
         return call
 
-    def _authenticate(self, context: grpc.aio.ServicerContext) -> Principal:  # type: ignore[type-arg]
+    async def _authenticate(self, path: str, method: Method, context: Context) -> Principal:
         """Find out who calls, on this call."""
-        return self.authenticator.authenticate(peer_evidence(context.auth_context()), self.desk.clock())
+        evidence = peer_evidence(context.auth_context())
+        if evidence.leaf_pem:
+            principal = self.callers.by_certificate(evidence)
+        else:
+            principal = await self.callers.by_token(bearer_token(context.invocation_metadata()))
+        if method.proof and (text := proof(context.invocation_metadata())):
+            return self.callers.with_key(principal, text, "POST", self.desk.issuer + path)
+        return principal
+
+    def _look_again(self, method: Method, context: Context) -> None:
+        """Look again who it is, before each message of a stream, which may outlive certificates, tokens and keys."""
+        evidence = peer_evidence(context.auth_context())
+        if evidence.leaf_pem:
+            principal = self.callers.by_certificate(evidence)
+        else:
+            principal = self.callers.by_token_again(bearer_token(context.invocation_metadata()))
+        _authorise(method, principal)
 
     async def _refuse(
         self, path: str, method: Method, principal: Principal | None, request: Message, error: Exception
@@ -149,7 +166,7 @@ def _asked(path: str, request: Message) -> Asked:
     )
 
 
-async def _abort(context: grpc.aio.ServicerContext, refusal: Refusal) -> Message:  # type: ignore[type-arg]
+async def _abort(context: Context, refusal: Refusal) -> Message:
     code = grpc_code(refusal.reason)
     context.set_trailing_metadata((("grpc-status-details-bin", to_status_bytes(refusal, code)),))
     await context.abort(_CODES[code], refusal.message)

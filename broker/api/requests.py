@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from google.protobuf.message import Message
 
-from broker.identity.spiffe import parse_spiffe_id
+from broker.identity.ids import check_id
 from broker.intent.constraints import check_constraint
 from broker.intent.scopes import check_resource, check_tool
 from broker.model.errors import invalid
@@ -129,13 +129,13 @@ def declared(found: Sequence[ResourceGrants]) -> tuple[ResourceGrants, ...]:
 
 
 def agents(found: Iterable[str], most: int) -> tuple[str, ...]:
-    """Check the agents of a task: SPIFFE IDs, each once."""
+    """Check the agents of a task: the ids of principals, each once."""
     ids = tuple(found)
     if not 1 <= len(ids) <= most:
-        raise invalid("agents", f"must name 1 to {most} SPIFFE IDs")
+        raise invalid("agents", f"must name 1 to {most} agents")
     for number, agent in enumerate(ids):
         try:
-            parse_spiffe_id(agent)
+            check_id(agent)
         except ValueError as error:
             raise invalid(f"agents[{number}]", str(error)) from error
         if agent in ids[:number]:

@@ -51,20 +51,24 @@ class _Health(aio.HealthServicer):  # type: ignore[misc]  # ships no types
             watching.cancel()
 
 
+Listener = tuple[str, grpc.ServerCredentials]
+"""An address, as HOST:PORT, and the TLS that is spoken there."""
+
+
 class Server:
     """The daemon's gRPC server."""
 
     def __init__(
         self,
-        address: str,
-        credentials: grpc.ServerCredentials,
+        mutual: Listener,
         pipeline: Pipeline,
         services: Mapping[ServiceDescriptor, object],
+        for_tokens: Listener | None = None,
     ) -> None:
-        """Make a server with one listener.
+        """Make a server with a listener for mutual TLS, and perhaps one for callers with tokens.
 
         Raises:
-            RuntimeError: the address cannot be listened on.
+            RuntimeError: an address cannot be listened on.
         """
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = _Health()
@@ -75,7 +79,8 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         shown = (*self._names, SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(shown, self._server)
-        self.port = self._server.add_secure_port(address, credentials)
+        self.port = self._server.add_secure_port(*mutual)
+        self.jwt_port = None if for_tokens is None else self._server.add_secure_port(*for_tokens)
 
     async def start(self) -> None:
         """Serve, and say so."""

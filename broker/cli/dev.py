@@ -37,24 +37,26 @@ def dev(directory: Path, port: int) -> None:
     from broker.cli.database import shown_url
     from broker.cli.running import run
     from broker.cli.sample import IDENTITIES, Deployment
-    from broker.config import ConfigError, load
+    from broker.config.settings import load
+    from broker.config.table import ConfigError
     from broker.credential.keyfiles import KeyFileError
+    from broker.daemon import Ready
 
     deployment = Deployment(directory.resolve())
     with stopping_on(ConfigError, KeyFileError):
         deployment.prepare(system_clock())
         settings = load(deployment.configuration)
 
-    def ready(bound: int, vkey: str) -> None:
+    def ready(bound: Ready) -> None:
         line = {
             "ready": True,
-            "address": f"localhost:{bound}",
+            "address": f"localhost:{bound.port}",
             "directory": str(deployment.directory),
             "database": shown_url(settings.database_url),
-            "vkey": vkey,
+            "vkey": bound.vkey,
             "svids": {name: str(deployment.svids / name) for name in IDENTITIES},
             "pid": os.getpid(),
         }
         print(json.dumps(line), flush=True)
 
-    run(replace(settings, address=f"127.0.0.1:{port}"), ready)
+    run(replace(settings, listen=replace(settings.listen, address=f"127.0.0.1:{port}")), ready)

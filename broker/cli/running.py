@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 from broker import logs
 from broker.cli.failure import stopping_on
-from broker.config import Settings
+from broker.config.settings import Settings
 from broker.credential.keyfiles import KeyFileError
-from broker.daemon import serve
+from broker.daemon import Ready, serve
 from broker.policy.problems import BundleError
 from broker.store.database import DatabaseProblem, plain_problems
 from broker.store.writer import LedgerMismatch
 from broker.trust.files import SvidFileError
 
 
-def run(settings: Settings, ready: Callable[[int, str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; logs go to stderr. `ready` is told the port and the ledger's verifier key.
+def run(settings: Settings, ready: Callable[[Ready], None]) -> None:
+    """Serve until SIGTERM or SIGINT; logs go to stderr. `ready` is told when it serves.
 
     Raises:
         Stop: the broker cannot start; the message says why.

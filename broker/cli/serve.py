@@ -26,8 +26,9 @@ def serve(config: Path) -> None:
     """
     from broker.cli.failure import stopping_on
     from broker.cli.running import run
-    from broker.config import ConfigError, load
+    from broker.config.settings import load
+    from broker.config.table import ConfigError
 
     with stopping_on(ConfigError):
         settings = load(config)
-    run(settings, lambda _port, _vkey: None)
+    run(settings, lambda _ready: None)

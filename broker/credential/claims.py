@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from broker.model.lease import Binding
 
 _TYPE = "tool_call"
 _PRIVATE = "credbroker"
+_CONFIRMATION = "cnf"
 _NAMES = frozenset(
     {"iss", "aud", "sub", "client_id", "iat", "nbf", "exp", "jti", "scope", "authorization_details", _PRIVATE}
 )
@@ -20,12 +22,17 @@ _PRIVATE_NAMES = frozenset({"task", "tenant", "index", "binding"})
 _DETAIL_NAMES = frozenset({"type", "locations", "actions", "constraints"})
 _LIST_OPERANDS = frozenset({Operator.IN, Operator.RANGE, Operator.HOST_IN})
 _NO_OPERANDS = frozenset({Operator.ABSENT, Operator.PRESENT})
+_CONFIRMATIONS = {Binding.CERTIFICATE: "x5t#S256", Binding.DPOP: "jkt"}  # RFC 8705 section 3.1, RFC 9449 section 6.1
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _LATEST = 253_402_300_799  # the end of the year 9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What a token says. Instants are whole seconds; `index` is the ledger index of its lease."""
+    """What a token says. Instants are whole seconds; `index` is the ledger index of its lease.
+
+    `confirmation` is as in `Lease`.
+    """
 
     issuer: str
     audience: str
@@ -36,6 +43,7 @@ class Claims:
     index: int
     grants: tuple[Grant, ...]
     binding: Binding
+    confirmation: str = ""
     issued_at: datetime
     expires_at: datetime
 
@@ -47,6 +55,7 @@ class Claims:
 def to_payload(claims: Claims) -> dict[str, object]:
     """Give the claims as the members of a JWT."""
     issued_at = int(claims.issued_at.timestamp())
+    name = _CONFIRMATIONS.get(claims.binding)
     return {
         "iss": claims.issuer,
         "aud": claims.audience,
@@ -64,6 +73,7 @@ def to_payload(claims: Claims) -> dict[str, object]:
             "index": claims.index,
             "binding": claims.binding.value,
         },
+        **({} if name is None else {_CONFIRMATION: {name: claims.confirmation}}),
     }
 
 
@@ -74,7 +84,7 @@ def from_payload(payload: Mapping[str, Any]) -> Claims:
         Refusal: TOKEN_INVALID.
     """
     private = payload.get(_PRIVATE)
-    if payload.keys() != _NAMES or not isinstance(private, dict) or private.keys() != _PRIVATE_NAMES:
+    if payload.keys() - {_CONFIRMATION} != _NAMES or not isinstance(private, dict) or private.keys() != _PRIVATE_NAMES:
         _refuse("it does not have exactly the claims of a credbroker token")
     for name in ("iss", "aud", "sub", "client_id", "jti", "scope"):
         _text(payload[name], name)
@@ -102,9 +112,23 @@ def from_payload(payload: Mapping[str, Any]) -> Claims:
         index=_integer(private["index"], f"{_PRIVATE}.index"),
         grants=grants,
         binding=binding,
+        confirmation=_confirmation(binding, payload),
         issued_at=_instant(max(_integer(payload["iat"], "iat"), _integer(payload["nbf"], "nbf"))),
         expires_at=_instant(_integer(payload["exp"], "exp")),
     )
+
+
+def _confirmation(binding: Binding, payload: Mapping[str, Any]) -> str:
+    name = _CONFIRMATIONS.get(binding)
+    if name is None:
+        if _CONFIRMATION in payload:
+            _refuse("`cnf` does not go with its binding")
+        return ""
+    found = payload.get(_CONFIRMATION)
+    thumbprint = found.get(name) if isinstance(found, dict) and len(found) == 1 else None
+    if not isinstance(thumbprint, str) or not _THUMBPRINT.fullmatch(thumbprint):
+        _refuse(f"`cnf` is not exactly the `{name}` of its binding")
+    return thumbprint
 
 
 def _scope(grants: tuple[Grant, ...]) -> str:

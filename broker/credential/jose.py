@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from broker.credential.claims import Claims, from_payload, to_payload
 from broker.credential.keys import KeySet, Signer
@@ -17,12 +16,10 @@ TYPE = "at+jwt"  # RFC 9068 section 2.1
 _SIGNATURE_SIZE = 64
 _HEADER_NAMES = frozenset({"alg", "typ", "kid"})
 
-_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-
 
 def encode(claims: Claims, signer: Signer) -> str:
     """Sign claims into a token. It is a secret from here on."""
-    signed = f"{_header(signer.kid)}.{_segment(to_payload(claims))}"
+    signed = f"{_header(signer.kid)}.{compact_jws.segment(to_payload(claims))}"
     return f"{signed}.{base64url(signer.sign(signed.encode()))}"
 
 
@@ -62,7 +59,7 @@ class UnknownKey(Refusal):
 
 @lru_cache(maxsize=8)
 def _header(kid: str) -> str:
-    return _segment({"alg": ALGORITHM, "typ": TYPE, "kid": kid})
+    return compact_jws.segment({"alg": ALGORITHM, "typ": TYPE, "kid": kid})
 
 
 @lru_cache(maxsize=8)
@@ -74,10 +71,6 @@ def _kid(header: str) -> str:
     if not isinstance(members["kid"], str):
         raise UnknownKey
     return members["kid"]
-
-
-def _segment(members: dict[str, Any]) -> str:
-    return base64url(_dumps(members).encode())
 
 
 def _refuse(what: str) -> NoReturn:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from broker.identity.ids import SCHEMES, check_id, check_pattern
+from broker.model.compact_jws import base64url
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Group, Principal
 
@@ -47,10 +48,16 @@ class Directory:
     rules: tuple[Rule, ...]
     denied: frozenset[str] = frozenset()
 
+    def assign(self, principal_id: str) -> Rule | None:
+        """Find the rule about a principal."""
+        return next((rule for rule in self.rules if rule.matches(principal_id)), None)
+
     def identify(
-        self, principal_id: str, *, method: str, proof: str, not_after: datetime, serial: str = "", task_id: str = ""
+        self, principal_id: str, *, method: str, proof: bytes, not_after: datetime, serial: str = "", task_id: str = ""
     ) -> Principal:
-        """Make a principal of an id that was proven. `serial` is that of the certificate, if there is one.
+        """Make a principal of an id that was proven.
+
+        `proof` is the SHA-256 of the evidence; `serial` is that of the certificate, if the evidence is one.
 
         Raises:
             Refusal: IDENTITY_INVALID, if it is denied; IDENTITY_UNKNOWN, if no rule is about it.
@@ -61,7 +68,7 @@ class Directory:
                 f"`{principal_id}` is denied by the configuration",
                 Hints(next="operators: see identity.denied in the configuration"),
             )
-        rule = next((rule for rule in self.rules if rule.matches(principal_id)), None)
+        rule = self.assign(principal_id)
         if rule is None:
             raise Refusal(
                 Reason.IDENTITY_UNKNOWN,
@@ -74,8 +81,9 @@ class Directory:
             groups=rule.groups,
             resources=rule.resources,
             method=method,
-            proof=proof,
+            proof=proof.hex(),
             not_after=not_after,
+            certificate=base64url(proof) if serial else "",
             task_id=task_id,
         )
 

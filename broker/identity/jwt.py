@@ -255,8 +255,8 @@ def _once(issuer: Issuer, claims: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{issuer.name}\n{jti}".encode()).hexdigest()
 
 
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 def _refuse(what: str) -> NoReturn:

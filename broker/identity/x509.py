@@ -150,7 +150,7 @@ class Authenticator:
         return self._directory.identify(
             str(spiffe_id),
             method=_METHOD,
-            proof=leaf.fingerprint(hashes.SHA256()).hex(),
+            proof=leaf.fingerprint(hashes.SHA256()),
             not_after=not_after,
             serial=f"{leaf.serial_number:x}",
         )

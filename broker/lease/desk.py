@@ -22,12 +22,14 @@ _MOST_CACHED_TASKS = 10_000
 class Limits:
     """What no request and no policy can exceed.
 
-    `lifetime` bounds one token, `total_lifetime` a lease with all its renewals, `task_lifetime` a task. Quotas:
-    `leases_per_task` counts all leases a task ever has, `leases_per_minute` those of a tenant in a calendar minute,
-    `active_tasks` those of a tenant at one time. `retention` is how long ended leases, and what belongs to them, stay.
+    `lifetime` bounds one token, `bearer_lifetime` one that is good in any hands, `total_lifetime` a lease with all its
+    renewals, `task_lifetime` a task. Quotas: `leases_per_task` counts all leases a task ever has, `leases_per_minute`
+    those of a tenant in a calendar minute, `active_tasks` those of a tenant at one time. `retention` is how long ended
+    leases, and what belongs to them, stay.
     """
 
     lifetime: timedelta = timedelta(hours=1)
+    bearer_lifetime: timedelta = timedelta(minutes=2)
     total_lifetime: timedelta = timedelta(hours=8)
     task_lifetime: timedelta = timedelta(days=7)
     leases_per_task: int = 10_000

@@ -37,6 +37,7 @@ def lease_facts(lease: Lease) -> dict[str, Json]:
         "resource": lease.resource,
         "grants": grants_to_json(lease.grants),
         "binding": lease.binding.value,
+        **({"confirmation": lease.confirmation} if lease.confirmation else {}),
         "expires_at": to_micros(lease.expires_at),
         "max_expires_at": to_micros(lease.max_expires_at),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 
 from broker.audit import canonical
@@ -10,6 +11,7 @@ from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.intent import lifetime, narrowing
 from broker.lease import guards, idempotency
+from broker.lease.bind import Hands, bind
 from broker.lease.decide import permitted
 from broker.lease.desk import Desk
 from broker.lease.facts import decision_facts, lease_facts, principal_facts
@@ -18,7 +20,7 @@ from broker.model.entry import Entry, Json, Kind
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.model.intent import Intent
-from broker.model.lease import Lease
+from broker.model.lease import Binding, Lease
 from broker.model.principal import Principal
 from broker.model.task import Task
 from broker.store import leases
@@ -50,6 +52,7 @@ class _Permitted:
     grants: tuple[Grant, ...]
     decision: Decision
     decision_id: str
+    hands: Hands
     asked: bytes
 
 
@@ -91,13 +94,15 @@ def _decide(desk: Desk, agent: Principal, intent: Intent, task: Task) -> _Permit
         age_seconds=0,
         at=now,
     )
+    decision = permitted(desk.policy(), situation, decision_id)
     return _Permitted(
         agent=agent,
         intent=intent,
         task=task,
         grants=grants,
-        decision=permitted(desk.policy(), situation, decision_id),
+        decision=decision,
         decision_id=decision_id,
+        hands=bind(decision.binding, agent),
         asked=idempotency.digest("issue", intent) if intent.request_id else b"",
     )
 
@@ -142,7 +147,15 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> str | A
 
 def _lease(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
     """Draw the lease up, with the least of every lifetime."""
-    task, decision, now = permit.task, permit.decision, transaction.at
+    task, decision, hands, now = permit.task, permit.decision, permit.hands, transaction.at
+    caps: dict[str, datetime | timedelta] = {
+        "policy": decision.lifetime_cap,
+        "limits.lifetime": desk.limits.lifetime,
+        "the task's deadline": task.deadline,
+        "the caller's proof of identity": permit.agent.not_after,
+    }
+    if hands.binding is Binding.BEARER:
+        caps["limits.bearer_lifetime"] = desk.limits.bearer_lifetime
     return Lease(
         id=desk.ids(),
         tenant=task.tenant,
@@ -150,18 +163,10 @@ def _lease(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
         holder=permit.agent.id,
         resource=permit.intent.resource,
         grants=permit.grants,
-        binding=decision.binding,
+        binding=hands.binding,
+        confirmation=hands.confirmation,
         issued_at=now,
-        expires_at=lifetime.granted(
-            now,
-            permit.intent.lifetime,
-            {
-                "policy": decision.lifetime_cap,
-                "limits.lifetime": desk.limits.lifetime,
-                "the task's deadline": task.deadline,
-                "the caller's certificate": permit.agent.not_after,
-            },
-        ),
+        expires_at=lifetime.granted(now, permit.intent.lifetime, caps),
         max_expires_at=min(now + desk.limits.total_lifetime, task.deadline),
         decision_id=permit.decision_id,
         policies=decision.policies,
@@ -197,6 +202,7 @@ def signed(desk: Desk, lease: Lease) -> Issued:
             index=lease.index,
             grants=lease.grants,
             binding=lease.binding,
+            confirmation=lease.confirmation,
             issued_at=now,
             expires_at=lease.expires_at,
         ),

@@ -15,7 +15,7 @@ from broker.lease.issue import Issued, signed
 from broker.model.decision import Action, Decision, Situation
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
-from broker.model.lease import Lease
+from broker.model.lease import Binding, Lease
 from broker.model.principal import Principal
 from broker.model.task import Task
 from broker.store import leases
@@ -112,9 +112,11 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> AfterCo
         "policy": permit.decision.lifetime_cap,
         "limits.lifetime": desk.limits.lifetime,
         "the task's deadline": task.deadline,
-        "the caller's certificate": agent.not_after,
+        "the caller's proof of identity": agent.not_after,
         "the lease's total lifetime": lease.max_expires_at,
     }
+    if lease.binding is Binding.BEARER:
+        caps["limits.bearer_lifetime"] = desk.limits.bearer_lifetime
     expires_at = lifetime.granted(now, permit.asked_lifetime, caps)
     # A shorter life may be asked for, but the token before stays good: the lease ends with the last of its tokens.
     renewed = replace(lease, expires_at=max(expires_at, lease.expires_at), renewals=lease.renewals + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker.lease.desk import Desk
-from broker.store import explanations, leases, locks, requests, rules
+from broker.store import explanations, leases, locks, requests, rules, tasks
 from broker.store.transaction import Transaction, Work
 
 _BATCH = 1_000
@@ -31,5 +31,6 @@ def _forget_batch(desk: Desk, transaction: Transaction) -> int:
         rules.forget(connection, before - desk.limits.total_lifetime)
         locks.forget(connection, before)
         requests.forget(connection, now)
+        tasks.forget_agents(connection, before)
         explanations.forget(connection, now)
     return forgotten

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from typing import Any
 
 from broker.model import strict_json
 
 _LONGEST = 8 * 1024
+_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
@@ -39,6 +41,11 @@ def members(segment: str, *, fractions: bool = False) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 (a parse error, whatever the type)
     return value
+
+
+def segment(value: dict[str, Any]) -> str:
+    """Write a JSON object as a segment."""
+    return base64url(_dumps(value).encode())
 
 
 def base64url(data: bytes) -> str:

@@ -18,15 +18,24 @@ class LeaseState(StrEnum):
 
 
 class Binding(StrEnum):
-    """In whose hands a token works: the holder's, proven by TLS, or anybody's."""
+    """In whose hands a token works.
+
+    IDENTITY: those of a TLS peer with the holder's SPIFFE ID. CERTIFICATE: with the very certificate it was issued to
+    (RFC 8705). DPOP: those that have the key it was issued to (RFC 9449). BEARER: anybody's.
+    """
 
     IDENTITY = "identity"
+    CERTIFICATE = "certificate"
+    DPOP = "dpop"
     BEARER = "bearer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """One lease. `index` is the ledger index of its issue; `revoked_index` that of the rule that ended it."""
+    """One lease. `index` is the ledger index of its issue; `revoked_index` that of the rule that ended it.
+
+    `confirmation` is the SHA-256, in base64url, of the certificate or key it is bound to; empty for other bindings.
+    """
 
     id: str
     tenant: str
@@ -35,6 +44,7 @@ class Lease:
     resource: str
     grants: tuple[Grant, ...]
     binding: Binding
+    confirmation: str = ""
     issued_at: datetime
     expires_at: datetime
     max_expires_at: datetime

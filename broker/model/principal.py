@@ -26,6 +26,8 @@ class Principal:
 
     `id` is a SPIFFE ID, or `oidc:ISSUER:SUBJECT`; `method` names the kind of proof; `proof` is the SHA-256 of the
     evidence, in hex; `not_after` is when the evidence itself expires. `resources` are those that are a verifier's own.
+    `certificate` is the SHA-256, in base64url, of the certificate that was shown; empty, if it was another proof.
+    `proof_key` is the thumbprint (RFC 7638) of a key that the caller has proven to hold on this call; empty, if none.
     `task_id` is the one task that the evidence is good for; empty, if it names none.
     """
 
@@ -36,6 +38,8 @@ class Principal:
     proof: str
     not_after: datetime
     resources: frozenset[str] = frozenset()
+    certificate: str = ""
+    proof_key: str = ""
     task_id: str = ""
 
     def may_see(self, tenant: str) -> bool:

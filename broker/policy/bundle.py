@@ -48,7 +48,7 @@ class Bundle:
         return found.tools.get(name) if found else None
 
     def groups_of(self, principal: str) -> tuple[str, ...]:
-        """Name the groups that a SPIFFE ID is in, by itself or by a prefix, in alphabetical order."""
+        """Name the groups that a principal is in, by itself or by a prefix, in alphabetical order."""
         return tuple(
             sorted(
                 name
@@ -59,7 +59,7 @@ class Bundle:
 
 
 def _is_member(principal: str, member: str) -> bool:
-    if member.endswith("/*"):
+    if member.endswith("*"):
         return principal.startswith(member[:-1]) and len(principal) > len(member) - 1
     return principal == member
 

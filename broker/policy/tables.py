@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#]+[^\s#]*")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_MEMBER = re.compile(r"spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)*(/[A-Za-z0-9._-]+|/\*)")
+_MEMBER = re.compile(
+    r"spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)*(/[A-Za-z0-9._-]+|/\*)"
+    r"|oidc:[a-z0-9][a-z0-9-]{0,31}:([!-)+-~]{1,512}|([!-)+-~]{0,511}[:/])?\*)"
+)
 _TOML_LINE = re.compile(r"at line (\d+)")
 _MOST_SENSITIVE = 4
 
@@ -66,7 +69,7 @@ def _resource(table: _Table, tools_before: int) -> Resource:
         table.complain("uri", f"`{uri}` is not an absolute URI without a fragment")
     binding = table.take("binding", str, Binding.IDENTITY.value)
     if binding not in set(Binding):
-        table.complain("binding", f'`{binding}` is not a binding; write "identity" or "bearer"')
+        table.complain("binding", f"`{binding}` is not a binding; write one of {', '.join(Binding)}")
         binding = Binding.IDENTITY.value
     tools: dict[str, Tool] = {}
     for index, entry in enumerate(table.tables("tool"), start=tools_before):
@@ -100,14 +103,14 @@ def _tool(table: _Table, uri: str) -> Tool:
 
 
 def read_groups(file: str, text: str, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
-    """Read `groups.toml`: for each group its members, SPIFFE IDs or prefixes that end in `/*`."""
+    """Read `groups.toml`: for each group its members, ids of principals or prefixes that end in `/*` or `:*`."""
     top = _document(file, text, problems)
     table = _Table(top.take("groups", dict, {}), _Place(file, text, "[groups]", 0), problems)
     groups = {name: table.texts(name) for name in table.values}
     for name, members in groups.items():
         for member in members:
             if not _MEMBER.fullmatch(member):
-                table.complain(name, f"`{member}` is neither a SPIFFE ID nor a prefix of one that ends in `/*`")
+                table.complain(name, f"`{member}` is neither a principal's id nor a prefix of one that ends in `/*`")
     top.finish("groups")
     return groups
 

@@ -10,22 +10,30 @@ was given, together: give it those of one trust domain, or another one's CA can 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
+from broker.credential import dpop
+from broker.model.compact_jws import base64url
 from broker.model.errors import Hints, Reason, Refusal
+from broker.sdk.admitted import Call
 from broker.sdk.arguments import arguments_of
-from broker.sdk.verifier import Call, Verifier
+from broker.sdk.hands import Hands
+from broker.sdk.verifier import Verifier
 from broker.wire.codes import grpc_code
 from broker.wire.status import to_status_bytes
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+_AUTHORIZATION = "authorization"
 _DETAILS = "grpc-status-details-bin"
-_SCHEME = "bearer "
+_PROOF = "dpop"
+_BEARER, _DPOP = "bearer", "dpop"
 _REMEMBERED = 1_000
 
 ToolOf = Callable[[str], str | None]
@@ -34,48 +42,95 @@ AioContext = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """What matters of a peer's certificate."""
+
+    not_after: datetime
+    thumbprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What the metadata of a call to a method shows: the values of `authorization`, and those of `dpop`."""
+
+    method: str
+    authorization: Sequence[str]
+    proofs: Sequence[str]
+
+    @classmethod
+    def by(cls, details: grpc.HandlerCallDetails) -> _Shown:
+        metadata = [(name, str(value)) for name, value in details.invocation_metadata or ()]
+        tokens, proofs = ([value for found, value in metadata if found == name] for name in (_AUTHORIZATION, _PROOF))
+        return cls(details.method, tokens, proofs)
+
+    def credential(self) -> tuple[str, str]:
+        """Give the one token, and the one proof if it came as a DPoP token."""
+        scheme, _, token = (self.authorization[0] if len(self.authorization) == 1 else "").partition(" ")
+        if not token or scheme.lower() not in (_BEARER, _DPOP):
+            raise Refusal(
+                Reason.TOKEN_INVALID,
+                "the call does not carry exactly one credential",
+                Hints(missing=_AUTHORIZATION, next="send the metadata `authorization: Bearer TOKEN`, once"),
+            )
+        if scheme.lower() == _BEARER:
+            return token.strip(), ""
+        if len(self.proofs) != 1:
+            dpop.refuse("there is not exactly one")
+        return token.strip(), self.proofs[0]
+
+
 class _Check:
     """What both guards do with a call."""
 
     def __init__(self, verifier: Verifier, arguments: Callable[[Any], object]) -> None:
         self._verifier = verifier
         self._arguments = arguments
-        self._ends: OrderedDict[bytes, datetime] = OrderedDict()
+        self._leaves: OrderedDict[bytes, _Leaf] = OrderedDict()
 
-    def __call__(self, tokens: list[str], tool: str, request: object, auth_context: AuthContext) -> Call:
+    def __call__(self, shown: _Shown, tool: str, request: object, auth_context: AuthContext) -> Call:
         """Check a call. Its arguments are looked at last, and only if there is one credential.
 
         Raises:
             Refusal: IDENTITY_EXPIRED; else as `Verifier.check`.
         """
-        if len(tokens) != 1:
-            raise Refusal(
-                Reason.TOKEN_INVALID,
-                "the call does not carry exactly one credential",
-                Hints(missing="authorization", next="send the metadata `authorization: Bearer TOKEN`, once"),
-            )
-        return self._verifier.check(tokens[0], tool, self._arguments(request), self._peer(auth_context))
+        token, proof = shown.credential()
+        spiffe_id, certificate = self._peer(auth_context)
+        hands = Hands(
+            spiffe_id=spiffe_id,
+            certificate=certificate,
+            proof=proof,
+            method="POST",  # as every gRPC call is
+            url=self._verifier.audience.rstrip("/") + shown.method,
+        )
+        return self._verifier.check(token, tool, self._arguments(request), hands)
 
-    def _peer(self, auth_context: AuthContext) -> str | None:
-        """Give the SPIFFE ID that TLS has proven; anew on each call, as a connection may outlive its certificate."""
+    def _peer(self, auth_context: AuthContext) -> tuple[str, str]:
+        """Give the SPIFFE ID and the certificate's hash that TLS has proven, or nothing.
+
+        Anew on each call, as a connection may outlive its certificate.
+        """
         ids = list(auth_context.get("peer_spiffe_id", ()))
         leaves = list(auth_context.get("x509_pem_cert", ()))
         if len(ids) != 1 or len(leaves) != 1:
-            return None
-        if self._verifier.clock() >= self._end(leaves[0]):
+            return "", ""
+        leaf = self._leaf(leaves[0])
+        if self._verifier.clock() >= leaf.not_after:
             raise Refusal(
                 Reason.IDENTITY_EXPIRED,
                 "the certificate of the connection has expired",
                 Hints(next="fetch a fresh X.509-SVID and connect again"),
             )
-        return ids[0].decode()
+        return ids[0].decode(), leaf.thumbprint
 
-    def _end(self, leaf_pem: bytes) -> datetime:
-        found = self._ends.get(leaf_pem)
+    def _leaf(self, pem: bytes) -> _Leaf:
+        found = self._leaves.get(pem)
         if found is None:
-            found = self._ends[leaf_pem] = x509.load_pem_x509_certificate(leaf_pem).not_valid_after_utc
-            while len(self._ends) > _REMEMBERED:
-                self._ends.popitem(last=False)
+            certificate = x509.load_pem_x509_certificate(pem)
+            thumbprint = base64url(certificate.fingerprint(hashes.SHA256()))
+            found = self._leaves[pem] = _Leaf(certificate.not_valid_after_utc, thumbprint)
+            while len(self._leaves) > _REMEMBERED:
+                self._leaves.popitem(last=False)
         return found
 
 
@@ -103,14 +158,14 @@ class GrpcGuard(grpc.aio.ServerInterceptor):
         if found is None or tool is None:
             return found
         handler: Any = found
-        tokens = _tokens(handler_call_details)
+        shown = _Shown.by(handler_call_details)
 
         async def unary(request: object, context: AioContext) -> object:
-            await self._admit(tokens, tool, request, context)
+            await self._admit(shown, tool, request, context)
             return await handler.unary_unary(request, context)
 
         async def streaming(request: object, context: AioContext) -> AsyncIterator[object]:
-            await self._admit(tokens, tool, request, context)
+            await self._admit(shown, tool, request, context)
             async for response in handler.unary_stream(request, context):
                 yield response
 
@@ -119,9 +174,9 @@ class GrpcGuard(grpc.aio.ServerInterceptor):
 
         return _like(handler, unary, streaming, refused)
 
-    async def _admit(self, tokens: list[str], tool: str, request: object, context: AioContext) -> None:
+    async def _admit(self, shown: _Shown, tool: str, request: object, context: AioContext) -> None:
         try:
-            self._check(tokens, tool, request, context.auth_context())
+            self._check(shown, tool, request, context.auth_context())
         except Refusal as refusal:
             await _abort(context, refusal)
 
@@ -145,14 +200,14 @@ class SyncGrpcGuard(grpc.ServerInterceptor):
         if found is None or tool is None:
             return found
         handler: Any = found
-        tokens = _tokens(handler_call_details)
+        shown = _Shown.by(handler_call_details)
 
         def unary(request: object, context: grpc.ServicerContext) -> object:
-            self._admit(tokens, tool, request, context)
+            self._admit(shown, tool, request, context)
             return handler.unary_unary(request, context)
 
         def streaming(request: object, context: grpc.ServicerContext) -> Iterator[object]:
-            self._admit(tokens, tool, request, context)
+            self._admit(shown, tool, request, context)
             yield from handler.unary_stream(request, context)
 
         def refused(_requests: object, context: grpc.ServicerContext) -> NoReturn:
@@ -160,9 +215,9 @@ class SyncGrpcGuard(grpc.ServerInterceptor):
 
         return _like(handler, unary, streaming, refused)
 
-    def _admit(self, tokens: list[str], tool: str, request: object, context: grpc.ServicerContext) -> None:
+    def _admit(self, shown: _Shown, tool: str, request: object, context: grpc.ServicerContext) -> None:
         try:
-            self._check(tokens, tool, request, cast("AuthContext", context.auth_context()))  # as it is, not as typed
+            self._check(shown, tool, request, cast("AuthContext", context.auth_context()))  # as it is, not as typed
         except Refusal as refusal:
             _abort_sync(context, refusal)
 
@@ -189,12 +244,6 @@ def _abort_sync(context: grpc.ServicerContext, refusal: Refusal) -> NoReturn:
     code = grpc_code(refusal.reason)
     context.set_trailing_metadata(((_DETAILS, to_status_bytes(refusal, code)),))
     context.abort(_CODES[code], refusal.message)
-
-
-def _tokens(details: grpc.HandlerCallDetails) -> list[str]:
-    """List the bearer tokens of a call; what is no bearer token counts as an empty one."""
-    values = [str(value) for name, value in details.invocation_metadata or () if name == "authorization"]
-    return [value[len(_SCHEME) :].strip() if value[: len(_SCHEME)].lower() == _SCHEME else "" for value in values]
 
 
 def _unguardable() -> Refusal:

@@ -14,28 +14,17 @@ from datetime import timedelta
 from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.credential.keys import KeySet
-from broker.intent.constraints import violation
-from broker.intent.scopes import check_tool, scope_of
+from broker.credential.replays import Nonces
 from broker.model.clock import Clock, system_clock
 from broker.model.errors import Hints, Reason, Refusal
-from broker.model.lease import Binding
 from broker.model.principal import ANY_TENANT
+from broker.sdk.admitted import Admitted, Call
+from broker.sdk.hands import ANY_HANDS, Hands, HandsCheck
 from broker.sdk.revocations import Revocations
 
 _REMEMBERED = 10_000
 _LEEWAY = timedelta(seconds=5)  # for clocks that differ; none is given to expiry
 _FRESH_TOKEN = Hints(next="ask the broker for a new credential")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A call that may go ahead: whose it is, and what for."""
-
-    lease_id: str
-    task_id: str
-    tenant: str
-    holder: str
-    tool: str
 
 
 @dataclass(slots=True)
@@ -53,9 +42,13 @@ class Verifier:
     """
 
     def __init__(
-        self, audience: str, clock: Clock = system_clock, monotonic: Callable[[], float] = time.monotonic
+        self,
+        audience: str,
+        clock: Clock = system_clock,
+        monotonic: Callable[[], float] = time.monotonic,
+        nonces: Nonces | None = None,
     ) -> None:
-        """Make a verifier for the resource URI that tokens must be for."""
+        """Make a verifier for the resource URI that tokens must be for. With `nonces`, DPoP proofs must hold them."""
         self.audience = audience
         self.issuer = ""
         self.tenant = ""
@@ -63,6 +56,8 @@ class Verifier:
         self.revocations = Revocations()
         self.unknown_key_seen = False
         self.clock = clock
+        self._nonces = nonces
+        self._check_hands = HandsCheck(nonces)
         self._monotonic = monotonic
         self._fresh_until = float("-inf")
         self._remembered: OrderedDict[str, _Verified] = OrderedDict()
@@ -82,33 +77,30 @@ class Verifier:
         """Be fresh until an instant of the monotonic clock."""
         self._fresh_until = monotonic
 
+    def nonce(self) -> str:
+        """Give the nonce that a DPoP proof must hold now; empty, if it need hold none."""
+        return "" if self._nonces is None else self._nonces.current(self.clock())
+
     def is_fresh(self) -> bool:
         """Tell whether what is known of revocations is new enough to accept anything."""
         return self._monotonic() < self._fresh_until
 
-    def check(self, token: str, tool: str, arguments: object, peer: str | None = None) -> Call:
-        """Check a call: the token, the tool's name, its arguments as parsed JSON, and the caller's SPIFFE ID by TLS.
+    def check(self, token: str, tool: str, arguments: object, hands: Hands = ANY_HANDS) -> Call:
+        """Check a call: the token, the tool's name, its arguments as parsed JSON, and the hands it is in.
+
+        A DPoP proof is used up by it.
 
         Raises:
-            Refusal: VERIFIER_STALE, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED, HOLDER_MISMATCH, TOOL_NOT_GRANTED or
-                ARGUMENT_OUT_OF_BOUNDS.
+            Refusal: VERIFIER_STALE, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED, HOLDER_MISMATCH, PROOF_INVALID,
+                PROOF_NONCE_REQUIRED, TOOL_NOT_GRANTED or ARGUMENT_OUT_OF_BOUNDS.
         """
-        claims = self._admit(token, peer)
-        self._check_grant(claims, tool, arguments)
-        return Call(
-            lease_id=claims.lease_id, task_id=claims.task_id, tenant=claims.tenant, holder=claims.subject, tool=tool
-        )
+        return self.admit(token, hands).check(tool, arguments)
 
-    def granted_tools(self, token: str, peer: str | None = None) -> tuple[str, ...]:
-        """List the tools a token grants; for servers that show a caller only what it may call.
+    def admit(self, token: str, hands: Hands = ANY_HANDS) -> Admitted:
+        """Check all of a credential that does not depend on the tool; else as `check`.
 
-        Raises:
-            Refusal: as `check`, but for what concerns a tool.
+        For servers that take several calls in one request, or show a caller only what it may call.
         """
-        return tuple(grant.tool for grant in self._admit(token, peer).grants)
-
-    def _admit(self, token: str, peer: str | None) -> Claims:
-        """Check all of a token that does not depend on the call."""
         # 1. Nothing is accepted on revocations that may be out of date.
         if self._monotonic() >= self._fresh_until:
             raise Refusal(
@@ -122,19 +114,15 @@ class Verifier:
             verified = self._verify(token)
         claims = verified.claims
         # 3. Time: at its instant a token is dead (law 6).
-        if self.clock() >= claims.expires_at:
+        now = self.clock()
+        if now >= claims.expires_at:
             raise Refusal(Reason.TOKEN_EXPIRED, "the credential has expired", _FRESH_TOKEN)
         # 4. Revocation.
         if verified.version != self.revocations.version:
             self._check_revocation(verified)
         # 5. The hands it is in.
-        if claims.binding is Binding.IDENTITY and peer != claims.subject:
-            raise Refusal(
-                Reason.HOLDER_MISMATCH,
-                "the credential is in other hands than its holder's",
-                Hints(missing="the holder's TLS identity", next="each workload must ask for a credential of its own"),
-            )
-        return claims
+        self._check_hands(token, claims, hands, now)
+        return Admitted(claims)
 
     def _verify(self, token: str) -> _Verified:
         # Taken before the keys: if they change meanwhile, what was verified with the former is remembered in vain.
@@ -165,35 +153,6 @@ class Verifier:
         if self.revocations.ended_by(verified.claims) is not None:
             raise Refusal(Reason.TOKEN_REVOKED, "the credential was revoked", _FRESH_TOKEN)
         verified.version = version
-
-    def _check_grant(self, claims: Claims, tool: str, arguments: object) -> None:
-        """Check 6, the tool, and 7, its arguments."""
-        grant = claims.grant(tool)
-        if grant is None:
-            raise _not_granted(tool)
-        if not grant.constraints:
-            return
-        broken = violation(grant.constraints, arguments)
-        if broken is not None:
-            # What the argument was is the caller's business, and may be a secret; what it must be is not.
-            raise Refusal(
-                Reason.ARGUMENT_OUT_OF_BOUNDS,
-                f"the argument `{broken.path}` of tool `{tool}` breaks the constraint `{broken.op.value}`",
-                Hints(missing=f"{broken.path} {broken.op.value}", next="keep to the constraints of the credential"),
-            )
-
-
-def _not_granted(tool: str) -> Refusal:
-    try:
-        check_tool(tool, "tool")
-    except Refusal:
-        # It came from outside, and what is said here ends up in logs and headers.
-        return Refusal(Reason.TOOL_NOT_GRANTED, "the credential does not grant this, and no tool has such a name")
-    return Refusal(
-        Reason.TOOL_NOT_GRANTED,
-        f"the credential does not grant tool `{tool}`",
-        Hints(missing=scope_of([tool]), next="ask the broker for a credential that grants it"),
-    )
 
 
 def _invalid(what: str) -> Refusal:

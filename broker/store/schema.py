@@ -78,6 +78,18 @@ tasks = Table(
     Index("tasks_by_state", "tenant", "state", "index"),
 )
 
+task_agents = Table(
+    "task_agents",  # the agents of tasks that have not ended, to find a task by its agent
+    metadata,
+    Column("task_id", String(64), nullable=False),
+    Column("agent", String(2048), nullable=False),
+    Column("tenant", String(255), nullable=False),
+    Column("deadline", BigInteger, nullable=False),
+    PrimaryKeyConstraint("task_id", "agent"),
+    Index("task_agents_by_agent", "agent", "tenant", "deadline"),
+    Index("task_agents_by_deadline", "deadline"),
+)
+
 leases = Table(
     "leases",
     metadata,
@@ -88,6 +100,7 @@ leases = Table(
     Column("resource", String(512), nullable=False),
     Column("grants", Text, nullable=False),  # JSON: tools and constraints
     Column("binding", String(16), nullable=False),
+    Column("confirmation", String(64), nullable=False),  # a thumbprint, where the binding is to a key
     Column("issued_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("max_expires_at", BigInteger, nullable=False),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from broker.model.clock import from_micros, to_micros
 from broker.model.task import Environment, Task, TaskState
 from broker.store.encoding import dump_names, dump_resources, load_names, load_resources
-from broker.store.schema import tasks
+from broker.store.schema import task_agents, tasks
 
 _CHANGE = (
     update(tasks)
@@ -44,9 +45,28 @@ def count_active(connection: Connection, tenant: str) -> int:
     return connection.execute(query).scalar_one()
 
 
+def live_of(connection: Connection, tenant: str, agent: str, at: datetime, limit: int) -> Sequence[str]:
+    """List the ids of a tenant's live tasks that name an agent, the soonest to end first."""
+    found = task_agents.c
+    query = select(found.task_id).where(found.agent == agent, found.tenant == tenant, found.deadline > to_micros(at))
+    return list(connection.execute(query.order_by(found.deadline).limit(limit)).scalars())
+
+
 def add(connection: Connection, new: Collection[Task]) -> None:
     """Insert tasks."""
     connection.execute(insert(tasks), [_values(task) for task in new])
+    _add_agents(connection, new)
+
+
+def move_agents(connection: Connection, changed: Collection[Task]) -> None:
+    """Follow the end or the new deadline of tasks, so that `live_of` finds them by it."""
+    connection.execute(delete(task_agents).where(task_agents.c.task_id.in_([task.id for task in changed])))
+    _add_agents(connection, [task for task in changed if task.state is TaskState.ACTIVE])
+
+
+def forget_agents(connection: Connection, before: datetime) -> int:
+    """Delete the agents of tasks whose deadline passed before an instant; tell how many."""
+    return connection.execute(delete(task_agents).where(task_agents.c.deadline < to_micros(before))).rowcount
 
 
 def change(connection: Connection, changed: Collection[Task]) -> None:
@@ -65,6 +85,16 @@ def change(connection: Connection, changed: Collection[Task]) -> None:
             for task in changed
         ],
     )
+
+
+def _add_agents(connection: Connection, named_by: Collection[Task]) -> None:
+    rows = [
+        {"task_id": task.id, "agent": agent, "tenant": task.tenant, "deadline": to_micros(task.deadline)}
+        for task in named_by
+        for agent in task.agents
+    ]
+    if rows:
+        connection.execute(insert(task_agents), rows)
 
 
 def _values(task: Task) -> dict[str, object]:

@@ -230,6 +230,7 @@ class Transaction:
         changed = [self._tasks[task_id] for task_id in self._counted.keys() | self.changed_tasks.keys()]
         self._save(tasks.add, self._new_tasks)
         self._save(tasks.change, changed)
+        self._save(tasks.move_agents, self.changed_tasks.values())
         self._save(leases.add, self._new_leases)
         self._save(leases.renew, self._renewed.values())
         self._save(leases.close, self._closed)

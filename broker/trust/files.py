@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from broker.identity.authority import Svid
 from broker.identity.bundles import TrustBundles, parse_bundle
+from broker.identity.jwks import JwtKeySet, parse_jwks
 from broker.identity.spiffe import parse_spiffe_id
 from broker.trust.source import SvidMaterial
 
@@ -32,12 +33,17 @@ class SvidFileError(Exception):
 
 
 class SvidFiles:
-    """The files of one SVID, and the bundles of further trust domains.
+    """The files of one SVID, the bundles of further trust domains, and the JWKS of those whose JWT-SVIDs are taken.
 
     What cannot be used (a half-written pair, say) does not replace what could: `problem` says why, until it is mended.
     """
 
-    def __init__(self, directory: Path, federated: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        federated: Mapping[str, Path] | None = None,
+        jwt_bundles: Mapping[str, Path] | None = None,
+    ) -> None:
         """Read the files for the first time.
 
         Raises:
@@ -45,6 +51,7 @@ class SvidFiles:
         """
         self._directory = directory
         self._federated = dict(federated or {})
+        self._jwt_bundles = dict(jwt_bundles or {})
         self.problem: str | None = None
         self._stamp = self._look()
         self._material = self._load(1)
@@ -68,7 +75,8 @@ class SvidFiles:
         return True
 
     def _paths(self) -> list[Path]:
-        return [self._directory / name for name in (_SVID, _KEY, _BUNDLE)] + list(self._federated.values())
+        own = [self._directory / name for name in (_SVID, _KEY, _BUNDLE)]
+        return [*own, *self._federated.values(), *self._jwt_bundles.values()]
 
     def _look(self) -> tuple[tuple[int, int, int], ...]:
         try:
@@ -89,7 +97,8 @@ class SvidFiles:
                     f"{path}: the bundle of our own trust domain `{own}` is {self._directory / _BUNDLE}"
                 )
             roots[trust_domain] = self._bundle(path)
-        return SvidMaterial(generation, chain_pem, key_pem, TrustBundles(generation, roots))
+        jwt_keys = {trust_domain: self._jwt_bundle(path) for trust_domain, path in self._jwt_bundles.items()}
+        return SvidMaterial(generation, chain_pem, key_pem, TrustBundles(generation, roots, jwt_keys))
 
     def _check_pair(self, chain_pem: bytes, key_pem: bytes) -> str:
         """Check that key and certificate belong together; give the trust domain."""
@@ -117,6 +126,14 @@ class SvidFiles:
             raise SvidFileError(f"{path}: {error.strerror}") from error
         except ValueError as error:
             raise SvidFileError(f"{path}: is not a bundle of certificates in PEM") from error
+
+    def _jwt_bundle(self, path: Path) -> JwtKeySet:
+        try:
+            return parse_jwks(path.read_bytes(), use="jwt-svid")
+        except OSError as error:
+            raise SvidFileError(f"{path}: {error.strerror}") from error
+        except ValueError as error:
+            raise SvidFileError(f"{path}: is not a bundle of JWT keys: {error}") from error
 
     def _read(self, name: str, *, private: bool = False) -> bytes:
         path = self._directory / name

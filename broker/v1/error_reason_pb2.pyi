@@ -27,11 +27,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_ARGUMENT: _ErrorReason.ValueType  # 1
     """A field is missing, malformed, out of bounds or unknown. See the field violations."""
     ERROR_REASON_IDENTITY_MISSING: _ErrorReason.ValueType  # 2
-    """The caller showed no certificate."""
+    """The caller showed neither a certificate nor a token that proves its identity."""
     ERROR_REASON_IDENTITY_INVALID: _ErrorReason.ValueType  # 3
-    """The caller's certificate is not a valid X.509-SVID of a known trust domain."""
+    """The caller's certificate or token is not one of a known trust domain or issuer, or not good here."""
     ERROR_REASON_IDENTITY_EXPIRED: _ErrorReason.ValueType  # 4
-    """The caller's certificate has expired."""
+    """The caller's certificate or token has expired."""
     ERROR_REASON_IDENTITY_UNKNOWN: _ErrorReason.ValueType  # 5
     """No rule of the configuration knows this workload."""
     ERROR_REASON_GROUP_REQUIRED: _ErrorReason.ValueType  # 6
@@ -88,6 +88,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """At the tool server: an argument breaks a constraint."""
     ERROR_REASON_VERIFIER_STALE: _ErrorReason.ValueType  # 32
     """At the tool server: the revocation feed is stale, so everything is refused."""
+    ERROR_REASON_ASSERTION_REPLAYED: _ErrorReason.ValueType  # 33
+    """The token that proves the caller's identity is good for one time, and was used before."""
+    ERROR_REASON_PROOF_INVALID: _ErrorReason.ValueType  # 34
+    """A proof of possession (DPoP) is missing, malformed, for another request, out of date or was used before."""
+    ERROR_REASON_PROOF_NONCE_REQUIRED: _ErrorReason.ValueType  # 35
+    """A proof of possession must hold the nonce that comes with this refusal."""
+    ERROR_REASON_TASK_AMBIGUOUS: _ErrorReason.ValueType  # 36
+    """Several live tasks name the caller: it must say which one it means."""
+    ERROR_REASON_HOLDER_UNPROVEN: _ErrorReason.ValueType  # 37
+    """The resource's credentials are bound to something that the caller has not proven to have."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of ErrorInfo, without the prefix. docs/reference/errors.md tells what to do about each."""
@@ -97,11 +107,11 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_INVALID_ARGUMENT: ErrorReason.ValueType  # 1
 """A field is missing, malformed, out of bounds or unknown. See the field violations."""
 ERROR_REASON_IDENTITY_MISSING: ErrorReason.ValueType  # 2
-"""The caller showed no certificate."""
+"""The caller showed neither a certificate nor a token that proves its identity."""
 ERROR_REASON_IDENTITY_INVALID: ErrorReason.ValueType  # 3
-"""The caller's certificate is not a valid X.509-SVID of a known trust domain."""
+"""The caller's certificate or token is not one of a known trust domain or issuer, or not good here."""
 ERROR_REASON_IDENTITY_EXPIRED: ErrorReason.ValueType  # 4
-"""The caller's certificate has expired."""
+"""The caller's certificate or token has expired."""
 ERROR_REASON_IDENTITY_UNKNOWN: ErrorReason.ValueType  # 5
 """No rule of the configuration knows this workload."""
 ERROR_REASON_GROUP_REQUIRED: ErrorReason.ValueType  # 6
@@ -158,4 +168,14 @@ ERROR_REASON_ARGUMENT_OUT_OF_BOUNDS: ErrorReason.ValueType  # 31
 """At the tool server: an argument breaks a constraint."""
 ERROR_REASON_VERIFIER_STALE: ErrorReason.ValueType  # 32
 """At the tool server: the revocation feed is stale, so everything is refused."""
+ERROR_REASON_ASSERTION_REPLAYED: ErrorReason.ValueType  # 33
+"""The token that proves the caller's identity is good for one time, and was used before."""
+ERROR_REASON_PROOF_INVALID: ErrorReason.ValueType  # 34
+"""A proof of possession (DPoP) is missing, malformed, for another request, out of date or was used before."""
+ERROR_REASON_PROOF_NONCE_REQUIRED: ErrorReason.ValueType  # 35
+"""A proof of possession must hold the nonce that comes with this refusal."""
+ERROR_REASON_TASK_AMBIGUOUS: ErrorReason.ValueType  # 36
+"""Several live tasks name the caller: it must say which one it means."""
+ERROR_REASON_HOLDER_UNPROVEN: ErrorReason.ValueType  # 37
+"""The resource's credentials are bound to something that the caller has not proven to have."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -26,15 +26,17 @@ from broker.v1 import grant_pb2 as broker_dot_v1_dot_grant__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62roker/v1/lease.proto\x12\tbroker.v1\x1a\x15\x62roker/v1/grant.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x03\n\x05Lease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x0e\n\x06holder\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12 \n\x06grants\x18\x06 \x03(\x0b\x32\x10.broker.v1.Grant\x12.\n\nissue_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fmax_expire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08renewals\x18\n \x01(\x05\x12$\n\x05state\x18\x0b \x01(\x0e\x32\x15.broker.v1.LeaseState\x12\r\n\x05index\x18\x0c \x01(\x03\x12\x1a\n\rrevoked_index\x18\r \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08policies\x18\x0e \x03(\t\x12\x17\n\x0fpolicy_revision\x18\x0f \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x10 \x01(\tB\x10\n\x0e_revoked_index*q\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEASE_STATE_LIVE\x10\x01\x12\x17\n\x13LEASE_STATE_EXPIRED\x10\x02\x12\x17\n\x13LEASE_STATE_REVOKED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62roker/v1/lease.proto\x12\tbroker.v1\x1a\x15\x62roker/v1/grant.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x04\n\x05Lease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x0e\n\x06holder\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12 \n\x06grants\x18\x06 \x03(\x0b\x32\x10.broker.v1.Grant\x12.\n\nissue_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fmax_expire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08renewals\x18\n \x01(\x05\x12$\n\x05state\x18\x0b \x01(\x0e\x32\x15.broker.v1.LeaseState\x12\r\n\x05index\x18\x0c \x01(\x03\x12\x1a\n\rrevoked_index\x18\r \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08policies\x18\x0e \x03(\t\x12\x17\n\x0fpolicy_revision\x18\x0f \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x10 \x01(\t\x12#\n\x07\x62inding\x18\x11 \x01(\x0e\x32\x12.broker.v1.Binding\x12\x14\n\x0c\x63onfirmation\x18\x12 \x01(\tB\x10\n\x0e_revoked_index*q\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEASE_STATE_LIVE\x10\x01\x12\x17\n\x13LEASE_STATE_EXPIRED\x10\x02\x12\x17\n\x13LEASE_STATE_REVOKED\x10\x03*w\n\x07\x42inding\x12\x17\n\x13\x42INDING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42INDING_IDENTITY\x10\x01\x12\x17\n\x13\x42INDING_CERTIFICATE\x10\x02\x12\x10\n\x0c\x42INDING_DPOP\x10\x03\x12\x12\n\x0e\x42INDING_BEARER\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'broker.v1.lease_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEASESTATE']._serialized_start=552
-  _globals['_LEASESTATE']._serialized_end=665
+  _globals['_LEASESTATE']._serialized_start=611
+  _globals['_LEASESTATE']._serialized_end=724
+  _globals['_BINDING']._serialized_start=726
+  _globals['_BINDING']._serialized_end=845
   _globals['_LEASE']._serialized_start=93
-  _globals['_LEASE']._serialized_end=550
+  _globals['_LEASE']._serialized_end=609
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,38 @@ LEASE_STATE_REVOKED: LeaseState.ValueType  # 3
 """A recorded rule ended it: task end, release or revocation."""
 Global___LeaseState: _TypeAlias = LeaseState  # noqa: Y015
 
+class _Binding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BindingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Binding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BINDING_UNSPECIFIED: _Binding.ValueType  # 0
+    """Not set: never sent by the broker."""
+    BINDING_IDENTITY: _Binding.ValueType  # 1
+    """Those of a TLS peer with the holder's SPIFFE ID."""
+    BINDING_CERTIFICATE: _Binding.ValueType  # 2
+    """Those that have the very certificate it was issued to (RFC 8705)."""
+    BINDING_DPOP: _Binding.ValueType  # 3
+    """Those that have the key it was issued to (RFC 9449)."""
+    BINDING_BEARER: _Binding.ValueType  # 4
+    """Anybody's."""
+
+class Binding(_Binding, metaclass=_BindingEnumTypeWrapper):
+    """In whose hands a token works."""
+
+BINDING_UNSPECIFIED: Binding.ValueType  # 0
+"""Not set: never sent by the broker."""
+BINDING_IDENTITY: Binding.ValueType  # 1
+"""Those of a TLS peer with the holder's SPIFFE ID."""
+BINDING_CERTIFICATE: Binding.ValueType  # 2
+"""Those that have the very certificate it was issued to (RFC 8705)."""
+BINDING_DPOP: Binding.ValueType  # 3
+"""Those that have the key it was issued to (RFC 9449)."""
+BINDING_BEARER: Binding.ValueType  # 4
+"""Anybody's."""
+Global___Binding: _TypeAlias = Binding  # noqa: Y015
+
 @_typing.final
 class Lease(_message.Message):
     """One lease."""
@@ -71,6 +103,8 @@ class Lease(_message.Message):
     POLICIES_FIELD_NUMBER: _builtins.int
     POLICY_REVISION_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
+    BINDING_FIELD_NUMBER: _builtins.int
+    CONFIRMATION_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """Also the token's "jti"."""
     tenant: _builtins.str
@@ -78,7 +112,7 @@ class Lease(_message.Message):
     task_id: _builtins.str
     """The task it serves."""
     holder: _builtins.str
-    """The workload in whose hands its token works."""
+    """The workload it was issued to: a SPIFFE ID, or oidc:ISSUER:SUBJECT."""
     resource: _builtins.str
     """The tool server its token is for ("aud")."""
     renewals: _builtins.int
@@ -93,6 +127,10 @@ class Lease(_message.Message):
     """The revision of the policy bundle that decided."""
     decision_id: _builtins.str
     """The decision, as named in the ledger."""
+    binding: Global___Binding.ValueType
+    """In whose hands its token works."""
+    confirmation: _builtins.str
+    """The SHA-256, in base64url, of the certificate or key it is bound to; empty for other bindings."""
     @_builtins.property
     def grants(self) -> _containers.RepeatedCompositeFieldContainer[_grant_pb2.Grant]:
         """What its token allows."""
@@ -132,10 +170,12 @@ class Lease(_message.Message):
         policies: _abc.Iterable[_builtins.str] | None = ...,
         policy_revision: _builtins.str = ...,
         decision_id: _builtins.str = ...,
+        binding: Global___Binding.ValueType = ...,
+        confirmation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_revoked_index", b"_revoked_index", "expire_time", b"expire_time", "issue_time", b"issue_time", "max_expire_time", b"max_expire_time", "revoked_index", b"revoked_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revoked_index", b"_revoked_index", "decision_id", b"decision_id", "expire_time", b"expire_time", "grants", b"grants", "holder", b"holder", "index", b"index", "issue_time", b"issue_time", "lease_id", b"lease_id", "max_expire_time", b"max_expire_time", "policies", b"policies", "policy_revision", b"policy_revision", "renewals", b"renewals", "resource", b"resource", "revoked_index", b"revoked_index", "state", b"state", "task_id", b"task_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_revoked_index", b"_revoked_index", "binding", b"binding", "confirmation", b"confirmation", "decision_id", b"decision_id", "expire_time", b"expire_time", "grants", b"grants", "holder", b"holder", "index", b"index", "issue_time", b"issue_time", "lease_id", b"lease_id", "max_expire_time", b"max_expire_time", "policies", b"policies", "policy_revision", b"policy_revision", "renewals", b"renewals", "resource", b"resource", "revoked_index", b"revoked_index", "state", b"state", "task_id", b"task_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__revoked_index: _TypeAlias = _typing.Literal["revoked_index"]  # noqa: Y015
     _WhichOneofArgType__revoked_index: _TypeAlias = _typing.Literal["_revoked_index", b"_revoked_index"]  # noqa: Y015

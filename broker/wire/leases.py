@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from broker.model.lease import Lease, LeaseState
+from broker.model.lease import Binding, Lease, LeaseState
 from broker.v1 import lease_pb2 as pb
 from broker.wire.grants import grants_to_wire
 from broker.wire.times import instant_to_wire
 
 _STATES = {state: pb.LeaseState.Value(f"LEASE_STATE_{state.name}") for state in LeaseState}
+_BINDINGS = {binding: pb.Binding.Value(f"BINDING_{binding.name}") for binding in Binding}
 
 
 def lease_to_wire(lease: Lease, at: datetime) -> pb.Lease:
@@ -31,4 +32,6 @@ def lease_to_wire(lease: Lease, at: datetime) -> pb.Lease:
         policies=lease.policies,
         policy_revision=lease.policy_revision,
         decision_id=lease.decision_id,
+        binding=_BINDINGS[lease.binding],
+        confirmation=lease.confirmation,
     )

@@ -26,6 +26,7 @@ from broker.model.task import TaskState
 from broker.sdk.client import Client
 from broker.sdk.connection import Endpoint, connect
 from broker.sdk.feed import watching
+from broker.sdk.hands import Hands
 from broker.sdk.sync import SyncClient
 from broker.sdk.verifier import Verifier
 from broker.store.verification import verify
@@ -77,7 +78,9 @@ async def test_told_to_stop_it_finishes_what_it_has_begun_and_lets_verifiers_go(
             refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
             assert all(isinstance(error, Refusal) and error.reason is Reason.UNAVAILABLE for error in refused)
             assert issued
-            verifier.check(issued[0].token.reveal(), TOOL, {}, AGENT)  # it lives without its broker, for a while
+            verifier.check(
+                issued[0].token.reveal(), TOOL, {}, Hands(spiffe_id=AGENT)
+            )  # it lives without its broker, for a while
     assert verify(f"sqlite:///{tmp_path / 'broker.db'}").ok
 
 

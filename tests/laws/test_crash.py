@@ -24,6 +24,7 @@ from broker.model.task import Environment, Task, TaskState
 from broker.sdk.client import Client, Credential, TaskDeclaration
 from broker.sdk.connection import Endpoint, connect
 from broker.sdk.feed import watching
+from broker.sdk.hands import Hands
 from broker.sdk.verifier import Verifier
 from broker.store import leases, ledger
 from broker.store.database import open_database
@@ -157,7 +158,7 @@ async def check_verifier(broker: Broker, history: History) -> None:
     async with watching(Verifier(RESOURCE), endpoint) as verifier:
         for lease_id, tokens in history.tokens.items():
             for token in tokens:
-                reason = refusal_of(lambda token=token: verifier.check(token, "read_file", {}, AGENT))  # type: ignore[misc]
+                reason = refusal_of(lambda token=token: verifier.check(token, "read_file", {}, Hands(spiffe_id=AGENT)))  # type: ignore[misc]
                 assert reason is Reason.TOKEN_REVOKED or (reason is None and lease_id not in dead)
 
 

@@ -19,6 +19,7 @@ from broker.cli.unverified import decode
 from broker.model.errors import Reason, Refusal
 from broker.sdk.connection import Endpoint, connect
 from broker.sdk.feed import Subscription, watching
+from broker.sdk.hands import Hands
 from broker.sdk.verifier import Verifier
 from broker.v1 import operator_service_pb2 as pb
 from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
@@ -56,7 +57,7 @@ def endpoint(broker: Broker) -> Endpoint:
 
 def reason(verifier: Verifier, token: str) -> Reason | None:
     try:
-        verifier.check(token, TOOL, {}, AGENT)
+        verifier.check(token, TOOL, {}, Hands(spiffe_id=AGENT))
     except Refusal as refusal:
         return refusal.reason
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -48,7 +50,7 @@ def test_an_upgrade_twice_changes_nothing(empty_database_url: str) -> None:
 def _normal(sql: str) -> str:
     """Write a statement without what does not matter: space, quotation marks, and the order of its parts."""
     inner = sql[sql.index("(") + 1 : sql.rindex(")")]
-    parts = sorted(" ".join(part.replace('"', "").split()) for part in inner.split(",\n")) if "\n" in inner else [inner]
+    parts = sorted(" ".join(part.replace('"', "").split()) for part in re.split(r",\s+(?![^()]*\))", inner))
     return f"{sql[: sql.index('(')].split()[1]} {parts} {sql[sql.rindex(')') + 1 :].strip()}".replace('"', "")
 
 

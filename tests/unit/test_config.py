@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.config import ConfigError, load, parse_duration
+from broker.config.settings import load
+from broker.config.table import ConfigError, parse_duration
 from broker.lease.desk import Limits
 from broker.model.principal import Group
 
@@ -43,7 +44,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_the_least_configuration_has_sound_defaults_and_paths_beside_the_file(tmp_path: Path) -> None:
     settings = load(written(tmp_path, LEAST))
-    assert settings.address == "127.0.0.1:8443"
+    assert settings.listen.address == "127.0.0.1:8443"
     assert settings.origin == "broker.example.org/ledger"
     assert settings.limits == Limits()
     assert settings.migrate is True
@@ -107,14 +108,17 @@ def test_the_reference_names_every_key_and_its_example_loads(tmp_path: Path) -> 
     text = REFERENCE.read_text()
     for field in fields(Limits):
         assert f"| `{field.name}` |" in text
-    for name in re.findall(r'\b(?:text|texts|flag|table|tables|duration|count)\("(\w+)"', _source()):
+    for name in re.findall(
+        r'\b(?:text|texts|flag|table|tables|duration|count|path|scalars|_claim)\("(\w+)"', _source()
+    ):
         assert f"`{name}`" in text or f"[{name}]" in text or f"{name}]" in text, name
     example = text.partition("```toml\n")[2].partition("```")[0]
     assert load(written(tmp_path, example)).issuer
 
 
 def _source() -> str:
-    return (Path(__file__).parents[2] / "broker" / "config.py").read_text()
+    files = (Path(__file__).parents[2] / "broker" / "config").glob("*.py")
+    return "\n".join(file.read_text() for file in files)
 
 
 @given(st.integers(1, 10**6), st.sampled_from("smhd"))

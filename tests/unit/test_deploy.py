@@ -9,7 +9,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from broker.cli import cli
-from broker.config import load
+from broker.config.settings import load
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from broker.audit.note import NoteSigner
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL
-from broker.config import Settings
+from broker.config.settings import Settings
 from broker.credential.keyfiles import open_keys
 from broker.lease.facts import lease_facts, task_facts
 from broker.model.clock import system_clock, uuid7

@@ -21,7 +21,7 @@ from broker.cli.bench.filling import fill
 from broker.cli.bench.measure import milliseconds
 from broker.cli.sample import Deployment
 from broker.cli.unverified import decode
-from broker.config import load
+from broker.config.settings import load
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import system_clock
 from broker.sdk.connection import connect_sync

@@ -11,7 +11,7 @@ from typing import Any
 from broker.cli.bench.broker import prepare, running
 from broker.cli.bench.filling import fill
 from broker.cli.bench.measure import resident_bytes
-from broker.config import load
+from broker.config.settings import load
 
 _TENANT = "acme"
 _CREDENTIALS = 200  # issued before memory is looked at, so that caches are warm

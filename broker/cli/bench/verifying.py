@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from broker.cli.failure import Stop
 from broker.cli.unverified import decode
 from broker.credential.keys import KeySet
+from broker.sdk.hands import Hands
 from broker.sdk.verifier import Verifier
 
 _MICROS = 1_000_000
@@ -33,6 +34,7 @@ class _Bare:
 
 def measure(verifier: Verifier, tokens: Sequence[str], tool: str, holder: str, rounds: int) -> dict[str, Any]:
     """Check tokens for a call of the tool by its holder: never seen, seen before, and with bare ES256, by turns."""
+    hands = Hands(spiffe_id=holder)
     bare = [_bare(token, verifier.keys) for token in tokens]
     first: list[float] = []
     again: list[float] = []
@@ -42,7 +44,7 @@ def measure(verifier: Verifier, tokens: Sequence[str], tool: str, holder: str, r
         alone.append(_seconds_each(bare, lambda item: item.key.verify(item.signature_der, item.signed, _ECDSA)))
         verifier.use_keys(verifier.issuer, verifier.keys)  # which forgets all tokens
         for seconds in (first, again):
-            seconds.append(_seconds_each(tokens, lambda token: verifier.check(token, tool, arguments, holder)))
+            seconds.append(_seconds_each(tokens, lambda token: verifier.check(token, tool, arguments, hands)))
     return {
         "ratio_to_bare_es256": _quotient(alone, first),
         "cached_speedup": _quotient(first, again),

@@ -12,9 +12,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from broker.cli.demo.lines import converse
-from broker.sdk.asgi import Gate, Scope
+from broker.sdk.asgi import Gate
 from broker.sdk.connection import Endpoint
 from broker.sdk.feed import watching
+from broker.sdk.http_request import Scope
 from broker.sdk.verifier import Verifier
 
 RESOURCE = "https://notes.tools.example"

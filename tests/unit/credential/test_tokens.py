@@ -60,6 +60,7 @@ def test_claims_come_back_from_a_token(
         index=index,
         grants=tuple(grants),
         binding=binding,
+        confirmation=SIGNER.kid if binding in (Binding.CERTIFICATE, Binding.DPOP) else "",
         issued_at=AT,
         expires_at=AT + timedelta(seconds=seconds),
     )

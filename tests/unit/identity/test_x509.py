@@ -17,6 +17,7 @@ from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory, Rule
 from broker.identity.x509 import Authenticator, PeerEvidence
 from broker.model.clock import system_clock
+from broker.model.compact_jws import base64url
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Group, Principal
 from tests.certificates import CLIENT, HOUR, SERVER, Made, Shape, ca_shape, make, root, usage
@@ -73,6 +74,7 @@ def test_a_good_svid_makes_a_principal() -> None:
         method="x509_svid",
         proof=good.certificate.fingerprint(hashes.SHA256()).hex(),
         not_after=NOW + HOUR,
+        certificate=base64url(good.certificate.fingerprint(hashes.SHA256())),
     )
 
 

@@ -138,8 +138,12 @@ def test_law_5_no_fact_is_named_after_words_of_a_model() -> None:
         (swap("tools.toml", '["repo-admin"]', '"repo-admin"'), "tools.toml:39", "list of texts"),
         (swap("tools.toml", "[[resource]]", "colour = 1\n[[resource]]"), "tools.toml:9", "unknown key `colour`"),
         (swap("groups.toml", "[groups]", "[group]"), "groups.toml:1", "`groups` is missing"),
-        (swap("groups.toml", "agent/writer", "agent/*/writer"), "groups.toml:5", "neither a SPIFFE ID nor a prefix"),
-        (swap("groups.toml", "agent/writer", "agent/writ*"), "groups.toml:5", "neither a SPIFFE ID nor a prefix"),
+        (
+            swap("groups.toml", "agent/writer", "agent/*/writer"),
+            "groups.toml:5",
+            "neither a principal's id",
+        ),
+        (swap("groups.toml", "agent/writer", "agent/writ*"), "groups.toml:5", "neither a principal's id"),
         (swap("groups.toml", '["spiffe://example.org/agent/writer"]', "7"), "groups.toml:5", "list of texts"),
         # Cedar
         (extra('@id("x")\npermit (principal, action, resource)\n whn { true };'), "policies/extra.cedar:3", "whn"),

@@ -1,0 +1,1 @@
+"""The configuration: what the daemon is told, in one TOML file."""

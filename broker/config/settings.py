@@ -1,0 +1,170 @@
+"""The whole configuration: a TOML file, parsed once into one frozen value. An unknown key is an error, not a wish."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from broker.config.identity import IdentitySettings, identity_settings
+from broker.config.table import ConfigError, Table
+from broker.lease.desk import Limits
+from broker.store.database import parse_url
+
+_ORIGIN = re.compile(r"[^\s+]{1,255}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    """Where the keys are; a token key signs for `rotation`, and the next is published `lead` before its turn."""
+
+    directory: Path
+    rotation: timedelta = timedelta(days=30)
+    lead: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenSettings:
+    """Where callers find the broker, as HOST:PORT; None, where that door stays shut.
+
+    `address` is gRPC with mutual TLS; `jwt_address` gRPC with TLS of the server alone, for callers with JWTs;
+    `http_address` the OAuth facade, over HTTPS, which shows our SVID, or else the certificate in `http_cert` and
+    `http_key` (PEM), for clients who do not know the roots of our trust domain.
+    """
+
+    address: str = "127.0.0.1:8443"
+    jwt_address: str | None = None
+    http_address: str | None = None
+    http_cert: Path | None = None
+    http_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the daemon is told. Relative paths are relative to the configuration file."""
+
+    issuer: str
+    listen: ListenSettings
+    identity: IdentitySettings
+    database_url: str
+    migrate: bool
+    policy_bundle: Path
+    keys: KeySettings
+    origin: str
+    limits: Limits
+
+
+def load(path: Path) -> Settings:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: it is missing, no TOML, or holds a wrong, missing or unknown key.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; `credbroker dev` writes one to start from") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return _settings(Table(document, ""), path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _settings(top: Table, base: Path) -> Settings:
+    broker, database = top.table("broker"), top.table("database")
+    policy, ledger = top.table("policy"), top.table("ledger")
+    issuer = broker.text("issuer")
+    listen = _listen(top.table("listen"), base)
+    if listen.http_address:
+        _check_issuer(broker, issuer)
+    settings = Settings(
+        issuer=issuer,
+        listen=listen,
+        identity=identity_settings(top.table("identity"), base, issuer),
+        database_url=_database_url(database, base),
+        migrate=database.flag("migrate", default=True),
+        policy_bundle=base / policy.text("bundle"),
+        keys=_keys(top.table("keys"), base),
+        origin=_origin(ledger, issuer),
+        limits=_limits(top.table("limits")),
+    )
+    for table in (broker, database, policy, ledger, top):
+        table.finish()
+    return settings
+
+
+def _listen(table: Table, base: Path) -> ListenSettings:
+    settings = ListenSettings(
+        address=table.text("address", ListenSettings().address),
+        jwt_address=table.text("jwt_address") if table.has("jwt_address") else None,
+        http_address=table.text("http_address") if table.has("http_address") else None,
+        http_cert=table.file("http_cert", base),
+        http_key=table.file("http_key", base),
+    )
+    if (settings.http_cert is None) != (settings.http_key is None):
+        raise table.wrong("http_cert", "goes with http_key: give both, or neither")
+    table.finish()
+    return settings
+
+
+def _check_issuer(table: Table, issuer: str) -> None:
+    """Check what OAuth asks of an issuer (RFC 8414 section 2)."""
+    try:
+        parts = urlsplit(issuer)
+        good = parts.scheme == "https" and parts.hostname and not parts.query and not parts.fragment
+    except ValueError:
+        good = False
+    if not good or issuer.endswith(("/", "?", "#")):
+        raise table.wrong("issuer", "must be an https URL without query, fragment and final `/`, with http_address")
+
+
+def _origin(table: Table, issuer: str) -> str:
+    """Take the ledger's name, which is the name of the key in its signed notes as well."""
+    origin = table.text("origin", issuer.partition("://")[2].rstrip("/") + "/ledger")
+    if not _ORIGIN.fullmatch(origin) or not origin.isprintable():
+        raise ConfigError("ledger.origin: must be at most 255 printable characters, without spaces and `+`")
+    return origin
+
+
+def _database_url(table: Table, base: Path) -> str:
+    url = table.text("url")
+    try:
+        parsed = parse_url(url)
+    except ValueError as error:
+        raise ConfigError(f"database.url: {error}") from error
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        parsed = parsed.set(database=str(base / parsed.database))
+    return parsed.render_as_string(hide_password=False)
+
+
+def _keys(table: Table, base: Path) -> KeySettings:
+    settings = KeySettings(
+        directory=base / table.text("dir"),
+        rotation=table.duration("rotation", timedelta(days=30)),
+        lead=table.duration("lead", timedelta(hours=24)),
+    )
+    table.finish()
+    if settings.lead >= settings.rotation:
+        raise ConfigError("keys.lead: must be shorter than keys.rotation")
+    return settings
+
+
+def _limits(table: Table) -> Limits:
+    default = Limits()
+    limits = Limits(
+        lifetime=table.duration("lifetime", default.lifetime),
+        bearer_lifetime=table.duration("bearer_lifetime", default.bearer_lifetime),
+        total_lifetime=table.duration("total_lifetime", default.total_lifetime),
+        task_lifetime=table.duration("task_lifetime", default.task_lifetime),
+        leases_per_task=table.count("leases_per_task", default.leases_per_task),
+        leases_per_minute=table.count("leases_per_minute", default.leases_per_minute),
+        active_tasks=table.count("active_tasks", default.active_tasks),
+        retention=table.duration("retention", default.retention),
+    )
+    table.finish()
+    return limits

@@ -1,0 +1,145 @@
+"""A TOML table that is read key by key, so that what is wrong, missing or unknown in it is named with the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from broker.model.grant import Scalar
+
+_DURATION = re.compile(r"(\d+)(s|m|h|d)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The message names the file, the key and the remedy."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """Parse a duration such as `90s`, `5m`, `24h` or `7d`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        msg = f"`{text}` is not a duration; write a whole number and a unit, such as 90s, 5m, 24h or 7d"
+        raise ValueError(msg)
+    try:
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError:
+        msg = f"`{text}` is longer than a million years"
+        raise ValueError(msg) from None
+
+
+class Table:
+    """A table. It notes which keys were asked for, so that the others can be named by `finish`."""
+
+    def __init__(self, values: Mapping[str, object], path: str) -> None:
+        self.path = path
+        self._values = values
+        self._asked: set[str] = set()
+
+    def has(self, key: str) -> bool:
+        """Tell whether a key is there."""
+        return key in self._values
+
+    def files(self, base: Path) -> dict[str, Path]:
+        """Give all keys, whatever they are, with their values as paths."""
+        return {key: base / self.text(key) for key in self._values}
+
+    def file(self, key: str, base: Path) -> Path | None:
+        """Give the path of a file or folder, relative to a base; None, if it is not there."""
+        return base / self.text(key) if self.has(key) else None
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Give a text that is not empty. Without a default it must be there."""
+        value = self._get(key, default)
+        if not isinstance(value, str) or not value:
+            raise self._wrong(key, "must be a text", value)
+        return value
+
+    def texts(self, key: str) -> list[str]:
+        """Give a list of texts; empty, if it is not there."""
+        value = self._get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(key, "must be a list of texts", value)
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Give true or false."""
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "must be true or false", value)
+        return value
+
+    def count(self, key: str, default: int) -> int:
+        """Give a whole number from 1."""
+        value = self._get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self._wrong(key, "must be a whole number from 1", value)
+        return value
+
+    def duration(self, key: str, default: timedelta) -> timedelta:
+        """Give a duration longer than nothing."""
+        value = self._get(key, default)
+        if isinstance(value, timedelta):
+            return value
+        try:
+            found = parse_duration(str(value))
+        except ValueError as error:
+            raise ConfigError(f"{self._name(key)}: {error}") from error
+        if not found:
+            raise self._wrong(key, "must be longer than nothing", value)
+        return found
+
+    def table(self, key: str) -> Table:
+        """Give a table; empty, if it is not there."""
+        value = self._get(key, {})
+        if not isinstance(value, dict):
+            raise self._wrong(key, "must be a table", value)
+        return Table(value, self._name(key))
+
+    def tables(self, key: str) -> list[Table]:
+        """Give a list of tables; empty, if it is not there."""
+        value = self._get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._wrong(key, "must be a list of tables", value)
+        return [Table(item, f"{self._name(key)}[{number}]") for number, item in enumerate(value)]
+
+    def finish(self) -> None:
+        """Refuse keys that nobody asked for."""
+        for key in self._values:
+            if key not in self._asked:
+                near = difflib.get_close_matches(key, self._asked, 1)
+                hint = f"; did you mean `{near[0]}`?" if near else f"; known here: {', '.join(sorted(self._asked))}"
+                raise ConfigError(f"{self._name(key)}: unknown key{hint}")
+
+    def _get(self, key: str, default: object) -> object:
+        self._asked.add(key)
+        if key in self._values:
+            return self._values[key]
+        if default is None:
+            raise ConfigError(f"{self._name(key)}: missing")
+        return default
+
+    def wrong(self, key: str, what: str) -> ConfigError:
+        """Say what is wrong with a key."""
+        return ConfigError(f"{self._name(key)}: {what}")
+
+    def scalars(self, key: str) -> tuple[Scalar, ...]:
+        """Give one scalar, or a list of them, as several."""
+        value = self._get(key, None)
+        found = value if isinstance(value, list) else [value]
+        if not found or not all(isinstance(item, (str, int)) for item in found):
+            raise self._wrong(key, "must be a text, a whole number or a flag, or a list of such", value)
+        return tuple(found)
+
+    def _name(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+    def _wrong(self, key: str, must: str, value: object) -> ConfigError:
+        return ConfigError(f"{self._name(key)}: {must}, and is {type(value).__name__}")

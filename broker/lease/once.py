@@ -1,0 +1,32 @@
+"""Use up what is good for one time: a token that proves an identity, where its issuer's tokens are such."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+
+from broker.lease.desk import Desk
+from broker.model.errors import Hints, Reason, Refusal
+from broker.store.requests import Answered
+from broker.store.transaction import Transaction, Work
+
+_OWNER = "once"  # in the place of a principal, of which none has such an id
+
+
+async def use_once(desk: Desk, name: str, until: datetime) -> None:
+    """Use up what goes by a name, at most 128 characters, and remember it until it would have expired.
+
+    Raises:
+        Refusal: ASSERTION_REPLAYED, LEDGER_UNAVAILABLE.
+    """
+    await desk.ledger.write(Work(partial(_use, name, until), requests=((_OWNER, name),)))
+
+
+def _use(name: str, until: datetime, transaction: Transaction) -> None:
+    if transaction.answered(_OWNER, name) is not None:
+        raise Refusal(
+            Reason.ASSERTION_REPLAYED,
+            "the token that proves the caller's identity was used before, and is good for one time",
+            Hints(next="fetch a fresh token from its issuer for each request"),
+        )
+    transaction.add_answer(Answered(principal=_OWNER, request_id=name, digest=b"", result="", expires_at=until))

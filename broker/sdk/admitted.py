@@ -1,0 +1,68 @@
+"""A credential that was admitted: what it allows, and the check of one call against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.credential.claims import Claims
+from broker.intent.constraints import violation
+from broker.intent.scopes import check_tool, scope_of
+from broker.model.errors import Hints, Reason, Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call that may go ahead: whose it is, and what for."""
+
+    lease_id: str
+    task_id: str
+    tenant: str
+    holder: str
+    tool: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A credential in the right hands, good at this instant."""
+
+    claims: Claims
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """List the tools it grants; for servers that show a caller only what it may call."""
+        return tuple(grant.tool for grant in self.claims.grants)
+
+    def check(self, tool: str, arguments: object) -> Call:
+        """Check a call of a tool, with its arguments as parsed JSON.
+
+        Raises:
+            Refusal: TOOL_NOT_GRANTED, ARGUMENT_OUT_OF_BOUNDS.
+        """
+        claims = self.claims
+        grant = claims.grant(tool)
+        if grant is None:
+            raise _not_granted(tool)
+        broken = violation(grant.constraints, arguments) if grant.constraints else None
+        if broken is not None:
+            # What the argument was is the caller's business, and may be a secret; what it must be is not.
+            raise Refusal(
+                Reason.ARGUMENT_OUT_OF_BOUNDS,
+                f"the argument `{broken.path}` of tool `{tool}` breaks the constraint `{broken.op.value}`",
+                Hints(missing=f"{broken.path} {broken.op.value}", next="keep to the constraints of the credential"),
+            )
+        return Call(
+            lease_id=claims.lease_id, task_id=claims.task_id, tenant=claims.tenant, holder=claims.subject, tool=tool
+        )
+
+
+def _not_granted(tool: str) -> Refusal:
+    try:
+        check_tool(tool, "tool")
+    except Refusal:
+        # It came from outside, and what is said here ends up in logs and headers.
+        return Refusal(Reason.TOOL_NOT_GRANTED, "the credential does not grant this, and no tool has such a name")
+    return Refusal(
+        Reason.TOOL_NOT_GRANTED,
+        f"the credential does not grant tool `{tool}`",
+        Hints(missing=scope_of([tool]), next="ask the broker for a credential that grants it"),
+    )

@@ -1,0 +1,171 @@
+"""What gates of HTTP servers have in common: a request's credential and body, and the answer that refuses it (ASGI)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from broker.credential import dpop
+from broker.model import strict_json
+from broker.model.errors import Hints, Reason, Refusal, invalid
+from broker.sdk.hands import ANY_HANDS, Hands
+from broker.wire.codes import http_status
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+AUTHORIZATION = "Authorization"
+_TOO_LARGE = 413
+_UNAUTHORIZED = 401
+_BEARER, _DPOP = "bearer", "dpop"
+_ERRORS: Mapping[Reason, str] = {
+    Reason.TOOL_NOT_GRANTED: "insufficient_scope",
+    Reason.ARGUMENT_OUT_OF_BOUNDS: "insufficient_scope",
+    Reason.PROOF_INVALID: "invalid_dpop_proof",
+    Reason.PROOF_NONCE_REQUIRED: "use_dpop_nonce",
+}
+
+
+class TooLarge(Exception):
+    """The body is larger than is read."""
+
+
+class Disconnected(Exception):
+    """The client has gone before its request was whole, and nobody waits for an answer."""
+
+
+def credential(scope: Scope, resource: str) -> tuple[str, Hands]:
+    """Give a request's one credential, and the hands it is in: those with a DPoP proof, if it came as such.
+
+    A proof is for the URL as clients know it: the origin of the resource's URI, and the request's path.
+
+    Raises:
+        Refusal: TOKEN_INVALID, PROOF_INVALID.
+    """
+    values = _headers(scope, b"authorization")
+    scheme, _, token = (values[0] if len(values) == 1 else "").partition(" ")
+    if scheme.lower() not in (_BEARER, _DPOP) or not token.strip():
+        raise Refusal(
+            Reason.TOKEN_INVALID,
+            "the request does not carry exactly one credential",
+            Hints(missing=AUTHORIZATION, next="send the header `Authorization: Bearer TOKEN`, once"),
+        )
+    if scheme.lower() == _BEARER:
+        return token.strip(), ANY_HANDS
+    proofs = _headers(scope, b"dpop")
+    if len(proofs) != 1:
+        dpop.refuse("there is not exactly one")
+    parts = urlsplit(resource)
+    url = f"{parts.scheme}://{parts.netloc}{scope['path']}"
+    return token.strip(), Hands(proof=proofs[0], method=scope["method"], url=url)
+
+
+async def read(receive: Receive, largest: int) -> bytes:
+    """Read a body whole.
+
+    Raises:
+        TooLarge, Disconnected: there is none to go on with.
+    """
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        body += message.get("body", b"")
+        if len(body) > largest:
+            raise TooLarge
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def parse(body: bytes) -> object:
+    """Parse a body as strict JSON; None if there is none.
+
+    Raises:
+        Refusal: INVALID_ARGUMENT.
+    """
+    if not body:
+        return None
+    try:
+        return strict_json.parse(body, fractions=True)
+    except ValueError as error:
+        raise invalid("body", "must be strict JSON in UTF-8, each member once") from error
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Give an application the body that was read, then what comes after it."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def refuse(send: Send, refusal: Refusal, *, nonce: str = "", parameters: Mapping[str, str] | None = None) -> None:
+    """Answer with a problem (RFC 9457) of the same fields as everywhere, and a challenge where one is due.
+
+    `parameters` go into the challenge, and `nonce` with it where a proof must hold one.
+    """
+    status = http_status(refusal.reason)
+    headers = {}
+    if challenge := _challenge(status, refusal, parameters or {}):
+        headers["www-authenticate"] = challenge
+    if refusal.reason is Reason.PROOF_NONCE_REQUIRED:
+        headers["dpop-nonce"] = nonce
+    await _answer(send, status, refusal, headers)
+
+
+async def refuse_size(send: Send, largest: int) -> None:
+    """Answer that a body is too large."""
+    refusal = Refusal(Reason.INVALID_ARGUMENT, f"the body is larger than {largest // 1024} KiB")
+    await _answer(send, _TOO_LARGE, refusal, {})
+
+
+async def respond(send: Send, status: int, content_type: str, body: bytes, headers: Mapping[str, str]) -> None:
+    """Send a whole response that nobody keeps."""
+    every = {"content-type": content_type, "content-length": str(len(body)), "cache-control": "no-store", **headers}
+    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in every.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _answer(send: Send, status: int, refusal: Refusal, headers: Mapping[str, str]) -> None:
+    problem = {
+        "status": status,
+        "reason": refusal.reason.value,
+        "message": refusal.message,
+        **refusal.hints.metadata(),
+        "violations": [{"field": v.field, "description": v.description} for v in refusal.violations],
+    }
+    await respond(send, status, "application/problem+json", json.dumps(problem).encode(), headers)
+
+
+def _challenge(status: int, refusal: Refusal, parameters: Mapping[str, str]) -> str:
+    """Say what the client needs, where it can do something about it (RFC 6750 section 3, RFC 9449 section 7.1)."""
+    error = _ERRORS.get(refusal.reason, "invalid_token" if status == _UNAUTHORIZED else "")
+    told = dict(parameters)
+    if refusal.hints.missing != AUTHORIZATION:
+        if not error:
+            return ""
+        told = {"error": error} | told
+    if refusal.reason is Reason.TOOL_NOT_GRANTED and refusal.hints.missing:
+        told["scope"] = refusal.hints.missing
+    scheme = "DPoP" if "dpop" in error else "Bearer"
+    if scheme == "DPoP":
+        told["algs"] = dpop.ALGORITHM
+    pairs = ", ".join(f'{name}="{value}"' for name, value in told.items())
+    return f"{scheme} {pairs}".strip()
+
+
+def _headers(scope: Scope, name: bytes) -> list[str]:
+    return [str(value, "latin-1") for found, value in scope["headers"] if found == name]

@@ -1,0 +1,75 @@
+"""Who calls? The one way from what a call shows to a principal, whichever door it came through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from broker.credential import dpop
+from broker.credential.replays import Replays
+from broker.identity.jwt import JwtAuthenticator, JwtEvidence, UnknownIssuerKey
+from broker.identity.x509 import Authenticator, PeerEvidence
+from broker.lease.desk import Desk
+from broker.lease.once import use_once
+from broker.model.errors import Hints, Reason, Refusal
+from broker.model.principal import Principal
+from broker.trust.key_sets import KeySets
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Makes principals of certificates and of tokens."""
+
+    desk: Desk
+    certificates: Authenticator
+    tokens: JwtAuthenticator
+    key_sets: KeySets
+    replays: Replays
+
+    def by_certificate(self, evidence: PeerEvidence) -> Principal:
+        """Give the principal behind a connection.
+
+        Raises:
+            Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED or IDENTITY_UNKNOWN.
+        """
+        return self.certificates.authenticate(evidence, self.desk.clock())
+
+    async def by_token(self, token: str) -> Principal:
+        """Give the principal that a token proves, and use the token up if it is good for one time.
+
+        Raises:
+            Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED, IDENTITY_UNKNOWN, ASSERTION_REPLAYED;
+                UNAVAILABLE, LEDGER_UNAVAILABLE.
+        """
+        if not token:
+            raise Refusal(
+                Reason.IDENTITY_MISSING,
+                "the call shows neither a client certificate nor a token that proves an identity",
+                Hints(missing="authorization", next="send a JWT-SVID, or a token of a trusted issuer, as bearer token"),
+            )
+        evidence = await self._evidence(token)
+        if evidence.once:
+            await use_once(self.desk, evidence.once, evidence.principal.not_after)
+        return evidence.principal
+
+    def by_token_again(self, token: str) -> Principal:
+        """Give the principal of a token in a call that goes on, for which it is used up already; else as `by_token`."""
+        return self.tokens.authenticate(token, self.desk.clock()).principal
+
+    def with_key(self, principal: Principal, proof: str, method: str, url: str) -> Principal:
+        """Give a principal that has proven on this call, which is for a method and URL, to hold a key (RFC 9449).
+
+        Raises:
+            Refusal: PROOF_INVALID; UNAVAILABLE.
+        """
+        now = self.desk.clock()
+        proven = dpop.verify(proof, dpop.Request(method=method, url=url), now)
+        self.replays.use(proven, now)
+        return replace(principal, proof_key=proven.thumbprint)
+
+    async def _evidence(self, token: str) -> JwtEvidence:
+        try:
+            return self.tokens.authenticate(token, self.desk.clock())
+        except UnknownIssuerKey as error:
+            if not await self.key_sets.look_for_new(error.issuer):
+                raise
+        return self.tokens.authenticate(token, self.desk.clock())
