@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -27,14 +28,13 @@ from broker.api.verifiers import VerifierService
 from broker.audit.note import NoteSigner
 from broker.config.identity import IdentitySettings
 from broker.config.settings import ListenSettings, Settings
-from broker.credential import keyfiles
-from broker.credential.keyfiles import Keys
-from broker.credential.keys import KeySet
 from broker.credential.replays import Replays
 from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory
 from broker.identity.jwt import JwtAuthenticator
 from broker.identity.x509 import Authenticator
+from broker.jobs.refresh import refresh
+from broker.jobs.rotate import KeyRoom, Rotation
 from broker.jobs.schedule import Schedule
 from broker.lease import announce
 from broker.lease.desk import Desk, TaskCache
@@ -48,47 +48,13 @@ from broker.trust.callers import Callers
 from broker.trust.files import SvidFiles
 from broker.trust.key_sets import KeySets
 from broker.trust.source import SvidSource
+from broker.web.app import application
+from broker.web.server import Certificate, HttpServer
 
 _DRAIN_SECONDS = 10.0
-_REFRESH_SECONDS = 1.0
 _GC_ALLOCATIONS = (
     50_000  # requests leave hardly any cycles behind: looking for them as often as by default costs a fifth
 )
-
-
-class KeyRoom:
-    """The keys in use, and their rotation."""
-
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        """Read the keys."""
-        self._settings = settings.keys
-        self._longest_token = settings.limits.lifetime
-        self._clock = clock
-        self.keys: Keys = keyfiles.open_keys(settings.keys.directory)
-
-    def published(self) -> KeySet:
-        """Give the public keys that verify tokens now."""
-        return self.keys.published()
-
-    async def rotate(self) -> bool:
-        """Publish the next key when it is time, and drop those whose last token is dead; tell whether any changed.
-
-        What another broker or an operator has done to the folder counts as well.
-        """
-        before = self.keys.keyring
-        self.keys = await asyncio.to_thread(self._rotated)
-        return self.keys.keyring != before
-
-    def kids(self) -> list[str]:
-        """List the ids of the published keys."""
-        return [life.kid for life in self.keys.keyring.lives]
-
-    def _rotated(self) -> Keys:
-        now, directory = self._clock(), self._settings.directory
-        keys = keyfiles.drop_gone(directory, keyfiles.open_keys(directory), now, self._longest_token)
-        if keys.keyring.wants_next(now, self._settings.rotation, self._settings.lead):
-            keys = keyfiles.publish_next(directory, keys, now + self._settings.lead)
-        return keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +67,38 @@ class Ready:
     vkey: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Doors:
+    """All ways in."""
+
+    grpc: Server
+    http: HttpServer | None
+    feed: Feed
+
+    async def open(self, vkey: str) -> Ready:
+        await self.grpc.start()
+        if self.http is not None:
+            self.http.start()
+        return Ready(self.grpc.port, self.grpc.jwt_port, None if self.http is None else self.http.port, vkey)
+
+    def renew(self) -> None:
+        """Show a rotated certificate. gRPC asks for it by itself."""
+        if self.http is None:
+            return
+        try:
+            self.http.refresh()
+        except (OSError, ssl.SSLError) as error:
+            structlog.get_logger("http").error("http.certificate_not_renewed", problem=str(error))
+
+    async def close(self) -> None:
+        """Let the calls under way finish, and nobody else in."""
+        self.feed.close()
+        closing = [self.grpc.stop(_DRAIN_SECONDS)]
+        if self.http is not None:
+            closing.append(self.http.stop(_DRAIN_SECONDS))
+        await asyncio.gather(*closing)
+
+
 async def serve(settings: Settings, ready: Callable[[Ready], None], clock: Clock = system_clock) -> None:
     """Run a broker until SIGTERM or SIGINT, then drain.
 
@@ -108,56 +106,25 @@ async def serve(settings: Settings, ready: Callable[[Ready], None], clock: Clock
         SvidFileError, KeyFileError, BundleError, DatabaseProblem, LedgerMismatch, Refusal: it cannot start.
     """
     gc.set_threshold(_GC_ALLOCATIONS, 50, 50)
-    stop = _stop_signal()
-    source = await asyncio.to_thread(_source, settings.identity, clock)
-    prepare = migrate.upgrade if settings.migrate else migrate.require_newest
-    await asyncio.to_thread(prepare, settings.database_url)
+    stop, log = _stop_signal(), structlog.get_logger("daemon")
     async with AsyncExitStack() as stack:
-        database = open_database(settings.database_url)
-        stack.callback(database.close)
-        feed = Feed(database, clock, uuid7)
-        keys = KeyRoom(settings, clock)
-        cache = TaskCache(database)
-
-        def committed(change: Committed) -> None:
-            cache.update(change.tasks)
-            if change.rules:
-                feed.wake()
-
+        source = await _source(stack, settings.identity, clock)
+        database = await _database(stack, settings)
+        feed, keys = Feed(database, clock, uuid7), _key_room(settings, clock)
         signer = NoteSigner(settings.origin, keys.keys.checkpoint)
-        writer = Writer(database, settings.origin, signer, clock, committed)
-        writer.start()
-        stack.push_async_callback(writer.stop)
-        desk = _desk(settings, clock, database, writer, cache, keys)
-        await announce.policy_activated(desk)
-        key_sets = KeySets(settings.identity.issuers)
-        await stack.enter_async_context(key_sets.kept_fresh())
-        callers = _callers(settings.identity, source, desk, key_sets)
-        server = _server(settings.listen, source, callers, feed, keys, str(signer.vkey))
+        desk = await _desk(stack, settings, clock, database, feed, keys, signer)
+        callers = await _callers(stack, settings.identity, source, desk)
+        doors = _doors(settings.listen, source, callers, feed, keys, str(signer.vkey))
         schedule = Schedule(desk, partial(_rotate, keys, feed, desk))
         schedule.start()
         stack.callback(schedule.stop)
-        for work in (feed.run(), _refresh(source)):
+        for work in (feed.run(), refresh(source, doors.renew)):
             stack.callback(asyncio.create_task(work).cancel)
-        await server.start()
-        ready(Ready(server.port, server.jwt_port, None, str(signer.vkey)))
-        await _drain_at(stop, server, feed)
-
-
-async def _drain_at(stop: asyncio.Event, server: Server, feed: Feed) -> None:
-    log = structlog.get_logger("daemon")
-    log.info("daemon.ready", port=server.port)
-    await stop.wait()
-    log.info("daemon.draining")
-    feed.close()
-    await server.stop(_DRAIN_SECONDS)
-
-
-async def _rotate(keys: KeyRoom, feed: Feed, desk: Desk) -> None:
-    if await keys.rotate():
-        structlog.get_logger("keys").info("keys.rotated", published=keys.kids())
-        feed.keys_changed()
-        await announce.keys_rotated(desk, keys.kids())
+        ready(await doors.open(str(signer.vkey)))
+        log.info("daemon.ready", port=doors.grpc.port)
+        await stop.wait()
+        log.info("daemon.draining")
+        await doors.close()
 
 
 def _stop_signal() -> asyncio.Event:
@@ -167,11 +134,59 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-def _desk(
-    settings: Settings, clock: Clock, database: Database, writer: Writer, cache: TaskCache, keys: KeyRoom
+async def _source(stack: AsyncExitStack, settings: IdentitySettings, clock: Clock) -> SvidSource:
+    if settings.svid_dir is not None:
+        return SvidFiles(settings.svid_dir, settings.bundles, settings.jwt_bundles)
+    from broker.trust.workload_api import WorkloadApi  # noqa: PLC0415 (its package is an extra)
+
+    source = await asyncio.to_thread(WorkloadApi, settings.workload_api, clock)
+    stack.callback(source.close)
+    return source
+
+
+async def _database(stack: AsyncExitStack, settings: Settings) -> Database:
+    prepare = migrate.upgrade if settings.migrate else migrate.require_newest
+    await asyncio.to_thread(prepare, settings.database_url)
+    database = open_database(settings.database_url)
+    stack.callback(database.close)
+    return database
+
+
+def _key_room(settings: Settings, clock: Clock) -> KeyRoom:
+    keys = settings.keys
+    return KeyRoom(
+        keys.directory, Rotation(every=keys.rotation, lead=keys.lead, longest=settings.limits.lifetime), clock
+    )
+
+
+async def _rotate(keys: KeyRoom, feed: Feed, desk: Desk) -> None:
+    if await keys.rotate():
+        structlog.get_logger("keys").info("keys.rotated", published=keys.kids())
+        feed.keys_changed()
+        await announce.keys_rotated(desk, keys.kids())
+
+
+async def _desk(
+    stack: AsyncExitStack,
+    settings: Settings,
+    clock: Clock,
+    database: Database,
+    feed: Feed,
+    keys: KeyRoom,
+    signer: NoteSigner,
 ) -> Desk:
-    policy = Policy(bundle.load(settings.policy_bundle))
-    return Desk(
+    """Lay the desk out, with a ledger writer at work."""
+    cache, policy = TaskCache(database), Policy(bundle.load(settings.policy_bundle))
+
+    def committed(change: Committed) -> None:
+        cache.update(change.tasks)
+        if change.rules:
+            feed.wake()
+
+    writer = Writer(database, settings.origin, signer, clock, committed)
+    writer.start()
+    stack.push_async_callback(writer.stop)
+    desk = Desk(
         clock=clock,
         ids=uuid7_in_bulk(),
         salts=lambda: os.urandom(32),
@@ -183,18 +198,14 @@ def _desk(
         issuer=settings.issuer,
         limits=settings.limits,
     )
+    await announce.policy_activated(desk)
+    return desk
 
 
-def _source(settings: IdentitySettings, clock: Clock) -> SvidSource:
-    if settings.svid_dir is not None:
-        return SvidFiles(settings.svid_dir, settings.bundles, settings.jwt_bundles)
-    from broker.trust.workload_api import WorkloadApi  # noqa: PLC0415 (its package is an extra)
-
-    return WorkloadApi(settings.workload_api, clock)
-
-
-def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk, key_sets: KeySets) -> Callers:
+async def _callers(stack: AsyncExitStack, settings: IdentitySettings, source: SvidSource, desk: Desk) -> Callers:
     directory = Directory(settings.rules, settings.denied)
+    key_sets = KeySets(settings.issuers)
+    await stack.enter_async_context(key_sets.kept_fresh())
 
     def bundles() -> TrustBundles:
         return source.material.bundles
@@ -208,9 +219,9 @@ def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk, key_set
     )
 
 
-def _server(
+def _doors(
     settings: ListenSettings, source: SvidSource, callers: Callers, feed: Feed, keys: KeyRoom, vkey: str
-) -> Server:
+) -> _Doors:
     desk = callers.desk
     services: dict[ServiceDescriptor, object] = {
         descriptors.AGENT: AgentService(desk),
@@ -223,18 +234,15 @@ def _server(
     for_tokens = None
     if settings.jwt_address is not None:
         for_tokens = (settings.jwt_address, server_credentials(source, mutual=False))
-    return Server(mutual, Pipeline(desk, callers), services, for_tokens)
+    server = Server(mutual, Pipeline(desk, callers), services, for_tokens)
+    if settings.http_address is None:
+        return _Doors(server, None, feed)
+    app = application(callers, keys.published)
+    return _Doors(server, HttpServer(settings.http_address, app, partial(_certificate, settings, source)), feed)
 
 
-async def _refresh(source: SvidSource) -> None:
-    """Look for rotated certificates and changed roots."""
-    log = structlog.get_logger("identity")
-    problem: str | None = None
-    while True:
-        await asyncio.sleep(_REFRESH_SECONDS)
-        if await asyncio.to_thread(source.refresh):
-            log.info("identity.refreshed", generation=source.material.generation)
-        if source.problem != problem:
-            problem = source.problem
-            if problem:
-                log.error("identity.not_refreshed", problem=problem)
+def _certificate(settings: ListenSettings, source: SvidSource) -> Certificate:
+    """Give the certificate of the HTTPS listener as it is now."""
+    if settings.http_cert is not None and settings.http_key is not None:
+        return Certificate(settings.http_cert.read_bytes(), settings.http_key.read_bytes())
+    return Certificate(source.material.cert_chain_pem, source.material.private_key_pem)

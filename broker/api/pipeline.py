@@ -15,9 +15,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 from broker.api.evidence import bearer_token, peer_evidence, proof
 from broker.api.methods import METHODS, Method
+from broker.lease import guards
 from broker.lease.desk import Desk
 from broker.lease.refuse import Asked, record_refusal
-from broker.model.errors import Hints, Reason, Refusal, invalid
+from broker.model.errors import Reason, Refusal, invalid
 from broker.model.principal import Principal
 from broker.trust.callers import Callers
 from broker.wire.codes import grpc_code
@@ -67,7 +68,7 @@ class Pipeline:
             principal, request = None, message()
             try:
                 principal = await self._authenticate(path, method, context)
-                _authorise(method, principal)
+                guards.in_group(principal, method.group)
                 _parse(data, request)
                 return await function(principal, request)
             except Exception as error:  # noqa: BLE001 (mapped to a status, which is this function's work)
@@ -81,7 +82,7 @@ class Pipeline:
             principal, request = None, message()
             try:
                 principal = await self._authenticate(path, method, context)
-                _authorise(method, principal)
+                guards.in_group(principal, method.group)
                 _parse(data, request)
                 async for response in function(principal, request):
                     self._look_again(method, context)
@@ -110,7 +111,7 @@ class Pipeline:
             principal = self.callers.by_certificate(evidence)
         else:
             principal = self.callers.by_token_again(bearer_token(context.invocation_metadata()))
-        _authorise(method, principal)
+        guards.in_group(principal, method.group)
 
     async def _refuse(
         self, path: str, method: Method, principal: Principal | None, request: Message, error: Exception
@@ -128,16 +129,6 @@ class Pipeline:
             except Refusal as unrecorded:
                 return unrecorded
         return error
-
-
-def _authorise(method: Method, principal: Principal) -> None:
-    """Refuse a caller that the method is not for."""
-    if method.group not in principal.groups:
-        raise Refusal(
-            Reason.GROUP_REQUIRED,
-            f"this is for the group `{method.group.value}`, and `{principal.id}` is not in it",
-            Hints(missing=f"group:{method.group.value}", next="operators: see [[identity.rule]] in the configuration"),
-        )
 
 
 def _parse(data: bytes, request: Message) -> None:

@@ -10,22 +10,16 @@ from datetime import datetime, timedelta
 from google.protobuf.message import Message
 
 from broker.identity.ids import check_id
-from broker.intent.constraints import check_constraint
-from broker.intent.scopes import check_resource, check_tool
+from broker.intent import wish
+from broker.intent.scopes import check_resource
 from broker.model.errors import invalid
-from broker.model.grant import Grant, ResourceGrants
+from broker.model.grant import ResourceGrants
 from broker.wire.times import duration_from_wire, instant_from_wire
 
-_MOST_GRANTS = 64
-_MOST_CONSTRAINTS = 32
 _MOST_RESOURCES = 32
 _MOST_PER_PAGE = 1_000
 _PER_PAGE = 100
-_LONGEST_ID = 128
-_LONGEST_EXPLANATION = 4_096
-_LONGEST_LIFETIME = timedelta(days=36_500)  # what is longer ends after the last year there is
 _PURPOSE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +49,7 @@ def required(value: str, field: str) -> str:
     """Parse an id that must be there."""
     if not value:
         raise invalid(field, "is required")
-    if field != "token" and (len(value) > _LONGEST_ID or not _VISIBLE.fullmatch(value)):
-        raise invalid(field, f"must be at most {_LONGEST_ID} visible ASCII characters")
-    return value
+    return value if field == "token" else wish.identifier(value, field)
 
 
 def request_id(value: str) -> str:
@@ -74,15 +66,6 @@ def text(value: str, field: str, longest: int) -> str:
     return value
 
 
-def explanation(value: str) -> str:
-    """Parse an explanation, which may be empty. Its content is of no concern."""
-    if len(value.encode()) > _LONGEST_EXPLANATION:
-        raise invalid("explanation", f"must be at most {_LONGEST_EXPLANATION} bytes")
-    if "\x00" in value:
-        raise invalid("explanation", "must not hold a null character")
-    return value
-
-
 def purpose(value: str) -> str:
     """Parse a purpose code."""
     if not _PURPOSE.fullmatch(value):
@@ -96,24 +79,6 @@ def resource(value: str) -> str:
     return value
 
 
-def grants(found: Sequence[Grant], field: str) -> tuple[Grant, ...]:
-    """Check grants: 1 to 64 tools, each once, with well-formed constraints."""
-    if not 1 <= len(found) <= _MOST_GRANTS:
-        raise invalid(field, f"must name 1 to {_MOST_GRANTS} tools")
-    seen: set[str] = set()
-    for number, grant in enumerate(found):
-        at = f"{field}[{number}]"
-        check_tool(grant.tool, f"{at}.tool")
-        if grant.tool in seen:
-            raise invalid(f"{at}.tool", f"`{grant.tool}` is named twice")
-        seen.add(grant.tool)
-        if len(grant.constraints) > _MOST_CONSTRAINTS:
-            raise invalid(f"{at}.constraints", f"must be at most {_MOST_CONSTRAINTS}")
-        for place, constraint in enumerate(grant.constraints):
-            check_constraint(constraint, f"{at}.constraints[{place}]")
-    return tuple(found)
-
-
 def declared(found: Sequence[ResourceGrants]) -> tuple[ResourceGrants, ...]:
     """Check what a task declares: 1 to 32 resources, each once."""
     if not 1 <= len(found) <= _MOST_RESOURCES:
@@ -124,7 +89,7 @@ def declared(found: Sequence[ResourceGrants]) -> tuple[ResourceGrants, ...]:
         if item.resource in seen:
             raise invalid(f"tools[{number}].resource", f"`{item.resource}` is named twice")
         seen.add(item.resource)
-        grants(item.grants, f"tools[{number}].grants")
+        wish.grants(item.grants, f"tools[{number}].grants")
     return tuple(found)
 
 
@@ -154,9 +119,4 @@ def lifetime(request: Message, field: str) -> timedelta | None:
     """Parse a duration longer than nothing; None if it is absent."""
     if not request.HasField(field):
         return None
-    found = duration_from_wire(getattr(request, field), field)
-    if found < timedelta(seconds=1):
-        raise invalid(field, "must be at least one second; leave it out for as long as policy allows")
-    if found > _LONGEST_LIFETIME:
-        raise invalid(field, f"must be at most {_LONGEST_LIFETIME.days} days")
-    return found
+    return wish.lifetime(duration_from_wire(getattr(request, field), field), field)

@@ -49,10 +49,10 @@ class VerifierService:
         self, verifier: Principal, request: pb.IntrospectCredentialRequest
     ) -> pb.IntrospectCredentialResponse:
         """Say whether a token is good now."""
-        lease = await introspect(self.desk, verifier, self.keys(), requests.required(request.token, "token"))
-        if lease is None:
+        found = await introspect(self.desk, verifier, self.keys(), requests.required(request.token, "token"))
+        if found is None:
             return pb.IntrospectCredentialResponse(active=False)
-        return pb.IntrospectCredentialResponse(active=True, lease=lease_to_wire(lease, self.desk.clock()))
+        return pb.IntrospectCredentialResponse(active=True, lease=lease_to_wire(found.lease, self.desk.clock()))
 
     def _update(self, update: Update) -> pb.RevocationUpdate:
         return pb.RevocationUpdate(

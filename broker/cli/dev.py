@@ -51,6 +51,8 @@ def dev(directory: Path, port: int) -> None:
         line = {
             "ready": True,
             "address": f"localhost:{bound.port}",
+            "jwt_address": None if bound.jwt_port is None else f"localhost:{bound.jwt_port}",
+            "http_address": None if bound.http_port is None else f"localhost:{bound.http_port}",
             "directory": str(deployment.directory),
             "database": shown_url(settings.database_url),
             "vkey": bound.vkey,

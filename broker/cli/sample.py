@@ -58,9 +58,16 @@ tenant = "acme"
 groups = ["orchestrators"]
 
 [[identity.rule]]
-match = "spiffe://example.org/tool-server/*"
+match = "spiffe://example.org/tool-server/repo"
 tenant = "acme"
 groups = ["verifiers"]
+resources = ["https://repo.tools.example"]
+
+[[identity.rule]]
+match = "spiffe://example.org/tool-server/notes"
+tenant = "acme"
+groups = ["verifiers"]
+resources = ["https://notes.tools.example"]
 
 [[identity.rule]]
 match = "spiffe://example.org/operator"

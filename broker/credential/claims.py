@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from broker.model.errors import Hints, Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator, Scalar
 from broker.model.lease import Binding
 
@@ -66,7 +65,7 @@ def to_payload(claims: Claims) -> dict[str, object]:
         "exp": int(claims.expires_at.timestamp()),
         "jti": claims.lease_id,
         "scope": _scope(claims.grants),
-        "authorization_details": [_detail(claims.audience, grant) for grant in claims.grants],
+        "authorization_details": [detail_of(claims.audience, grant) for grant in claims.grants],
         _PRIVATE: {
             "task": claims.task_id,
             "tenant": claims.tenant,
@@ -81,7 +80,7 @@ def from_payload(payload: Mapping[str, Any]) -> Claims:
     """Parse the members of a JWT, strictly: what is unknown, missing or of another type refuses.
 
     Raises:
-        Refusal: TOKEN_INVALID.
+        ValueError: it is not exactly a token of ours.
     """
     private = payload.get(_PRIVATE)
     if payload.keys() - {_CONFIRMATION} != _NAMES or not isinstance(private, dict) or private.keys() != _PRIVATE_NAMES:
@@ -95,7 +94,7 @@ def from_payload(payload: Mapping[str, Any]) -> Claims:
     details = payload["authorization_details"]
     if not isinstance(details, list) or not details:
         _refuse("`authorization_details` is not a list")
-    grants = tuple(_grant(detail, payload["aud"]) for detail in details)
+    grants = tuple(grant_from_detail(detail, payload["aud"]) for detail in details)
     if payload["scope"] != _scope(grants):
         _refuse("`scope` and `authorization_details` do not say the same")
     try:
@@ -135,7 +134,8 @@ def _scope(grants: tuple[Grant, ...]) -> str:
     return " ".join([f"tool:{grant.tool}" for grant in grants])
 
 
-def _detail(audience: str, grant: Grant) -> dict[str, object]:
+def detail_of(audience: str, grant: Grant) -> dict[str, object]:
+    """Give a grant at a resource as an object of `authorization_details` (RFC 9396 section 2)."""
     return {
         "type": _TYPE,
         "locations": [audience],
@@ -153,7 +153,12 @@ def _constraint_to_json(constraint: Constraint) -> dict[str, object]:
     return plain
 
 
-def _grant(detail: object, audience: str) -> Grant:
+def grant_from_detail(detail: object, audience: str) -> Grant:
+    """Parse one object of `authorization_details`, for a resource.
+
+    Raises:
+        ValueError: it is malformed.
+    """
     if not isinstance(detail, dict) or detail.keys() != _DETAIL_NAMES or detail["type"] != _TYPE:
         _refuse("an object of `authorization_details` is not of the type `tool_call`")
     if detail["locations"] != [audience]:
@@ -216,6 +221,4 @@ def _instant(seconds: int) -> datetime:
 
 
 def _refuse(what: str) -> NoReturn:
-    raise Refusal(
-        Reason.TOKEN_INVALID, f"the token is not acceptable: {what}", Hints(next="ask the broker for a new credential")
-    )
+    raise ValueError(what)

@@ -20,6 +20,22 @@ def narrow(declared: Grant, asked: Grant) -> Grant:
     return Grant(declared.tool, declared.constraints + added) if added else declared
 
 
+def everything(task: Task, resource: str) -> tuple[Grant, ...]:
+    """Give all that a task declares at a resource.
+
+    Raises:
+        Refusal: TOOL_NOT_DECLARED, if that is nothing.
+    """
+    declared = task.declared(resource)
+    if declared is None:
+        raise Refusal(
+            Reason.TOOL_NOT_DECLARED,
+            f"task `{task.id}` declares no tool at `{resource}`",
+            Hints(missing=resource, next="ask the orchestrator for a task that declares one"),
+        )
+    return declared.grants
+
+
 def within(task: Task, resource: str, asked: tuple[Grant, ...]) -> tuple[Grant, ...]:
     """Narrow what a task declares at a resource to what is asked for.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from broker.model.decision import Decision, Effect, Situation
 from broker.model.errors import Hints, Reason, Refusal
 from broker.policy.engine import Policy
@@ -29,6 +31,12 @@ def permitted(policy: Policy, situation: Situation, decision_id: str) -> Decisio
     if decision.effect is Effect.PERMIT:
         return decision
     raise _refused(decision, decision_id)
+
+
+def permitted_tools(policy: Policy, situation: Situation) -> tuple[str, ...]:
+    """List the tools of a situation that policy would permit each by itself."""
+    alone = (replace(situation, tools=(tool,)) for tool in situation.tools)
+    return tuple(asked.tools[0] for asked in alone if policy.decide(asked).effect is Effect.PERMIT)
 
 
 def _refused(decision: Decision, decision_id: str) -> Refusal:

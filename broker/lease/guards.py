@@ -7,9 +7,19 @@ from datetime import datetime
 from broker.lease.desk import Limits
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Lease, LeaseState
-from broker.model.principal import Principal
+from broker.model.principal import Group, Principal
 from broker.model.task import Task, TaskState
 from broker.store.transaction import Stale, Transaction
+
+
+def in_group(principal: Principal, group: Group) -> None:
+    """Refuse a caller that is not in the group for which something is."""
+    if group not in principal.groups:
+        raise Refusal(
+            Reason.GROUP_REQUIRED,
+            f"this is for the group `{group.value}`, and `{principal.id}` is not in it",
+            Hints(missing=f"group:{group.value}", next="operators: see [[identity.rule]] in the configuration"),
+        )
 
 
 def known_task(task: Task | None, task_id: str, principal: Principal) -> Task:
@@ -36,7 +46,13 @@ def live_task(task: Task, at: datetime) -> Task:
 
 
 def task_of_agent(task: Task | None, task_id: str, agent: Principal) -> Task:
-    """Refuse a task that does not name this agent, as if it were not there."""
+    """Refuse a task that does not name this agent, as if it were not there, and any but the one its proof is for."""
+    if agent.task_id not in ("", task_id):
+        raise Refusal(
+            Reason.TASK_NOT_FOUND,
+            f"the token that proves the caller's identity is good for task `{agent.task_id}` alone",
+            Hints(next="name that task, or none"),
+        )
     task = known_task(task, task_id, agent)
     return known_task(task if agent.id in task.agents else None, task_id, agent)
 
@@ -75,7 +91,8 @@ def within_quotas(transaction: Transaction, task: Task, limits: Limits) -> None:
 
 def own_lease(lease: Lease | None, lease_id: str, holder: Principal) -> Lease:
     """Refuse a lease that is not there, or that somebody else holds; the two look the same."""
-    if lease is None or lease.holder != holder.id or lease.tenant != holder.tenant:
+    theirs = lease is not None and (lease.holder, lease.tenant) == (holder.id, holder.tenant)
+    if lease is None or not theirs or holder.task_id not in ("", lease.task_id):
         raise Refusal(
             Reason.LEASE_NOT_FOUND,
             f"there is no lease `{lease_id}`",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from broker.credential import jose
+from broker.credential.claims import Claims
 from broker.credential.keys import KeySet
 from broker.lease.desk import Desk
 from broker.model.errors import Refusal
@@ -11,15 +14,25 @@ from broker.model.principal import Principal
 from broker.store import leases
 
 
-async def introspect(desk: Desk, caller: Principal, keys: KeySet, token: str) -> Lease | None:
-    """Give the lease of a token that is good now; None for any other, whatever is wrong with it."""
+@dataclass(frozen=True, slots=True)
+class Introspected:
+    """A token that is good now: what it says, and its lease."""
+
+    claims: Claims
+    lease: Lease
+
+
+async def introspect(desk: Desk, caller: Principal, keys: KeySet, token: str) -> Introspected | None:
+    """Look a token up that is for a resource of the caller's; None for any that is not good, whatever is wrong."""
     try:
         claims = jose.decode(token, keys)
     except Refusal:
         return None
     now = desk.clock()
-    if claims.issuer != desk.issuer or now >= claims.expires_at or not caller.may_see(claims.tenant):
+    if claims.issuer != desk.issuer or now >= claims.expires_at:
+        return None
+    if not caller.may_see(claims.tenant) or claims.audience not in caller.resources:
         return None
     found = await desk.database.read(lambda connection: leases.fetch(connection, [claims.lease_id]))
     lease = found.get(claims.lease_id)
-    return lease if lease is not None and lease.state(now) is LeaseState.LIVE else None
+    return Introspected(claims, lease) if lease is not None and lease.state(now) is LeaseState.LIVE else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -12,7 +12,7 @@ from broker.credential.claims import Claims
 from broker.intent import lifetime, narrowing
 from broker.lease import guards, idempotency
 from broker.lease.bind import Hands, bind
-from broker.lease.decide import permitted
+from broker.lease.decide import permitted, permitted_tools
 from broker.lease.desk import Desk
 from broker.lease.facts import decision_facts, lease_facts, principal_facts
 from broker.model.decision import Action, Decision, Situation
@@ -77,7 +77,7 @@ def _decide(desk: Desk, agent: Principal, intent: Intent, task: Task) -> _Permit
     """Decide on this copy of the task. Nothing is recorded yet."""
     now = desk.clock()
     guards.live_task(task, now)
-    grants = narrowing.within(task, intent.resource, intent.grants)
+    grants = narrowing.within(task, intent.resource, intent.grants or narrowing.everything(task, intent.resource))
     decision_id = desk.ids()
     situation = Situation(
         action=Action.ISSUE,
@@ -94,6 +94,9 @@ def _decide(desk: Desk, agent: Principal, intent: Intent, task: Task) -> _Permit
         age_seconds=0,
         at=now,
     )
+    if not intent.grants and (tools := permitted_tools(desk.policy(), situation)):
+        situation = replace(situation, tools=tools)
+        grants = tuple(grant for grant in grants if grant.tool in tools)
     decision = permitted(desk.policy(), situation, decision_id)
     return _Permitted(
         agent=agent,

@@ -10,8 +10,10 @@ from broker.model.grant import Grant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """A request for a credential. `lifetime` None: as long as policy allows.
+    """A request for a credential.
 
+    `lifetime` None: as long as policy allows. No `grants`: what the task declares at the resource, as far as policy
+    permits each tool.
     `explanation` is what a model said about itself: recorded as a commitment, seen by nothing that decides (law 5).
     """
 

@@ -38,8 +38,9 @@ leases_per_minute = 1_000_000_000
 class Broker:
     """A running broker: where it is, whom to be, and a tool to ask for.
 
-    `svids` holds folders named `orchestrator`, `researcher` (the agent), `operator` and `verifier`. `pid` is the
-    process, if it is ours; `started_in` the seconds that it took to be ready.
+    `svids` holds folders named `orchestrator`, `researcher` (the agent), `operator` and `verifier`. `jwt_address` and
+    `http_address` are the other listeners, if it has them. `pid` is the process, if it is ours; `started_in` the
+    seconds that it took to be ready.
     """
 
     address: str
@@ -47,6 +48,8 @@ class Broker:
     agent: str = AGENT
     resource: str = RESOURCE
     tool: str = TOOL
+    jwt_address: str = ""
+    http_address: str = ""
     pid: int | None = None
     started_in: float = 0.0
 
@@ -101,7 +104,14 @@ def running(directory: Path) -> Iterator[Broker]:
     began = time.monotonic()
     with process([sys.executable, "-m", "broker", "dev", "--dir", str(directory)], directory / "broker.log") as popen:
         ready = read_line(popen, directory / "broker.log")
-        yield Broker(ready["address"], deployment.svids, pid=popen.pid, started_in=time.monotonic() - began)
+        yield Broker(
+            ready["address"],
+            deployment.svids,
+            jwt_address=ready["jwt_address"] or "",
+            http_address=ready["http_address"] or "",
+            pid=popen.pid,
+            started_in=time.monotonic() - began,
+        )
 
 
 @contextmanager

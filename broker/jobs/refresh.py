@@ -1,0 +1,27 @@
+"""Take our SVID and the trust bundles anew when their source has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from broker.trust.source import SvidSource
+
+_SECONDS = 1.0
+
+
+async def refresh(source: SvidSource, renewed: Callable[[], None]) -> None:
+    """Look every second, until cancelled. `renewed` is told of whatever may have changed."""
+    log = structlog.get_logger("identity")
+    problem: str | None = None
+    while True:
+        await asyncio.sleep(_SECONDS)
+        if await asyncio.to_thread(source.refresh):
+            log.info("identity.refreshed", generation=source.material.generation)
+        renewed()
+        if source.problem != problem:
+            problem = source.problem
+            if problem:
+                log.error("identity.not_refreshed", problem=problem)

@@ -1,0 +1,1 @@
+"""The HTTP door: the key set, and OAuth for callers who speak no gRPC."""

@@ -1,0 +1,63 @@
+"""The application: which path is which endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from broker.credential.keys import KeySet
+from broker.model.errors import Reason, Refusal
+from broker.trust.callers import Callers
+from broker.web.errors import oauth_error
+from broker.web.metadata import AUTHORIZE, INTROSPECT, JWKS, REVOKE, TOKEN, metadata, metadata_path
+from broker.web.token import TokenEndpoint
+from broker.web.tokens import IntrospectionEndpoint, RevocationEndpoint
+
+_KEYS_AGE = "public, max-age=300"
+
+
+def application(callers: Callers, keys: Callable[[], KeySet]) -> Starlette:
+    """Make the application of an issuer, whose URL may have a path."""
+    issuer = callers.desk.issuer
+    below = urlsplit(issuer).path
+    token = TokenEndpoint(callers, TOKEN)
+    introspection, revocation = IntrospectionEndpoint(callers, keys), RevocationEndpoint(callers, keys)
+
+    async def about(_request: Request) -> Response:
+        return JSONResponse(metadata(issuer), headers={"cache-control": _KEYS_AGE})
+
+    async def key_set(_request: Request) -> Response:
+        return Response(keys().to_jwks(), 200, {"cache-control": _KEYS_AGE}, "application/jwk-set+json")
+
+    return Starlette(
+        routes=[
+            Route(metadata_path(issuer), about),
+            Route(below + JWKS, key_set),
+            Route(below + TOKEN, token.answer, methods=["POST"]),
+            Route(below + INTROSPECT, introspection.answer, methods=["POST"]),
+            Route(below + REVOKE, revocation.answer, methods=["POST"]),
+            Route(below + AUTHORIZE, _authorize, methods=["GET", "POST"]),
+        ],
+        exception_handlers={Exception: _fail},
+    )
+
+
+async def _authorize(_request: Request) -> Response:
+    """Refuse: no person has anything to say here."""
+    problem = {
+        "error": "unauthorized_client",
+        "error_description": "this server issues to workloads alone: use the token endpoint",
+    }
+    return JSONResponse(problem, 400, {"cache-control": "no-store"})
+
+
+async def _fail(_request: Request, error: Exception) -> Response:
+    structlog.get_logger("http").error("http.failed", exc_info=error)
+    told = oauth_error(Refusal(Reason.INTERNAL, "the broker has failed; its log says how"))
+    return JSONResponse(told.body, told.status)

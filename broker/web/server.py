@@ -1,0 +1,120 @@
+"""The HTTPS listener: uvicorn in the daemon's event loop, with a certificate that is taken anew when it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+_BACKLOG = 1_024
+_KEEP_ALIVE_SECONDS = 30
+_MOST_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate chain and its private key, as PEM."""
+
+    chain_pem: bytes
+    key_pem: bytes = field(repr=False)
+
+
+class HttpServer:
+    """Serves an application over HTTPS."""
+
+    def __init__(self, address: str, app: ASGIApp, certificate: Callable[[], Certificate]) -> None:
+        """Listen, but do not serve yet.
+
+        Raises:
+            OSError: the address cannot be listened on.
+            ssl.SSLError: the certificate cannot be used.
+        """
+        host, _, port = address.rpartition(":")
+        self._certificate = certificate
+        self._shown = certificate()
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._load()
+        self._socket = _listen(host.strip("[]"), int(port))
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                ssl_context_factory=lambda _config, _default: self._tls,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws="none",
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                limit_concurrency=_MOST_AT_ONCE,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._socket.getsockname()[1])
+
+    def start(self) -> None:
+        """Serve."""
+        self._serving = asyncio.create_task(self._server.serve([self._socket]))
+
+    def refresh(self) -> None:
+        """Show the certificate as it is now to whoever connects from now on.
+
+        Raises:
+            ssl.SSLError: it cannot be used; the former is shown on.
+        """
+        found = self._certificate()
+        if found != self._shown:
+            self._shown = found
+            self._load()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Let the requests under way finish, then close."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            try:
+                await asyncio.wait_for(self._serving, grace_seconds)
+            except TimeoutError:
+                self._server.force_exit = True
+
+    def _load(self) -> None:
+        with _written(self._shown) as path:
+            self._tls.load_cert_chain(path)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the daemon."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+
+
+@contextmanager
+def _written(certificate: Certificate) -> Iterator[Path]:
+    """Write a certificate where OpenSSL can read it, and nobody else, for the time of a block."""
+    descriptor, name = tempfile.mkstemp(prefix="credbroker-")
+    path = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(certificate.key_pem + b"\n" + certificate.chain_pem)
+        yield path
+    finally:
+        path.unlink()
