@@ -46,9 +46,9 @@ class Replays:
             dpop.refuse("it was used before (`jti`)")
 
     def _turn(self, at: datetime) -> None:
-        if self._since is None:
-            self._since = at
-        elif not timedelta(0) <= at - self._since <= _SPAN:
+        if self._since is None or at < self._since:
+            self._since = at  # a clock that was put back makes nothing old
+        elif at - self._since > _SPAN:
             self._since, self._older, self._newer = at, self._newer, {}
 
 

@@ -16,6 +16,7 @@ from broker.model import strict_json
 
 _LARGEST = 256 * 1024
 _SHORTEST_RSA = 2_048
+_BITS_OF_BASE64 = 6  # a character
 _PRIVATE = frozenset({"d", "k", "p", "q"})
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _BY_CURVE: Mapping[str, str] = MappingProxyType(
@@ -83,6 +84,8 @@ def parse_jwks(data: bytes, use: str = "sig") -> JwtKeySet:
 def _key(entry: Mapping[str, Any]) -> JwtKey | None:
     kid, operations = entry.get("kid", ""), entry.get("key_ops", ["verify"])
     if not isinstance(kid, str) or not isinstance(operations, list) or "verify" not in operations:
+        return None
+    if entry.get("kty") == "RSA" and len(str(entry.get("n"))) * _BITS_OF_BASE64 < _SHORTEST_RSA:
         return None
     members = {name: entry[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in entry}
     try:

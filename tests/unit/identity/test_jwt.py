@@ -1,0 +1,433 @@
+"""A JWT proves an identity if all seven checks hold; each test breaks one."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from broker.identity.bundles import TrustBundles
+from broker.identity.directory import Directory, Rule
+from broker.identity.issuers import Condition, Issuer, IssuerKeys
+from broker.identity.jwks import parse_jwks
+from broker.identity.jwt import JwtAuthenticator, UnknownIssuerKey
+from broker.identity.subject import SubjectTemplate
+from broker.model.errors import Reason, Refusal
+from broker.model.principal import Group
+from tests import tokens
+from tests.issuer import Key, base64url, compact, jwk, segment
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+SECONDS = int(NOW.timestamp())
+AUDIENCE = "https://broker.example"
+CI = Issuer(name="ci", url="https://ci.example", audience=AUDIENCE)
+RSA, EC, SVID, OTHER = (
+    rsa.generate_private_key(65537, 2048),
+    ec.generate_private_key(ec.SECP256R1()),
+    ec.generate_private_key(ec.SECP256R1()),
+    ec.generate_private_key(ec.SECP256R1()),
+)
+CLAIMS = {"iss": CI.url, "sub": "job:7", "aud": AUDIENCE, "iat": SECONDS, "exp": SECONDS + 300, "jti": "1"}
+RESEARCHER = "spiffe://example.org/agent/researcher"
+SVID_CLAIMS = {"sub": RESEARCHER, "aud": [AUDIENCE], "exp": SECONDS + 300}
+RULES = (
+    Rule("oidc:ci:*", "acme", frozenset({Group.AGENTS})),
+    Rule("spiffe://example.org/*", "acme", frozenset({Group.AGENTS})),
+    Rule("spiffe://other.example/*", "other", frozenset({Group.AGENTS})),
+)
+
+
+def key_set(*pairs: tuple[Key, str], use: str = "sig") -> Any:
+    return parse_jwks(json.dumps({"keys": [jwk(key, kid, use=use) for key, kid in pairs]}).encode(), use)
+
+
+BUNDLES = TrustBundles(
+    1,
+    {},
+    {
+        "example.org": key_set((SVID, "svid"), use="jwt-svid"),
+        "other.example": key_set((OTHER, "other"), use="jwt-svid"),
+    },
+)
+KEYS = IssuerKeys(1, key_set((RSA, "r1"), (EC, "e1")))
+
+
+def authenticator(
+    issuer: Issuer = CI, keys: Callable[[], IssuerKeys] = lambda: KEYS, denied: frozenset[str] = frozenset()
+) -> JwtAuthenticator:
+    directory = Directory(RULES, denied)
+    return JwtAuthenticator({issuer.url: issuer}, lambda _issuer: keys(), lambda: BUNDLES, AUDIENCE, directory)
+
+
+def workload(header: dict[str, Any] | None = None, key: Key = RSA, **changes: Any) -> str:
+    """A good token of the issuer, or one with changes; what is None is left out."""
+    plain = {"alg": "RS256", "kid": "r1", "typ": "JWT"} | (header or {})
+    claims = {name: value for name, value in (CLAIMS | changes).items() if value is not None}
+    return compact(key, {name: value for name, value in plain.items() if value is not None}, claims)
+
+
+def svid(header: dict[str, Any] | None = None, key: Key = SVID, **changes: Any) -> str:
+    plain = {"alg": "ES256", "kid": "svid"} | (header or {})
+    claims = {name: value for name, value in (SVID_CLAIMS | changes).items() if value is not None}
+    return compact(key, {name: value for name, value in plain.items() if value is not None}, claims)
+
+
+def refused(token: str, reason: Reason = Reason.IDENTITY_INVALID, told: str = "", at: datetime = NOW) -> Refusal:
+    with pytest.raises(Refusal) as refusal:
+        authenticator().authenticate(token, at)
+    assert refusal.value.reason is reason, refusal.value
+    assert told in str(refusal.value)
+    assert len(token) < 20 or token not in str(refusal.value)
+    return refusal.value
+
+
+def test_a_token_of_a_trusted_issuer_makes_a_principal() -> None:
+    token = workload()
+    evidence = authenticator().authenticate(token, NOW)
+    principal = evidence.principal
+    assert (principal.id, principal.tenant, principal.method) == ("oidc:ci:job:7", "acme", "oidc")
+    assert principal.not_after == NOW + timedelta(seconds=300)
+    assert principal.proof == hashlib.sha256(token.encode()).hexdigest()
+    assert (principal.certificate, principal.task_id, evidence.once) == ("", "", "")
+
+
+def test_a_jwt_svid_makes_the_same_principal_as_the_x509_svid() -> None:
+    principal = authenticator().authenticate(svid(), NOW).principal
+    assert (principal.id, principal.tenant, principal.method) == (RESEARCHER, "acme", "jwt_svid")
+
+
+@pytest.mark.parametrize(("header", "key"), [({"kid": None}, RSA), ({"alg": "ES256", "kid": "e1"}, EC)])
+def test_a_key_is_found_by_its_id_or_by_trying(header: dict[str, Any], key: Key) -> None:
+    assert authenticator().authenticate(workload(header, key), NOW).principal.id == "oidc:ci:job:7"
+
+
+@pytest.mark.parametrize("typ", [None, "JWT", "JOSE", "client-authentication+jwt"])
+def test_the_types_of_proofs_of_identity_are_taken(typ: str | None) -> None:
+    assert authenticator().authenticate(workload({"typ": typ}), NOW).principal
+
+
+# Check 1: the form.
+
+
+def hmac_signed_with_the_public_key() -> str:
+    """The classic: an RSA public key taken for an HMAC secret."""
+    pem = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    signed = f"{segment({'alg': 'HS256', 'kid': 'r1'})}.{segment(CLAIMS)}"
+    return f"{signed}.{base64url(hmac.digest(pem, signed.encode(), 'sha256'))}"
+
+
+def unsigned() -> str:
+    return f"{segment({'alg': 'none'})}.{segment(CLAIMS)}."
+
+
+def twice(name: str, first: object, second: object) -> bytes:
+    plain = json.dumps({key: value for key, value in CLAIMS.items() if key != name})
+    return f'{plain[:-1]}, "{name}": {json.dumps(first)}, "{name}": {json.dumps(second)}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("token", "told"),
+    [
+        ("", "malformed"),
+        ("x", "malformed"),
+        ("a.b", "malformed"),
+        ("a.b.c.d", "malformed"),
+        (workload() + "=", "malformed"),
+        (workload() + "\n", "malformed"),
+        (" " + workload(), "malformed"),
+        (workload(padding="x" * 8_192), "malformed: it is not a compact JWS of at most 8 KiB"),
+        (compact(RSA, {"alg": "RS256", "kid": "r1"}, b"[" * 3_000), "malformed"),
+        (compact(RSA, {"alg": "RS256", "kid": "r1"}, b"[]"), "malformed: it is not a JSON object"),
+        (compact(RSA, {"alg": "RS256", "kid": "r1"}, twice("sub", "job:7", "root")), "it is not strict JSON"),
+        (compact(RSA, b'{"alg": "RS256", "alg": "none", "kid": "r1"}', CLAIMS), "malformed"),
+        (compact(RSA, {"alg": "RS256", "kid": "r1"}, b'{"exp": NaN}'), "malformed"),
+        (compact(RSA, {"alg": "RS256", "kid": "r1"}, b"\xff"), "malformed"),
+        (unsigned(), "malformed"),
+        (unsigned() + "AA", "algorithm"),
+        (workload({"alg": None}), "names no algorithm"),
+        (workload({"kid": 7}), "`kid` is not a text"),
+        (workload({"kid": ""}), "`kid` is not a text"),
+        (workload({"kid": "x" * 129}), "`kid` is not a text"),
+        (workload({"jwk": jwk(EC, "r1")}), "has `jwk`"),
+        (workload({"jku": "https://evil.example/jwks"}), "has `jku`"),
+        (workload({"x5u": "https://evil.example/cert"}), "has `x5u`"),
+        (workload({"x5c": ["MIIB"]}), "has `x5c`"),
+        (workload({"crit": ["exp"]}), "has `crit`"),
+        (workload({"crit": []}), "has `crit`"),
+        (workload({"b64": False}), "has `b64`"),
+        (workload({"zip": "DEF"}), "has `zip`"),
+    ],
+)  # fmt: skip
+def test_1_a_token_of_another_form_is_refused(token: str, told: str) -> None:
+    refused(token, told=told)
+
+
+@pytest.mark.parametrize(
+    "typ", ["at+jwt", "application/at+jwt", "dpop+jwt", "secevent+jwt", "wit+jwt", "oauth-id-jag+jwt", "jwt", "", 1]
+)
+def test_1_a_token_of_another_class_is_refused(typ: object) -> None:
+    refused(workload({"typ": typ}), told="`typ`")
+    refused(svid({"typ": typ}), told="`typ`")
+
+
+def test_1_the_type_of_a_client_assertion_is_none_for_a_jwt_svid() -> None:
+    refused(svid({"typ": "client-authentication+jwt"}), told="`typ` is not that of a JWT-SVID")
+
+
+def test_1_a_credential_of_the_broker_proves_no_identity() -> None:
+    """Not even if somebody trusts the broker itself as an issuer."""
+    ours = replace(CI, url=tokens.CLAIMS.issuer, algorithms=frozenset({"ES256"}))
+    keys = IssuerKeys(1, parse_jwks(tokens.KEYS.to_jwks().encode()))
+    with pytest.raises(Refusal, match="`typ`"):
+        authenticator(ours, lambda: keys).authenticate(tokens.TOKEN, tokens.AT)
+
+
+# Check 2: who says so.
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://ci.example/",
+        "https://CI.example",
+        "HTTPS://ci.example",
+        "http://ci.example",
+        "https://ci.example:443",
+        "https://ci.example.evil.example",
+        "https://сi.example",  # noqa: RUF001 (a Cyrillic letter)
+        "https://ci.example#",
+        " https://ci.example",
+        ["https://ci.example"],
+        {"https://ci.example": 1},
+        None,
+        7,
+    ],
+)
+def test_2_what_looks_like_the_issuer_is_not_it(url: object) -> None:
+    refused(workload(iss=url), told="of no issuer that is trusted here")
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "spiffe://example.org",
+        "spiffe://example.org/",
+        "spiffe://example.org/agent/researcher\n",
+        "spiffe://Example.org/agent/researcher",
+        "spiffe://example.org/../admin",
+        "spiffe://example.org@evil.example/x",
+        "https://example.org/agent/researcher",
+        "researcher",
+        ["spiffe://example.org/agent/researcher"],
+        None,
+    ],
+)
+def test_2_a_jwt_svid_of_no_workload_is_refused(subject: object) -> None:
+    refused(svid(sub=subject))
+
+
+def test_2_a_trust_domain_without_keys_is_none_of_ours() -> None:
+    refused(svid(sub="spiffe://third.example/x"), told="`third.example` is not one whose JWT-SVIDs are taken")
+
+
+# Check 3: the signature.
+
+
+def test_3_a_forged_signature_is_refused() -> None:
+    refused(workload(key=rsa.generate_private_key(65537, 2048)), told="signature is wrong")
+    refused(svid(key=EC), told="signature is wrong")
+    head, _, signature = workload().split(".")
+    refused(f"{head}.{segment(CLAIMS | {'sub': 'root'})}.{signature}", told="signature is wrong")
+
+
+def test_3_algorithms_are_not_confused() -> None:
+    refused(hmac_signed_with_the_public_key(), told="algorithm is not one of")
+    refused(workload({"alg": "ES256"}), told="signature is wrong")  # an RSA key cannot verify that
+    refused(workload({"alg": "PS256"}), told="algorithm is not one of")  # good in itself, and not allowed here
+    refused(svid({"alg": "EdDSA"}), told="algorithm is not one of")  # JWT-SVID section 2.1
+
+
+def test_3_an_unknown_key_of_an_issuer_may_be_a_new_one() -> None:
+    with pytest.raises(UnknownIssuerKey) as unknown:
+        authenticator().authenticate(workload({"kid": "r2"}), NOW)
+    assert unknown.value.issuer is CI
+
+
+def test_3_trust_domains_cannot_vouch_for_each_other() -> None:
+    refused(svid({"kid": "other"}, OTHER), told="not in the bundle of its trust domain")
+    refused(svid({"kid": None}, OTHER), told="signature is wrong")
+    refused(svid({"kid": "svid"}, SVID, sub="spiffe://other.example/x"), told="not in the bundle of its trust domain")
+    refused(workload(key=SVID, header={"alg": "ES256", "kid": None}), told="signature is wrong")
+    refused(svid({"alg": "RS256", "kid": None}, RSA), told="signature is wrong")
+
+
+def test_3_a_key_that_is_gone_counts_at_once() -> None:
+    now = [KEYS]
+    door = authenticator(keys=lambda: now[0])
+    assert door.authenticate(workload(), NOW)
+    now[0] = IssuerKeys(2, key_set((EC, "e1")))
+    with pytest.raises(UnknownIssuerKey):
+        door.authenticate(workload(), NOW)
+
+
+# Check 4: the audience.
+
+
+@pytest.mark.parametrize(
+    "audience",
+    [
+        None,
+        "",
+        [],
+        "https://broker.example/",
+        "https://other.example",
+        [AUDIENCE, "https://other.example"],
+        [AUDIENCE, AUDIENCE],
+        [[AUDIENCE]],
+        {AUDIENCE: 1},
+        7,
+    ],
+)
+def test_4_a_token_for_another_audience_or_several_is_refused(audience: object) -> None:
+    refused(workload(aud=audience), told="(`aud`)")
+    refused(svid(aud=audience), told="(`aud`)")
+
+
+# Check 5: the time.
+
+
+def test_5_an_expired_token_is_refused_at_its_instant() -> None:
+    door = authenticator()
+    token = workload()
+    assert door.authenticate(token, NOW + timedelta(seconds=299, microseconds=999_999))
+    for _ in range(2):
+        with pytest.raises(Refusal) as refusal:
+            door.authenticate(token, NOW + timedelta(seconds=300))
+        assert refusal.value.reason is Reason.IDENTITY_EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"exp": None}, "`exp`"),
+        ({"exp": str(SECONDS + 300)}, "`exp`"),
+        ({"exp": SECONDS + 300.5}, "`exp`"),
+        ({"exp": True}, "`exp`"),
+        ({"exp": -1}, "`exp`"),
+        ({"exp": 10**30}, "`exp`"),
+        ({"iat": None}, "`iat`"),
+        ({"iat": "now"}, "`iat`"),
+        ({"nbf": "now"}, "`nbf`"),
+        ({"exp": SECONDS + 3_601}, "longer than 1:00:00"),
+        ({"exp": SECONDS + 31_536_000}, "longer than"),
+        ({"iat": SECONDS - 31_536_000 + 300}, "longer than"),
+        ({"iat": SECONDS + 31}, "not valid yet"),
+        ({"nbf": SECONDS + 31}, "not valid yet"),
+        ({"iat": SECONDS + 31_536_000, "exp": SECONDS + 31_536_300}, "not valid yet"),
+    ],
+)  # fmt: skip
+def test_5_a_token_whose_times_are_not_sound_is_refused(changes: dict[str, Any], told: str) -> None:
+    refused(workload(**changes), told=told)
+
+
+def test_5_a_clock_that_is_ahead_by_half_a_minute_is_forgiven() -> None:
+    assert authenticator().authenticate(workload(iat=SECONDS + 30, nbf=SECONDS + 30), NOW)
+
+
+def test_5_a_jwt_svid_that_would_live_for_a_year_is_refused() -> None:
+    refused(svid(exp=SECONDS + 31_536_000), told="longer than")
+    refused(svid(exp=SECONDS - 1), Reason.IDENTITY_EXPIRED)
+
+
+# Check 6: the conditions; 7: what it is.
+
+
+@pytest.mark.parametrize(
+    ("condition", "claims", "holds"),
+    [
+        (Condition("repository_id", ("65",)), {"repository_id": "65"}, True),
+        (Condition("repository_id", ("65",)), {"repository_id": 65}, False),
+        (Condition("repository_id", (65,)), {"repository_id": True}, False),
+        (Condition("repository_id", (True,)), {"repository_id": 1}, False),
+        (Condition("repository_id", ("65", "66")), {"repository_id": "66"}, True),
+        (Condition("repository_id", ("65",)), {}, False),
+        (Condition("repository_id", ("65",)), {"repository_id": ["65"]}, False),
+        (Condition("ref", prefix="refs/tags/"), {"ref": "refs/tags/v1"}, True),
+        (Condition("ref", prefix="refs/tags/"), {"ref": "refs/heads/refs/tags/"}, False),
+        (Condition("ref", prefix="refs/tags/"), {"ref": 7}, False),
+        (Condition("/kubernetes.io/namespace", ("agents",)), {"kubernetes.io": {"namespace": "agents"}}, True),
+        (Condition("/kubernetes.io/namespace", ("agents",)), {"kubernetes.io": {"namespace": "Agents"}}, False),
+        (Condition("/kubernetes.io/namespace", ("agents",)), {"/kubernetes.io/namespace": "agents"}, False),
+    ],
+)
+def test_6_the_claims_must_keep_the_conditions(condition: Condition, claims: dict[str, Any], holds: bool) -> None:
+    door = authenticator(replace(CI, conditions=(condition,)))
+    if holds:
+        assert door.authenticate(workload(**claims), NOW)
+        return
+    with pytest.raises(Refusal, match="is not what the configuration asks"):
+        door.authenticate(workload(**claims), NOW)
+
+
+@pytest.mark.parametrize("subject", ["", None, 7.5, True, ["x"], "a b", "a*", "a\n", "ä", "x" * 513])
+def test_7_a_subject_that_cannot_be_part_of_an_id_is_refused(subject: object) -> None:
+    refused(workload(sub=subject), told="subject cannot be told")
+
+
+def test_7_a_subject_that_looks_like_a_spiffe_id_is_none() -> None:
+    principal = authenticator().authenticate(workload(sub="spiffe://example.org/operator"), NOW).principal
+    assert principal.id == "oidc:ci:spiffe://example.org/operator"
+
+
+def test_7_who_is_denied_or_unknown_is_refused() -> None:
+    for who in ("oidc:ci:job:7", RESEARCHER):
+        door = authenticator(denied=frozenset({who}))
+        with pytest.raises(Refusal, match="denied"):
+            door.authenticate(workload() if who.startswith("oidc") else svid(), NOW)
+    lonely = JwtAuthenticator({CI.url: CI}, lambda _i: KEYS, lambda: BUNDLES, AUDIENCE, Directory(()))
+    with pytest.raises(Refusal) as refusal:
+        lonely.authenticate(workload(), NOW)
+    assert refusal.value.reason is Reason.IDENTITY_UNKNOWN
+
+
+def test_the_claim_of_a_task_confines_the_principal_to_it() -> None:
+    door = authenticator(replace(CI, task_claim="task"))
+    assert door.authenticate(workload(task="t-1"), NOW).principal.task_id == "t-1"
+    assert door.authenticate(workload(), NOW).principal.task_id == ""
+    for wrong in (7, "", ["t-1"]):
+        with pytest.raises(Refusal, match="does not name a task"):
+            door.authenticate(workload(task=wrong), NOW)
+
+
+def test_a_token_for_one_time_is_told_by_issuer_and_jti() -> None:
+    door = authenticator(replace(CI, one_time=True))
+    first, again, other = (door.authenticate(workload(jti=jti), NOW).once for jti in ("1", "1", "2"))
+    assert first == again != other
+    assert first
+    with pytest.raises(Refusal, match="has no `jti`"):
+        door.authenticate(workload(jti=None), NOW)
+
+
+def test_the_template_makes_the_subject() -> None:
+    issuer = replace(CI, subject=SubjectTemplate.parse("{repository_id}:{environment}"))
+    principal = authenticator(issuer).authenticate(workload(repository_id=65, environment="prod"), NOW).principal
+    assert principal.id == "oidc:ci:65:prod"
+    with pytest.raises(Refusal, match="`environment` is missing"):
+        authenticator(issuer).authenticate(workload(repository_id=65), NOW)
+
+
+def test_keys_that_cannot_be_had_refuse_for_now() -> None:
+    def none() -> IssuerKeys:
+        raise Refusal(Reason.UNAVAILABLE, "no keys")
+
+    with pytest.raises(Refusal) as refusal:
+        authenticator(keys=none).authenticate(workload(), NOW)
+    assert refusal.value.reason is Reason.UNAVAILABLE
