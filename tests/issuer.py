@@ -152,6 +152,6 @@ def issuing(folder: Path, root: Authority) -> Iterator[OidcIssuer]:
     try:
         yield issuer
     finally:
-        server.should_exit = True
+        server.should_exit = server.force_exit = True  # it does not wait for clients that went without a word
         thread.join()
         listener.close()

@@ -80,8 +80,12 @@ class KeySet:
                 wait = await self._fetch_once()
                 await asyncio.sleep(wait.total_seconds())
         finally:
-            if self._fetcher is not None:
-                await self._fetcher.close()
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the connections to the issuer."""
+        if self._fetcher is not None:
+            await self._fetcher.close()
 
     async def look_for_new(self) -> bool:
         """Fetch the keys now, for a token whose key is unknown; tell whether they have changed.

@@ -1,0 +1,191 @@
+"""An issuer's keys, fetched over real HTTPS from one that rolls its keys, is down, slow, or up to no good."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from broker.identity.authority import Authority
+from broker.identity.issuers import Issuer
+from broker.model.errors import Reason, Refusal
+from broker.trust.fetch import Fetcher, FetchError
+from broker.trust.key_sets import KeySet, KeySource
+from tests.fakes import authority, eventually
+from tests.issuer import OidcIssuer, issuing, jwk
+
+
+@dataclass
+class Time:
+    """A monotonic clock that moves when told."""
+
+    now: float = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Room:
+    issuer: OidcIssuer
+    ca_file: Path
+    time: Time = field(default_factory=Time)
+    made: list[KeySet] = field(default_factory=list)
+
+    def key_set(self, **source: object) -> KeySet:
+        issuer = Issuer(name="ci", url=self.issuer.url, audience="x")
+        found = {"ca_file": self.ca_file, **source}
+        self.made.append(KeySet(issuer, KeySource(**found), self.time))  # type: ignore[arg-type]
+        return self.made[-1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OidcIssuer, Authority]]:
+    root = authority()
+    with issuing(tmp_path_factory.mktemp("issuer"), root) as issuer:
+        yield issuer, root
+
+
+@pytest.fixture
+async def room(server: tuple[OidcIssuer, Authority], tmp_path: Path) -> AsyncIterator[Room]:
+    issuer, root = server
+    issuer.mood, issuer.claimed_issuer, issuer.key_sets_given = "well", "", 0
+    issuer.keys.clear()
+    issuer.roll("k1")
+    (tmp_path / "ca.pem").write_bytes(root.cert_pem)
+    room = Room(issuer, tmp_path / "ca.pem")
+    yield room
+    for keys in room.made:
+        await keys.close()
+
+
+@pytest.fixture
+async def keys(room: Room) -> AsyncIterator[KeySet]:
+    """The issuer's keys, fetched once and kept fresh."""
+    found = room.key_set()
+    running = asyncio.create_task(found.run())
+    await eventually(lambda: kids(found) == ["k1"])
+    yield found
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+def kids(keys: KeySet) -> list[str]:
+    try:
+        return [key.kid for key in keys.current().keys.keys]
+    except Refusal:
+        return []
+
+
+async def test_before_the_first_fetch_nothing_can_be_checked(room: Room) -> None:
+    with pytest.raises(Refusal) as refusal:
+        room.key_set().current()
+    assert refusal.value.reason is Reason.UNAVAILABLE
+
+
+async def test_a_new_key_is_found_when_a_token_names_it(room: Room, keys: KeySet) -> None:
+    generation = keys.current().generation
+    room.issuer.roll("k2")
+    assert await keys.look_for_new()
+    assert kids(keys) == ["k1", "k2"]
+    assert keys.current().generation > generation
+
+
+async def test_unknown_keys_make_one_fetch_however_many_ask_and_then_none_for_a_while(room: Room, keys: KeySet) -> None:
+    before = room.issuer.key_sets_given
+    await asyncio.gather(*(keys.look_for_new() for _ in range(100)))
+    assert room.issuer.key_sets_given == before + 1
+    room.issuer.roll("k2")
+    assert not await keys.look_for_new()
+    assert room.issuer.key_sets_given == before + 1
+    room.time.now += 31
+    assert await keys.look_for_new()
+    assert room.issuer.key_sets_given == before + 2
+
+
+async def test_a_key_that_is_withdrawn_is_gone(room: Room, keys: KeySet) -> None:
+    room.issuer.roll("k2", keep=False)
+    assert await keys.look_for_new()
+    assert kids(keys) == ["k2"]
+
+
+@pytest.mark.parametrize("mood", ["down", "redirecting", "huge", "confused", "symmetric"])
+async def test_an_issuer_in_trouble_leaves_the_keys_that_there_were(room: Room, keys: KeySet, mood: str) -> None:
+    room.issuer.roll("k2", keep=False)
+    room.issuer.mood = mood
+    assert not await keys.look_for_new()
+    assert kids(keys) == ["k1"]
+    assert keys.problem
+    room.issuer.mood = "well"
+    room.time.now += 31
+    assert await keys.look_for_new()
+    assert (kids(keys), keys.problem) == (["k2"], None)
+
+
+async def test_an_issuer_that_is_slow_is_not_waited_for(room: Room, keys: KeySet) -> None:
+    room.issuer.mood = "slow"
+    began = time.monotonic()
+    assert not await keys.look_for_new()
+    assert time.monotonic() - began < 6.5
+    assert "within 5 seconds" in str(keys.problem)
+
+
+async def test_after_hours_without_the_issuer_its_keys_are_believed_no_more(room: Room, keys: KeySet) -> None:
+    room.issuer.mood = "down"
+    room.time.now += 4 * 3_600 - 1
+    assert kids(keys) == ["k1"]
+    room.time.now += 2
+    assert kids(keys) == []
+
+
+async def test_an_issuer_that_calls_itself_otherwise_is_not_believed(room: Room) -> None:
+    room.issuer.claimed_issuer = room.issuer.url + "/"
+    keys = room.key_set()
+    assert not await keys.look_for_new()
+    assert "is not the configuration of" in str(keys.problem)
+    assert room.issuer.key_sets_given == 0
+
+
+async def test_a_server_of_an_unknown_root_is_not_believed(room: Room, tmp_path: Path) -> None:
+    (tmp_path / "other.pem").write_bytes(authority().cert_pem)
+    keys = room.key_set(ca_file=tmp_path / "other.pem")
+    assert not await keys.look_for_new()
+    assert "certificate" in str(keys.problem).lower()
+
+
+async def test_keys_can_have_an_address_of_their_own(room: Room) -> None:
+    keys = room.key_set(jwks_url=room.issuer.url + "/elsewhere")
+    assert await keys.look_for_new()
+    assert kids(keys) == ["k1"]
+
+
+async def test_keys_in_a_file_need_no_issuer(room: Room, tmp_path: Path) -> None:
+    path = tmp_path / "jwks.json"
+    room.issuer.mood = "down"
+    path.write_text(json.dumps({"keys": [jwk(room.issuer.keys["k1"], "filed")]}))
+    keys = room.key_set(ca_file=None, jwks_file=path)
+    assert await keys.look_for_new()
+    assert kids(keys) == ["filed"]
+    path.write_text("{}")
+    room.time.now += 31
+    assert not await keys.look_for_new()
+    assert kids(keys) == ["filed"]
+    path.unlink()
+    room.time.now += 31
+    assert not await keys.look_for_new()
+    assert "No such file" in str(keys.problem)
+
+
+async def test_only_https_is_fetched() -> None:
+    fetcher = Fetcher()
+    for url in ("http://localhost/", "file:///etc/passwd", "ftp://localhost/", ""):
+        with pytest.raises(FetchError, match="is not https"):
+            await fetcher.get(url)
+    with pytest.raises(FetchError):
+        await fetcher.get("https://localhost:1/")
+    await fetcher.close()
