@@ -122,6 +122,8 @@ class OidcIssuer:
                 return Response("<html>not found</html>")
             case "symmetric":
                 return JSONResponse({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "s"}]})
+            case _:
+                pass
         return JSONResponse({"keys": [jwk(key, kid) for kid, key in self.keys.items()]})
 
 

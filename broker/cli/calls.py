@@ -56,11 +56,12 @@ def _calling(stub: Callable[[grpc.Channel], _Stub], caller: Caller) -> Iterator[
             yield stub(channel)
         except grpc.RpcError as error:
             if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise _too_slow(caller.timeout) from None
+                raise too_slow(caller.timeout) from None
             raise refusal_from(error) from None
 
 
-def _too_slow(seconds: float) -> Stop:
+def too_slow(seconds: float) -> Stop:
+    """Give the failure of a call that had no answer in time."""
     return Stop(
         f"no answer within {seconds:g} seconds: it may have been done all the same, so look before you repeat it, or "
         "wait longer with --timeout",

@@ -10,15 +10,13 @@ from typing import Any
 import click
 
 from broker.cli.failure import for_each
-from broker.cli.notation import gather
 from broker.cli.options import Caller, lifetime_option, remote, span
 from broker.cli.output import note, output_option, show, show_list, wants_json
 from broker.cli.private import check_target, refuse_to_reveal_to_models, write_private
 from broker.cli.render import plain
 from broker.cli.unverified import decode, read_token
-from broker.model.grant import ResourceGrants
+from broker.cli.wanted import Wanted, wanted_options
 from broker.v1 import agent_service_pb2 as pb
-from broker.wire.grants import grants_to_wire
 
 
 @click.group()
@@ -58,33 +56,11 @@ def _hand_over(answer: pb.IssueCredentialResponse | pb.RenewCredentialResponse, 
 
 
 @credential.command()
-@click.option("--task", "task_id", required=True, metavar="TASK", help="The task it is for.")
-@click.option(
-    "--tool",
-    "tools",
-    multiple=True,
-    required=True,
-    metavar="RESOURCE#TOOL",
-    help="A tool, of one resource. Repeatable.",
-)
-@click.option(
-    "--constraint", "constraints", multiple=True, metavar="TOOL:/PATH:OP:VALUE", help="A further bound. Repeatable."
-)
-@lifetime_option("How long it should live; without: as long as policy allows.")
+@wanted_options
 @click.option("--request-id", default="", help="The same request under the same id gives the same lease again.")
 @_destination_options
 @remote
-def issue(
-    caller: Caller,
-    *,
-    task_id: str,
-    tools: tuple[str, ...],
-    constraints: tuple[str, ...],
-    lifetime: timedelta | None,
-    request_id: str,
-    out: Path | None,
-    reveal: bool,
-) -> None:
+def issue(caller: Caller, *, wanted: Wanted, request_id: str, out: Path | None, reveal: bool) -> None:
     """Get a credential for tools of one resource.
 
     \b
@@ -92,31 +68,12 @@ def issue(
       --tool https://repo.example.org#read_file \\
       --constraint read_file:/ref:in:main,develop --lifetime 5m --out token
     """
-    wanted = _one_resource(tools, constraints)
     _check_destination(out, reveal=reveal)
-    request = pb.IssueCredentialRequest(
-        task_id=task_id,
-        resource=wanted.resource,
-        grants=grants_to_wire(wanted.grants),
-        lifetime=span(lifetime),
-        request_id=request_id,
-    )
     from broker.cli.calls import as_agent
 
     with as_agent(caller) as broker:
-        answer = broker.IssueCredential(request, timeout=caller.timeout)
+        answer = broker.IssueCredential(wanted.request(request_id), timeout=caller.timeout)
     _hand_over(answer, out)
-
-
-def _one_resource(tools: tuple[str, ...], constraints: tuple[str, ...]) -> ResourceGrants:
-    try:
-        wanted = gather(tools, constraints)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    if len(wanted) != 1:
-        named = ", ".join(grants.resource for grants in wanted)
-        raise click.UsageError(f"a credential is for one resource, not for {named}: ask for one each")
-    return wanted[0]
 
 
 @credential.command()

@@ -50,6 +50,11 @@ def span(lifetime: timedelta | None) -> Duration | None:
 
 
 def remote(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of commands that call the broker and show what it answers."""
+    return output_option(calling(command))
+
+
+def calling(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of commands that call the broker; the command gets them as `caller`."""
 
     @functools.wraps(command)
@@ -72,7 +77,7 @@ def remote(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--address", help="The broker, as host:port.  [env var: CREDBROKER_ADDRESS]"),
     ):
         run = option(run)
-    return output_option(run)
+    return run
 
 
 def lifetime_option(help: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401 (click's)

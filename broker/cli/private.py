@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -42,9 +43,30 @@ def refuse_to_reveal_to_models() -> None:
     Raises:
         click.UsageError: an agent's environment variable is set.
     """
-    seen = next((name for name in AGENT_VARIABLES if os.environ.get(name)), None)
-    if seen:
+    if seen := _sign_of_a_model():
         raise click.UsageError(
             f"--reveal is refused where {seen} is set, because what is printed here ends in a model's context: "
             "use --out FILE (mode 0600) and hand the file to the tool"
         )
+
+
+def refuse_to_print_to_readers() -> None:
+    """Keep a secret that is meant for a program off screens, a person's or a model's.
+
+    Raises:
+        click.UsageError: stdout is a terminal, or an agent's environment variable is set.
+    """
+    if sys.stdout.isatty():
+        raise click.UsageError(
+            "a helper prints a secret for the program that calls it, not for a terminal: name this command in the "
+            "program's configuration, or use `credbroker run`"
+        )
+    if seen := _sign_of_a_model():
+        raise click.UsageError(
+            f"a helper is refused where {seen} is set, because what is printed here may end in a model's context: let "
+            "the program call it outside of the agent's shell, or use `credbroker run`"
+        )
+
+
+def _sign_of_a_model() -> str | None:
+    return next((name for name in AGENT_VARIABLES if os.environ.get(name)), None)

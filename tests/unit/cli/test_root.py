@@ -23,7 +23,7 @@ DENIED = Refusal(
     ),
 )
 COMMANDS = set(
-    "bench completion credential db demo dev keys lease ledger lock policy revoke serve svid task".split()  # noqa: SIM905 (words)
+    "bench completion credential db demo dev helper keys lease ledger lock policy revoke run serve svid task".split()  # noqa: SIM905 (words)
 )
 HEAVY = ("grpc", "sqlalchemy", "alembic", "rich", "cryptography", "cedarpy", "structlog", "starlette")
 
@@ -42,7 +42,15 @@ def failing(error: Exception) -> click.Command:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["task", "create", "--help"], ["ledger", "--help"], ["revoke", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["task", "create", "--help"],
+        ["ledger", "--help"],
+        ["revoke", "--help"],
+        ["run", "--help"],
+        ["helper", "--help"],
+    ],
 )
 def test_help_imports_neither_grpc_nor_sql(arguments: list[str]) -> None:
     program = (

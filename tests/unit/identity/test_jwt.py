@@ -111,7 +111,7 @@ def test_a_key_is_found_by_its_id_or_by_trying(header: dict[str, Any], key: Key)
 
 @pytest.mark.parametrize("typ", [None, "JWT", "JOSE", "client-authentication+jwt"])
 def test_the_types_of_proofs_of_identity_are_taken(typ: str | None) -> None:
-    assert authenticator().authenticate(workload({"typ": typ}), NOW).principal
+    authenticator().authenticate(workload({"typ": typ}), NOW)
 
 
 # Check 1: the form.
@@ -272,7 +272,7 @@ def test_3_trust_domains_cannot_vouch_for_each_other() -> None:
 def test_3_a_key_that_is_gone_counts_at_once() -> None:
     now = [KEYS]
     door = authenticator(keys=lambda: now[0])
-    assert door.authenticate(workload(), NOW)
+    door.authenticate(workload(), NOW)
     now[0] = IssuerKeys(2, key_set((EC, "e1")))
     with pytest.raises(UnknownIssuerKey):
         door.authenticate(workload(), NOW)
@@ -307,7 +307,7 @@ def test_4_a_token_for_another_audience_or_several_is_refused(audience: object) 
 def test_5_an_expired_token_is_refused_at_its_instant() -> None:
     door = authenticator()
     token = workload()
-    assert door.authenticate(token, NOW + timedelta(seconds=299, microseconds=999_999))
+    door.authenticate(token, NOW + timedelta(seconds=299, microseconds=999_999))
     for _ in range(2):
         with pytest.raises(Refusal) as refusal:
             door.authenticate(token, NOW + timedelta(seconds=300))
@@ -339,7 +339,7 @@ def test_5_a_token_whose_times_are_not_sound_is_refused(changes: dict[str, Any],
 
 
 def test_5_a_clock_that_is_ahead_by_half_a_minute_is_forgiven() -> None:
-    assert authenticator().authenticate(workload(iat=SECONDS + 30, nbf=SECONDS + 30), NOW)
+    authenticator().authenticate(workload(iat=SECONDS + 30, nbf=SECONDS + 30), NOW)
 
 
 def test_5_a_jwt_svid_that_would_live_for_a_year_is_refused() -> None:
@@ -371,7 +371,7 @@ def test_5_a_jwt_svid_that_would_live_for_a_year_is_refused() -> None:
 def test_6_the_claims_must_keep_the_conditions(condition: Condition, claims: dict[str, Any], holds: bool) -> None:
     door = authenticator(replace(CI, conditions=(condition,)))
     if holds:
-        assert door.authenticate(workload(**claims), NOW)
+        door.authenticate(workload(**claims), NOW)
         return
     with pytest.raises(Refusal, match="is not what the configuration asks"):
         door.authenticate(workload(**claims), NOW)

@@ -1,0 +1,187 @@
+"""A command that runs with a credential: got before it starts, renewed while it runs, released when it has ended.
+
+This imports gRPC, so `credbroker run` imports it when it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import click
+
+from broker.cli.calls import too_slow
+from broker.cli.failure import Stop
+from broker.cli.handover import Handover
+from broker.cli.options import Caller
+from broker.cli.output import printable
+from broker.cli.wanted import Wanted
+from broker.model.clock import system_clock
+from broker.model.errors import Reason, Refusal
+from broker.sdk.client import Client, Credential
+
+T = TypeVar("T")
+
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_TYPED = (signal.SIGINT, signal.SIGQUIT)  # the terminal has keys for these
+_RENEW_AFTER = 2 / 3  # of a token's life
+_RETRY_SECONDS = 1.0
+_FINAL = (Reason.LEASE_NOT_LIVE, Reason.LEASE_NOT_FOUND, Reason.TASK_NOT_ACTIVE, Reason.LIFETIME_EXHAUSTED)
+_BY_SIGNAL = 128  # a shell's exit code for a command that a signal ended is this and its number
+_NOT_FOUND, _NOT_STARTED = 127, 126  # a shell's, too
+
+
+async def supervise(
+    caller: Caller, wanted: Wanted, way: AbstractContextManager[Handover], command: Sequence[str]
+) -> int:
+    """Run a command with a credential; give its exit code, as a shell would.
+
+    The credential is released whatever happens to the command, and to us short of SIGKILL.
+
+    Raises:
+        Refusal, Stop: there is no credential; the command was not started.
+        OSError: the token cannot be handed over; the command was not started.
+    """
+    with _passing_on() as signals, way as handover:
+        async with Client(caller.address, caller.svid_dir) as client:
+            issuing = client.issue(wanted.task_id, wanted.tools.resource, wanted.tools.grants, lifetime=wanted.lifetime)
+            credential = await _within(caller.timeout, issuing)
+            held = _Held(client, credential, handover, wanted.lifetime, caller.timeout)
+            try:
+                handover.put(credential.token)
+                return await _run(command, held, signals)
+            finally:
+                await held.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A credential in a command's hands. `timeout`, in seconds, holds for each call to the broker."""
+
+    client: Client
+    credential: Credential
+    handover: Handover
+    lifetime: timedelta | None
+    timeout: float
+
+    async def keep(self) -> None:
+        """Renew at two thirds of each token's life, until that is refused for good. What goes wrong is told once."""
+        told = False
+        while True:
+            left = (self.credential.expires_at - system_clock()) / timedelta(seconds=1)
+            await asyncio.sleep(max(_RETRY_SECONDS, left * _RENEW_AFTER))
+            try:
+                await _within(self.timeout, self.client.renew(self.credential, lifetime=self.lifetime))
+                self.handover.put(self.credential.token)
+            except (Refusal, Stop, OSError) as error:
+                final = isinstance(error, Refusal) and error.reason in _FINAL
+                if final or not told:
+                    again = "any more" if final else "for now"
+                    _tell(
+                        f"the credential cannot be renewed {again}, and is dead by {self._end()} at the latest: {error}"
+                    )
+                if final:
+                    return
+                told = True
+            else:
+                told = False
+
+    async def release(self) -> None:
+        """Give it back. If that cannot be, tell until when it lives."""
+        try:
+            await _within(self.timeout, self.client.release(self.credential.lease_id))
+        except (Refusal, Stop) as error:
+            _tell(f"lease {self.credential.lease_id} could not be released, and lives until {self._end()}: {error}")
+
+    def _end(self) -> str:
+        return f"{self.credential.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+class _Signals:
+    """Passes signals on to the command. Those that come before there is one are in `early`."""
+
+    def __init__(self) -> None:
+        self.early: list[signal.Signals] = []
+        self.command: subprocess.Popen[bytes] | None = None
+
+    def take(self, number: signal.Signals) -> None:
+        if self.command is None:
+            self.early.append(number)
+        elif not _reaches_the_command(number):
+            self.command.send_signal(number)  # nothing, if it has ended
+
+
+@contextmanager
+def _passing_on() -> Iterator[_Signals]:
+    """Take signals for the time of a block. What is ignored (`nohup`) stays so, for the command as well."""
+    loop, signals = asyncio.get_running_loop(), _Signals()
+    taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in taken:
+        loop.add_signal_handler(number, signals.take, number)
+    try:
+        yield signals
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)
+
+
+def _reaches_the_command(number: signal.Signals) -> bool:
+    """Tell whether a signal reaches the command without us: a key's goes to all processes in the foreground.
+
+    Passed on it would come twice, and for many programs the second Ctrl-C means to drop everything.
+    """
+    if number not in _TYPED:
+        return False
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False  # there is none
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    finally:
+        os.close(terminal)
+
+
+async def _run(command: Sequence[str], held: _Held, signals: _Signals) -> int:
+    if signals.early:
+        return _BY_SIGNAL + signals.early[0]
+    try:
+        process = signals.command = _start(command, held.handover)
+    except OSError as error:
+        _tell(f"cannot start `{command[0]}`: {error.strerror}")
+        return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_STARTED
+    renewal = asyncio.create_task(held.keep())
+    try:
+        code = await asyncio.to_thread(process.wait)
+    finally:
+        renewal.cancel()
+        await asyncio.gather(renewal, return_exceptions=True)
+    return code if code >= 0 else _BY_SIGNAL - code
+
+
+def _start(command: Sequence[str], handover: Handover) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, env=handover.environment(os.environ), pass_fds=handover.descriptors)
+
+
+async def _within(seconds: float, call: Awaitable[T]) -> T:
+    """Wait for a call for so long.
+
+    Raises:
+        Stop: there was no answer.
+    """
+    try:
+        return await asyncio.wait_for(call, seconds)
+    except TimeoutError:
+        raise too_slow(seconds) from None
+
+
+def _tell(text: str) -> None:
+    """Tell people on stderr, which is the command's too."""
+    click.echo(printable(f"credbroker run: {text}"), err=True)

@@ -1,0 +1,133 @@
+"""What the Workload API pushes is read strictly: wrong in one place is unusable as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import x25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.identity.authority import Svid, issue_svid
+from broker.identity.bundles import parse_bundle
+from broker.identity.spiffe import parse_spiffe_id
+from broker.model.clock import system_clock
+from broker.trust.workload_pushes import read_jwt, read_x509
+from broker.trust.workload_stream import UnusablePush
+from tests.certificates import Shape, make
+from tests.fakes import authority
+from tests.workload_api_server import der, jwt_response, x509_response, x509_svid
+
+OURS, PARTNER = "spiffe://example.org/broker", "spiffe://partner.example"
+NOW = system_clock()
+ROOT, OTHER, FOREIGN = authority(), authority(), authority("partner.example")
+OWN = issue_svid(ROOT, parse_spiffe_id(OURS), ["localhost"], timedelta(hours=1), NOW)
+MONTGOMERY = x25519.X25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def push(federated: dict[str, bytes] | None = None, **changes: Any) -> bytes:
+    found = x509_svid(changes.pop("spiffe_id", OURS), OWN, ROOT.cert_pem, **changes)
+    return x509_response(found, federated=federated)
+
+
+def of(shape: Shape, spiffe_id: str = OURS) -> bytes:
+    made = make(shape, NOW)
+    return x509_response(x509_svid(spiffe_id, Svid(made.pem, made.key_pem), ROOT.cert_pem))
+
+
+def test_a_push_is_read_as_it_is() -> None:
+    found = read_x509(push({PARTNER: der(FOREIGN.cert_pem + OTHER.cert_pem)}), NOW)
+    assert (found.cert_chain_pem, found.private_key_pem) == (OWN.cert_pem, OWN.key_pem)
+    assert found.roots == {
+        "example.org": parse_bundle(ROOT.cert_pem),
+        "partner.example": parse_bundle(FOREIGN.cert_pem + OTHER.cert_pem),
+    }
+    assert found.not_after - NOW > timedelta(minutes=59)
+    assert timedelta(minutes=14) < found.not_after - found.overdue_at < timedelta(minutes=16)
+    assert "PRIVATE" not in repr(found)
+
+
+def test_the_same_push_later_is_the_same() -> None:
+    assert read_x509(push(), NOW) == read_x509(push(), NOW + timedelta(minutes=1))
+    assert read_jwt(jwt_response({PARTNER: b'{"keys":[]}'})) == read_jwt(jwt_response({PARTNER: b'{"keys":[]}'}))
+    assert read_jwt(jwt_response({PARTNER: b'{"keys":[]}'})) != read_jwt(jwt_response({PARTNER: b""}))
+
+
+def test_a_chain_is_good_for_as_long_as_all_of_it() -> None:
+    brief = make(Shape(uris=(), after=timedelta(minutes=5)), NOW)
+    found = read_x509(push(x509_svid=der(OWN.cert_pem + brief.pem)), NOW)
+    assert found.not_after == brief.certificate.not_valid_after_utc
+
+
+UNUSABLE: dict[str, tuple[str, bytes]] = {
+    "no message": ("not an X509SVIDResponse", b"\xff"),
+    "an empty message": ("holds no X.509-SVID", b""),
+    "bundles alone": ("holds no X.509-SVID", x509_response(federated={PARTNER: der(FOREIGN.cert_pem)})),
+    "no certificate": ("SVID is missing", push(x509_svid=b"")),
+    "half a certificate": ("not made of certificates", push(x509_svid=der(OWN.cert_pem)[:-1])),
+    "one octet": ("not made of certificates", push(x509_svid=b"\x30")),
+    "an endless length": ("not made of certificates", push(x509_svid=b"\x30\xff" + b"\xff" * 200)),
+    "a certificate with something behind it": ("not made of", push(x509_svid=der(OWN.cert_pem) + b"\x00")),
+    "a certificate in PEM": ("not made of certificates", push(x509_svid=OWN.cert_pem)),
+    "no key": ("key is malformed", push(x509_svid_key=b"")),
+    "a key in PEM": ("key is malformed", push(x509_svid_key=OWN.key_pem)),
+    "a key of an odd kind": ("not that of", push(x509_svid_key=MONTGOMERY)),
+    "no ID": ("SPIFFE ID is none", push(spiffe_id="")),
+    "an ID of another": ("not one of", push(spiffe_id=OURS + "/x")),
+    "an ID with a newline": ("SPIFFE ID is none", push(spiffe_id=OURS + "\n")),
+    "a certificate without names": ("SPIFFE ID is none", of(Shape(uris=()))),
+    "a certificate with two names": ("not one of", of(Shape(uris=(OURS, OURS + "/x")))),
+    "a certificate with a newline in its name": ("not one of", of(Shape(uris=(OURS + "\n",)))),
+    "no bundle of our own": ("bundle is missing", push(bundle=b"")),
+    "a broken bundle of our own": ("not made of certificates", push(bundle=der(ROOT.cert_pem)[:-1])),
+    "a broken bundle of another": ("not made of certificates", push({PARTNER: b"\x30\x00"})),
+    "a bundle in a bare name": ("no SPIFFE ID", push({"partner.example": der(FOREIGN.cert_pem)})),
+    "a bundle in a name with a newline": ("no SPIFFE ID", push({PARTNER + "\n": der(FOREIGN.cert_pem)})),
+    "a bundle in the name of a workload": ("no trust domain", push({PARTNER + "/x": der(FOREIGN.cert_pem)})),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_a_push_that_is_wrong_in_one_place_is_unusable(case: str) -> None:
+    why, message = UNUSABLE[case]
+    with pytest.raises(UnusablePush, match=why):
+        read_x509(message, NOW)
+
+
+def test_an_svid_is_good_until_the_instant_that_it_names() -> None:
+    end = read_x509(push(), NOW).not_after
+    assert read_x509(push(), end - timedelta(microseconds=1)).not_after == end
+    with pytest.raises(UnusablePush, match="compare the clocks"):
+        read_x509(push(), end)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\xff",
+        jwt_response({PARTNER: b"{}"}),
+        jwt_response({PARTNER: b'{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}'}),
+        jwt_response({"partner.example": b'{"keys":[]}'}),
+        jwt_response({PARTNER + "/x": b'{"keys":[]}'}),
+        jwt_response({PARTNER + "\n": b""}),
+    ],
+)
+def test_jwt_bundles_that_are_wrong_in_one_place_are_unusable(message: bytes) -> None:
+    with pytest.raises(UnusablePush):
+        read_jwt(message)
+
+
+@given(st.data())
+def test_whatever_is_pushed_is_read_or_refused(data: st.DataObject) -> None:
+    good = data.draw(st.sampled_from([push({PARTNER: der(FOREIGN.cert_pem)}), jwt_response({PARTNER: b'{"keys":[]}'})]))
+    at, octet = data.draw(st.integers(0, len(good) - 1)), data.draw(st.binary(max_size=3))
+    bent = good[:at] + octet + good[at + 1 :]
+    for message in (bent, good[:at], octet):
+        with contextlib.suppress(UnusablePush):
+            read_x509(message, NOW)
+        with contextlib.suppress(UnusablePush):
+            read_jwt(message)
