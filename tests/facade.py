@@ -89,7 +89,7 @@ class Facade:
         claims = {"sub": subject, "aud": [self.url], "exp": int(system_clock().timestamp()) + 300, **changes}
         return compact(self.svid_key, {"alg": "ES256", "kid": "svid", "typ": "JWT", **(header or {})}, claims)
 
-    def token(self, headers: dict[str, str] | None = None, **form: str) -> httpx2.Response:
+    def token(self, headers: dict[str, str] | None = None, /, **form: str) -> httpx2.Response:
         """Ask the token endpoint, by client credentials unless the form says otherwise."""
         asked = {"grant_type": "client_credentials", "client_assertion_type": JWT_BEARER, "resource": NOTES} | form
         return self.http.post("/token", data={k: v for k, v in asked.items() if v}, headers=headers or {})

@@ -121,6 +121,7 @@ def test_jwt_bundles_that_are_wrong_in_one_place_are_unusable(message: bytes) ->
         read_jwt(message)
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(st.data())
 def test_whatever_is_pushed_is_read_or_refused(data: st.DataObject) -> None:
     good = data.draw(st.sampled_from([push({PARTNER: der(FOREIGN.cert_pem)}), jwt_response({PARTNER: b'{"keys":[]}'})]))
