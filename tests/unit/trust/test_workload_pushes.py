@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import x25519
+from cryptography.hazmat.primitives.asymmetric import ec, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from broker.trust.workload_pushes import read_jwt, read_x509
 from broker.trust.workload_stream import UnusablePush
 from tests.certificates import Shape, make
 from tests.fakes import authority
+from tests.issuer import jwk
 from tests.workload_api_server import der, jwt_response, x509_response, x509_svid
 
 OURS, PARTNER = "spiffe://example.org/broker", "spiffe://partner.example"
@@ -53,8 +55,10 @@ def test_a_push_is_read_as_it_is() -> None:
 
 def test_the_same_push_later_is_the_same() -> None:
     assert read_x509(push(), NOW) == read_x509(push(), NOW + timedelta(minutes=1))
-    assert read_jwt(jwt_response({PARTNER: b'{"keys":[]}'})) == read_jwt(jwt_response({PARTNER: b'{"keys":[]}'}))
-    assert read_jwt(jwt_response({PARTNER: b'{"keys":[]}'})) != read_jwt(jwt_response({PARTNER: b""}))
+    keys = json.dumps({"keys": [jwk(ec.generate_private_key(ec.SECP256R1()), "k1")]}).encode()
+    assert read_jwt(jwt_response({PARTNER: keys})) == read_jwt(jwt_response({PARTNER: keys}))
+    assert read_jwt(jwt_response({PARTNER: keys})) != read_jwt(jwt_response({PARTNER: b'{"keys":[]}'}))
+    assert read_jwt(jwt_response({PARTNER: b""})).keys["partner.example"].keys == ()
 
 
 def test_a_chain_is_good_for_as_long_as_all_of_it() -> None:
