@@ -14,6 +14,7 @@ from broker.policy.problems import BundleError
 from broker.store.database import DatabaseProblem, plain_problems
 from broker.store.writer import LedgerMismatch
 from broker.trust.files import SvidFileError
+from broker.trust.workload_api import WorkloadApiError
 
 
 def run(settings: Settings, ready: Callable[[Ready], None]) -> None:
@@ -25,6 +26,14 @@ def run(settings: Settings, ready: Callable[[Ready], None]) -> None:
     """
     logs.configure()
     # RuntimeError is gRPC's word for an address that cannot be listened on.
-    problems = (SvidFileError, KeyFileError, BundleError, LedgerMismatch, DatabaseProblem, RuntimeError)
+    problems = (
+        SvidFileError,
+        WorkloadApiError,
+        KeyFileError,
+        BundleError,
+        LedgerMismatch,
+        DatabaseProblem,
+        RuntimeError,
+    )
     with stopping_on(*problems), plain_problems():
         asyncio.run(serve(settings, ready))

@@ -18,6 +18,7 @@ import structlog
 
 from broker.identity.issuers import Issuer, IssuerKeys
 from broker.identity.jwks import JwtKeySet, parse_jwks
+from broker.identity.jwt import UnknownIssuerKey
 from broker.model import strict_json
 from broker.model.errors import Hints, Reason, Refusal
 from broker.trust.fetch import Fetched, Fetcher, FetchError
@@ -29,6 +30,7 @@ _RETRY = timedelta(seconds=10)
 _COOL_DOWN = timedelta(seconds=30)
 _GOOD_WITHOUT_ISSUER = timedelta(hours=4)
 _NOTHING = JwtKeySet()
+_NEVER = float("-inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +56,8 @@ class KeySet:
         self._monotonic = monotonic
         self._fetcher = None if source.jwks_file else Fetcher(source.ca_file)
         self._keys = IssuerKeys(0, _NOTHING)
-        self._fetched_at = float("-inf")
-        self._looked_at = float("-inf")
+        self._fetched_at = _NEVER
+        self._looked_at = _NEVER
         self._fetching: asyncio.Task[timedelta] | None = None
         self.problem: str | None = None
 
@@ -63,8 +65,11 @@ class KeySet:
         """Give the keys.
 
         Raises:
+            UnknownIssuerKey: the first fetch is under way; `look_for_new` waits for it.
             Refusal: UNAVAILABLE, if none could be had yet, or for so long that a withdrawn key could be among them.
         """
+        if self._fetched_at == _NEVER and self._fetching is not None:
+            raise UnknownIssuerKey(self._issuer)
         if self._monotonic() - self._fetched_at > _GOOD_WITHOUT_ISSUER.total_seconds():
             raise Refusal(
                 Reason.UNAVAILABLE,
@@ -91,13 +96,16 @@ class KeySet:
         """Fetch the keys now, for a token whose key is unknown; tell whether they have changed.
 
         Everybody who asks meanwhile waits for the same answer. Within the cool-down nothing is fetched.
+
+        Raises:
+            Refusal: UNAVAILABLE, as `current`.
         """
         before = self._keys.generation
         if self._fetching is None and self._monotonic() - self._looked_at < _COOL_DOWN.total_seconds():
             return False
         self._looked_at = self._monotonic()
         await self._fetch_once()
-        return self._keys.generation != before
+        return self.current().generation != before
 
     async def _fetch_once(self) -> timedelta:
         """Fetch, or wait for the fetch that is under way; give how long the keys stay good."""

@@ -95,6 +95,7 @@ def test_another_library_verifies_the_token_with_the_published_keys(facade: Faca
 def test_a_token_over_http_and_one_over_grpc_leave_the_same_records(facade: Facade, task_id: str) -> None:
     proof = facade.workload()
     over_http = facade.token(client_assertion=proof, task=task_id, scope="tool:search_notes")
+    assert over_http.status_code == 200, over_http.text
     lease_id = json.loads(_payload(over_http.json()["access_token"]))["jti"]
     over_grpc = issue(facade, proof, asking(task_id))
     assert records(facade, lease_id) == records(facade, over_grpc.lease.lease_id)

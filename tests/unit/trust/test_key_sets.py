@@ -13,6 +13,7 @@ import pytest
 
 from broker.identity.authority import Authority
 from broker.identity.issuers import Issuer
+from broker.identity.jwt import UnknownIssuerKey
 from broker.model.errors import Reason, Refusal
 from broker.trust.fetch import Fetcher, FetchError
 from broker.trust.key_sets import KeySet, KeySource
@@ -88,6 +89,25 @@ async def test_before_the_first_fetch_nothing_can_be_checked(room: Room) -> None
     assert refusal.value.reason is Reason.UNAVAILABLE
 
 
+async def test_who_comes_during_the_first_fetch_waits_for_it(room: Room) -> None:
+    found = room.key_set()
+    running = asyncio.create_task(found.run())
+    await asyncio.sleep(0)
+    with pytest.raises(UnknownIssuerKey):
+        found.current()
+    assert await found.look_for_new()
+    assert kids(found) == ["k1"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_who_waits_for_a_first_fetch_that_fails_is_told_that_there_are_no_keys(room: Room) -> None:
+    room.issuer.mood = "down"
+    with pytest.raises(Refusal) as refusal:
+        await room.key_set().look_for_new()
+    assert refusal.value.reason is Reason.UNAVAILABLE
+
+
 async def test_a_new_key_is_found_when_a_token_names_it(room: Room, keys: KeySet) -> None:
     generation = keys.current().generation
     room.issuer.roll("k2")
@@ -147,7 +167,8 @@ async def test_after_hours_without_the_issuer_its_keys_are_believed_no_more(room
 async def test_an_issuer_that_calls_itself_otherwise_is_not_believed(room: Room) -> None:
     room.issuer.claimed_issuer = room.issuer.url + "/"
     keys = room.key_set()
-    assert not await keys.look_for_new()
+    with pytest.raises(Refusal):
+        await keys.look_for_new()
     assert "is not the configuration of" in str(keys.problem)
     assert room.issuer.key_sets_given == 0
 
@@ -155,7 +176,8 @@ async def test_an_issuer_that_calls_itself_otherwise_is_not_believed(room: Room)
 async def test_a_server_of_an_unknown_root_is_not_believed(room: Room, tmp_path: Path) -> None:
     (tmp_path / "other.pem").write_bytes(authority().cert_pem)
     keys = room.key_set(ca_file=tmp_path / "other.pem")
-    assert not await keys.look_for_new()
+    with pytest.raises(Refusal):
+        await keys.look_for_new()
     assert "certificate" in str(keys.problem).lower()
 
 
