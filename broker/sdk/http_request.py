@@ -47,7 +47,7 @@ def credential(scope: Scope, resource: str) -> tuple[str, Hands]:
     Raises:
         Refusal: TOKEN_INVALID, PROOF_INVALID.
     """
-    values = _headers(scope, b"authorization")
+    values = header_values(scope, b"authorization")
     scheme, _, token = (values[0] if len(values) == 1 else "").partition(" ")
     if scheme.lower() not in (_BEARER, _DPOP) or not token.strip():
         raise Refusal(
@@ -57,7 +57,7 @@ def credential(scope: Scope, resource: str) -> tuple[str, Hands]:
         )
     if scheme.lower() == _BEARER:
         return token.strip(), ANY_HANDS
-    proofs = _headers(scope, b"dpop")
+    proofs = header_values(scope, b"dpop")
     if len(proofs) != 1:
         dpop.refuse("there is not exactly one")
     parts = urlsplit(resource)
@@ -116,13 +116,17 @@ async def refuse(send: Send, refusal: Refusal, *, nonce: str = "", parameters: M
 
     `parameters` go into the challenge, and `nonce` with it where a proof must hold one.
     """
-    status = http_status(refusal.reason)
+    await _answer(send, http_status(refusal.reason), refusal, challenges(refusal, nonce=nonce, parameters=parameters))
+
+
+def challenges(refusal: Refusal, *, nonce: str = "", parameters: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give the headers that tell a client what it needs; else as `refuse`. A `scope` of `parameters` goes first."""
     headers = {}
-    if challenge := _challenge(status, refusal, parameters or {}):
+    if challenge := _challenge(http_status(refusal.reason), refusal, parameters or {}):
         headers["www-authenticate"] = challenge
     if refusal.reason is Reason.PROOF_NONCE_REQUIRED:
         headers["dpop-nonce"] = nonce
-    await _answer(send, status, refusal, headers)
+    return headers
 
 
 async def refuse_size(send: Send, largest: int) -> None:
@@ -159,7 +163,7 @@ def _challenge(status: int, refusal: Refusal, parameters: Mapping[str, str]) -> 
             return ""
         told = {"error": error} | told
     if refusal.reason is Reason.TOOL_NOT_GRANTED and refusal.hints.missing:
-        told["scope"] = refusal.hints.missing
+        told.setdefault("scope", refusal.hints.missing)
     scheme = "DPoP" if "dpop" in error else "Bearer"
     if scheme == "DPoP":
         told["algs"] = dpop.ALGORITHM
@@ -167,5 +171,6 @@ def _challenge(status: int, refusal: Refusal, parameters: Mapping[str, str]) -> 
     return f"{scheme} {pairs}".strip()
 
 
-def _headers(scope: Scope, name: bytes) -> list[str]:
+def header_values(scope: Scope, name: bytes) -> list[str]:
+    """Give the values of a header (its name in lower case), one for each time that it is there."""
     return [str(value, "latin-1") for found, value in scope["headers"] if found == name]

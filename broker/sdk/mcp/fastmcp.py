@@ -1,0 +1,89 @@
+"""Guards servers made with FastMCP 4.x from inside, over HTTP and over standard input.
+
+``FastMCP("notes", auth=FastMcpTokenVerifier(verifier), middleware=[FastMcpMiddleware(verifier)])``, or with the former
+in a `RemoteAuthProvider`, which tells clients where to get credentials; over standard input, without `auth` and with
+``FastMcpMiddleware(verifier, token_from_environment())``.
+
+FastMCP's own `AuthMiddleware` sees no arguments, and lets everything through over standard input; this one does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from fastmcp.exceptions import McpError
+from fastmcp.server.auth.auth import AccessToken, TokenVerifier
+from fastmcp.server.dependencies import get_access_token
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+from fastmcp.tools.base import Tool
+from pydantic import BaseModel
+
+from broker.model.errors import Hints, Reason, Refusal
+from broker.sdk.admitted import Admitted
+from broker.sdk.mcp import methods
+from broker.sdk.mcp.stdio import TokenSource
+from broker.sdk.mcp.verifier import BrokerTokenVerifier
+from broker.sdk.verifier import Verifier
+
+
+class FastMcpTokenVerifier(TokenVerifier):
+    """Tells the server of each request whether its credential is good; as `BrokerTokenVerifier`."""
+
+    def __init__(self, verifier: Verifier, *, base_url: str | None = None) -> None:
+        """Make one on a verifier whose audience is the URL of the server's MCP endpoint."""
+        super().__init__(base_url=base_url)
+        self._inner = BrokerTokenVerifier(verifier)
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """Give what the server wants to know of a good token; None of any other."""
+        found = await self._inner.verify_token(token)
+        return None if found is None else AccessToken(**found.model_dump())
+
+
+class FastMcpMiddleware(Middleware):
+    """Lets through what the caller's credential covers, and lists only the tools that it grants.
+
+    Else as `broker.sdk.mcp.middleware.BrokerMiddleware`.
+    """
+
+    def __init__(self, verifier: Verifier, token: TokenSource | None = None, *, also: Collection[str] = ()) -> None:
+        """Make one for a server."""
+        self._verifier = verifier
+        self._token = token or _token_of_request
+        self._also = frozenset(also)
+
+    async def on_request(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:  # noqa: ANN401
+        """Check a request of any method before the server handles it.
+
+        Raises:
+            McpError: it is refused.
+        """
+        message = context.message
+        params = message.model_dump(by_alias=True) if isinstance(message, BaseModel) else message
+        try:
+            methods.check(self._admit(), context.method or "", params, self._also)
+        except Refusal as refusal:
+            raise McpError(**methods.error_of(refusal)) from refusal
+        return await call_next(context)
+
+    async def on_list_tools(
+        self, context: MiddlewareContext[Any], call_next: CallNext[Any, Sequence[Tool]]
+    ) -> Sequence[Tool]:
+        """List only what is granted."""
+        granted = frozenset(self._admit().tools)
+        return [tool for tool in await call_next(context) if tool.name in granted]
+
+    def _admit(self) -> Admitted:
+        return self._verifier.admit(self._token())
+
+
+def _token_of_request() -> str:
+    found = get_access_token()
+    if found is None:
+        raise Refusal(
+            Reason.TOKEN_INVALID,
+            "the message came without a credential",
+            Hints(next="give the server `auth`, or this guard a source of the token"),
+        )
+    return found.token

@@ -1,0 +1,160 @@
+"""Guards an MCP server: a gate in front of any that speaks streamable HTTP, whatever it is made with.
+
+For example ``McpGate(server.streamable_http_app(), verifier, authorization_servers=["https://broker.example"])``, with
+``Verifier("https://notes.example/mcp")``. ASGI does not tell who the TLS peer is, so only credentials that are bound to
+a key (`binding` "dpop") or to nobody ("bearer") pass here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from broker.credential import dpop
+from broker.intent.scopes import scope_of
+from broker.model.errors import Reason, Refusal
+from broker.sdk import http_request
+from broker.sdk.admitted import Admitted
+from broker.sdk.http_request import App, Disconnected, Receive, Scope, Send, TooLarge
+from broker.sdk.mcp import messages, methods
+from broker.sdk.mcp.listing import Listing
+from broker.sdk.mcp.messages import Post
+from broker.sdk.verifier import Verifier
+from broker.wire.codes import http_status
+
+_LARGEST_BODY = 4 * 1024 * 1024
+_OK, _TOO_LARGE = 200, 413
+_WELL_KNOWN = "/.well-known/oauth-protected-resource"
+_JSON = "application/json"
+_BODY_TOO_LARGE = Refusal(Reason.INVALID_ARGUMENT, f"the body is larger than {_LARGEST_BODY // 1024} KiB")
+_UNREADABLE = Refusal(Reason.INTERNAL, "the server's answer cannot be read, so nobody knows what it would show")
+
+
+class McpGate:
+    """Lets a request through to `app` if the verifier does, and shows callers only the tools that they may call.
+
+    Tells clients where to get credentials: metadata of the protected resource (RFC 9728) and challenges that point to
+    it. `also` are methods that any credential may use; without it, what is no call of a tool and no client can do
+    without is refused. What was admitted is at `scope["credbroker"]` for the application.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        verifier: Verifier,
+        *,
+        authorization_servers: Sequence[str],
+        resource_metadata_url: str = "",
+        scopes_supported: Sequence[str] = (),
+        also: Collection[str] = (),
+    ) -> None:
+        """Make a gate for the resource of the verifier. The URL of the metadata follows from the resource's."""
+        self._app = app
+        self._verifier = verifier
+        self._also = frozenset(also)
+        parts = urlsplit(verifier.audience)
+        self._metadata_path = _WELL_KNOWN + parts.path.rstrip("/")
+        derived = f"{parts.scheme}://{parts.netloc}{self._metadata_path}"
+        self._parameters = {"resource_metadata": resource_metadata_url or derived}
+        self._metadata = json.dumps(_metadata(verifier.audience, authorization_servers, scopes_supported)).encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request. WebSockets are closed: their messages cannot be checked here."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008, "reason": "not guarded"})
+        elif scope["path"] == self._metadata_path and scope["method"] in ("GET", "HEAD"):
+            await http_request.respond(send, _OK, _JSON, self._metadata, {})
+        else:
+            await self._guard(scope, receive, send)
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            token, hands = http_request.credential(scope, self._verifier.audience)
+            admitted = self._verifier.admit(token, hands)
+            body = await http_request.read(receive, _LARGEST_BODY)
+            post = messages.read(scope, body)
+        except Refusal as refusal:
+            await self._answer(send, http_status(refusal.reason), refusal, Post(), {})
+        except TooLarge:
+            await self._answer(send, _TOO_LARGE, _BODY_TOO_LARGE, Post(), {})
+        except Disconnected:
+            return
+        else:
+            try:
+                self._check(scope, admitted, post)
+            except Refusal as refusal:
+                await self._refuse(send, refusal, admitted, post)
+            else:
+                scope["credbroker"] = admitted
+                # The bytes that were checked and not what we read in them: that leaves numbers as they were written,
+                # and a strict reading is the only one there is.
+                await self._pass(scope, http_request.replay(body, receive), send, post, token)
+
+    def _check(self, scope: Scope, admitted: Admitted, post: Post) -> None:
+        for message in post.messages:
+            if message.method:
+                methods.check(admitted, message.method, message.params, self._also)
+        messages.check_headers(scope, post)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, post: Post, token: str) -> None:
+        """Hand a request on. An answer that may list tools is filtered, for which it must come as it is."""
+        if scope["method"] == "GET" or post.lists():
+            headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+            scope = {**scope, "headers": headers, "extensions": {}}
+            tools = frozenset(scope["credbroker"].tools)
+            send = Listing(send, tools, post.answer(_UNREADABLE), lambda: self._is_alive(token))
+        await self._app(scope, receive, send)
+
+    def _is_alive(self, token: str) -> bool:
+        """Tell whether a credential that was admitted still would be. Its hands were seen, and a proof is used up."""
+        try:
+            self._verifier.admit(token)
+        except Refusal as refusal:
+            return refusal.reason is Reason.PROOF_INVALID  # which is looked at last
+        return True
+
+    async def _refuse(self, send: Send, refusal: Refusal, admitted: Admitted, post: Post) -> None:
+        """Refuse what a good credential does not cover.
+
+        A stock client answers 403 with `insufficient_scope` by asking for a credential with that scope, and calls once
+        more. So that is said only where a scope would help: for an argument the client would get a like credential and
+        be refused again. There it is an error in an answer with 200, as a tool gives it: the model reads what to mend,
+        and clients of `mcp` 1.x live on, which end their session at any other status.
+        """
+        status, parameters = http_status(refusal.reason), dict[str, str]()
+        if refusal.reason is Reason.TOOL_NOT_GRANTED and refusal.hints.missing:
+            parameters = {"scope": f"{scope_of(admitted.tools)} {refusal.hints.missing}"}
+        elif refusal.reason is not Reason.INVALID_ARGUMENT and post.asks():
+            status = _OK
+        await self._answer(send, status, refusal, post, parameters)
+
+    async def _answer(
+        self, send: Send, status: int, refusal: Refusal, post: Post, parameters: Mapping[str, str]
+    ) -> None:
+        """Answer with a JSON-RPC error, which clients show to their model, and the challenge that is due."""
+        headers = {}
+        if status != _OK:
+            told = {**self._parameters, **parameters}
+            headers = http_request.challenges(refusal, nonce=self._verifier.nonce(), parameters=told)
+        await http_request.respond(send, status, _JSON, post.answer(refusal), headers)
+
+
+def _metadata(resource: str, authorization_servers: Sequence[str], scopes: Sequence[str]) -> dict[str, Any]:
+    """Describe the resource (RFC 9728 section 2).
+
+    Without `scopes` no scopes are named: stock clients ask for all that are, and get more than their task needs or
+    nothing.
+    """
+    named = {"scopes_supported": list(scopes)} if scopes else {}
+    return {
+        "resource": resource,
+        "authorization_servers": list(authorization_servers),
+        "bearer_methods_supported": ["header"],
+        "authorization_details_types_supported": ["tool_call"],
+        "dpop_signing_alg_values_supported": [dpop.ALGORITHM],
+        **named,
+    }

@@ -1,0 +1,167 @@
+"""The tools that a server lists, and of them those that a caller may call: in JSON, and in a stream of events."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from broker.model import strict_json
+from broker.sdk.http_request import Message, Send, respond
+
+_LARGEST = 16 * 1024 * 1024  # of an answer or an event, as it has to be read whole
+_BAD_GATEWAY = 502
+_REDIRECTION = 300
+_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_LINE = re.compile(rb"\r\n|\n|\r")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def only_granted(result: dict[str, Any], tools: Collection[str]) -> dict[str, Any]:
+    """Give the result of `tools/list` with only such tools in it.
+
+    Raises:
+        ValueError: it does not list tools.
+    """
+    listed = result.get("tools")
+    if not isinstance(listed, list) or not all(isinstance(tool, dict) for tool in listed):
+        raise ValueError("it does not list tools")
+    kept = {**result, "tools": [tool for tool in listed if tool.get("name") in tools]}
+    if "cacheScope" in result:
+        kept["cacheScope"] = "private"  # it is this caller's list, whatever the server thought
+    return kept
+
+
+def filtered(data: bytes, tools: Collection[str]) -> bytes:
+    """Filter an answer, or a batch of them. What lists no tools stays as it is, byte for byte.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    document = strict_json.parse(data, fractions=True)
+    if isinstance(document, list):
+        kept: Any = [_filtered(entry, tools) for entry in document]
+    else:
+        kept = _filtered(document, tools)
+    return data if kept == document else json.dumps(kept, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _filtered(entry: object, tools: Collection[str]) -> object:
+    """Filter one message. What it answers is not asked: a stream may bring the answer to another request."""
+    if not isinstance(entry, dict):
+        raise ValueError("it is not a message")  # noqa: TRY004 (like all that cannot be read)
+    result = entry.get("result")
+    if not isinstance(result, dict) or "tools" not in result:
+        return entry
+    return {**entry, "result": only_granted(result, tools)}
+
+
+class Events:
+    """Filters a stream of server-sent events (HTML Standard, 9.2.6), piece by piece as it comes."""
+
+    def __init__(self, tools: Collection[str]) -> None:
+        """Begin a stream."""
+        self._tools = tools
+        self._rest = b""
+        self._begun = False
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Give the events that are whole now.
+
+        Raises:
+            ValueError: one cannot be read, or is too large.
+        """
+        self._rest += piece
+        if not self._begun and len(self._rest) >= len(_BYTE_ORDER_MARK):
+            self._rest, self._begun = self._rest.removeprefix(_BYTE_ORDER_MARK), True
+        while self._begun and (end := _END.search(self._rest)):
+            event, self._rest = self._rest[: end.end()], self._rest[end.end() :]
+            yield self._event(event)
+        if len(self._rest) > _LARGEST:
+            raise ValueError("an event is too large")
+
+    def _event(self, event: bytes) -> bytes:
+        """Filter an event; what stands beside its data (its id, say) stays."""
+        fields = [line.partition(b":") for line in _LINE.split(event)]
+        values = {name: value.removeprefix(b" ") for name, _, value in fields}
+        data = b"\n".join(value.removeprefix(b" ") for name, _, value in fields if name == b"data")
+        # Clients take messages from no other kind of event, and one without data only says how far the stream is.
+        if not data or values.get(b"event", b"message") not in (b"message", b""):
+            return event
+        kept = filtered(data, self._tools)
+        if kept is data:
+            return event
+        others = [b"".join(field) for field in fields if field[0] not in (b"data", b"")]
+        return b"\r\n".join([*others, b"data: " + kept, b"", b""])
+
+
+class Listing:
+    """Sends an application's answer on, filtered; as a `Send` of ASGI.
+
+    An answer that cannot be read is replaced by `unreadable`. Before each piece of a stream `goes_on` is asked; if it
+    says no the stream ends.
+    """
+
+    def __init__(self, send: Send, tools: Collection[str], unreadable: bytes, goes_on: Callable[[], bool]) -> None:
+        """Make one for one answer."""
+        self._send = send
+        self._tools = tools
+        self._unreadable = unreadable
+        self._goes_on = goes_on
+        self._start: Message = {}
+        self._body = bytearray()
+        self._events: Events | None = None
+        self._over = False
+
+    async def __call__(self, message: Message) -> None:
+        """Take a message of the application; those that are neither start nor body are extensions, and are dropped."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            if self._content_type() == "text/event-stream":
+                self._events = Events(self._tools)
+                await self._send(message)
+        elif message["type"] == "http.response.body" and not self._over:
+            piece, more = message.get("body", b""), message.get("more_body", False)
+            await (self._whole if self._events is None else self._stream)(piece, more)
+
+    async def _whole(self, piece: bytes, more: bool) -> None:  # noqa: FBT001 (as in the message)
+        self._body += piece
+        if more and len(self._body) <= _LARGEST:
+            return
+        self._over = True
+        body, start = bytes(self._body), self._start
+        if body and (self._content_type() == "application/json" or start["status"] < _REDIRECTION):
+            try:
+                if more:
+                    raise ValueError("an answer is too large")  # noqa: TRY301 (one answer to all of them)
+                body = filtered(body, self._tools)
+            except ValueError:
+                await respond(self._send, _BAD_GATEWAY, "application/json", self._unreadable, {})
+                return
+        headers = [(name, value) for name, value in start.get("headers", ()) if name.lower() != b"content-length"]
+        await self._send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, piece: bytes, more: bool) -> None:  # noqa: FBT001 (as in the message)
+        events = self._events or Events(self._tools)
+        if not self._goes_on():
+            await self._finish(b"")
+            return
+        try:
+            for event in events.feed(piece):
+                await self._send({"type": "http.response.body", "body": event, "more_body": True})
+        except ValueError:
+            await self._finish(b"data: " + self._unreadable + b"\r\n\r\n")
+            return
+        if not more:
+            await self._finish(b"")  # what is left is no event
+
+    async def _finish(self, last: bytes) -> None:
+        self._over = True
+        await self._send({"type": "http.response.body", "body": last})
+
+    def _content_type(self) -> str:
+        headers = self._start.get("headers", ())
+        values = [value for name, value in headers if name.lower() == b"content-type"]
+        return str(values[0], "latin-1").partition(";")[0].strip().lower() if values else ""
