@@ -77,12 +77,14 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 @dataclass(slots=True)
 class Stage:
-    """The processes. `task_id` and `lease_ids` are what the scenes leave for later ones."""
+    """The processes. `resource`, `task_id` and `lease_ids` are what the story leaves for later scenes."""
 
     directory: Path
     broker: Process
     about: Mapping[str, Any]
-    actors: Mapping[str, Process]
+    stack: ExitStack
+    actors: dict[str, Process] = field(default_factory=dict)
+    resource: str = ""
     task_id: str = ""
     lease_ids: dict[str, str] = field(default_factory=dict)
 
@@ -90,6 +92,12 @@ class Stage:
     def database(self) -> Path:
         """The broker's database."""
         return self.directory / "broker.db"
+
+    def enter(self, name: str, svid: str | None, module: str = "", *arguments: str) -> Process:
+        """Start an actor from a module, that of its name if no other is given. It is ready with its first line."""
+        command = [f"{_ACTORS}.{module or name}", *arguments]
+        self.actors[name] = _start(self.stack, self.directory, name, command, _environment(self.about, svid))
+        return self.actors[name]
 
     def cli(self, svid: str, *arguments: str) -> dict[str, Any]:
         """Run `credbroker` as a person would, and give what it prints, whether it is content or not.
@@ -111,29 +119,15 @@ class Stage:
 
 
 @contextmanager
-def set_up(directory: Path) -> Iterator[Stage]:
-    """Start everything; stop it at the end.
+def opened(directory: Path) -> Iterator[Stage]:
+    """Start a broker on a deployment, which is made if it is not there; stop everything at the end.
 
     Raises:
-        NotAsTold: something does not start.
+        NotAsTold: it does not start.
     """
     with ExitStack() as stack:
         broker = _start(stack, directory, "broker", ["broker", "dev", "--dir", str(directory)], dict(os.environ))
-        about = broker.read()
-
-        def actor(name: str, svid: str, module: str, *arguments: str) -> Process:
-            return _start(stack, directory, name, [f"{_ACTORS}.{module}", *arguments], _environment(about, svid))
-
-        servers = {"repo": actor("repo", "verifier", "repo"), "notes": actor("notes", "notes", "notes")}
-        addresses = [server.read()["address"] for server in servers.values()]
-        callers = {
-            "orchestrator": actor("orchestrator", "orchestrator", "orchestrator"),
-            "researcher": actor("researcher", "researcher", "agent", *addresses),
-            "writer": actor("writer", "writer", "agent", *addresses),
-        }
-        for caller in callers.values():
-            caller.read()
-        yield Stage(directory, broker, about, servers | callers)
+        yield Stage(directory, broker, broker.read(), stack)
 
 
 def _start(stack: ExitStack, directory: Path, name: str, module: list[str], environment: dict[str, str]) -> Process:
@@ -155,5 +149,8 @@ def _start(stack: ExitStack, directory: Path, name: str, module: list[str], envi
     return process
 
 
-def _environment(about: Mapping[str, Any], svid: str) -> dict[str, str]:
+def _environment(about: Mapping[str, Any], svid: str | None) -> dict[str, str]:
+    """Tell a process where the broker is and who it is itself, unless it is to know neither."""
+    if svid is None:
+        return dict(os.environ)
     return {**os.environ, ADDRESS_VARIABLE: about["address"], SVID_DIR_VARIABLE: about["svids"][svid]}
