@@ -2,7 +2,7 @@
 
 An orchestrator writes ``async with Client() as client, client.task(declaration) as task: …``, an agent
 ``async with client.credential(task_id, resource, [Grant("read_file")]) as credential: …`` and in it, for each call,
-``credential.token.reveal()``.
+``credential.headers("POST", url)``.
 """
 
 from __future__ import annotations
@@ -18,25 +18,29 @@ from typing import Self, TypeVar
 
 import grpc
 
+from broker.credential.keys import EcSigner
 from broker.model.clock import Clock, Ids, system_clock, uuid7
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment, Task, TaskState
 from broker.sdk.connection import Connection, Endpoint
+from broker.sdk.possession import Prover, issuer_of
 from broker.sdk.refusals import refusal_from
 from broker.sdk.secret import Secret
 from broker.v1 import agent_service_pb2 as agent_pb
-from broker.v1 import agent_service_pb2_grpc, orchestrator_service_pb2_grpc
+from broker.v1 import agent_service_pb2_grpc, lease_pb2, orchestrator_service_pb2_grpc
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
 from broker.wire.grants import grants_to_wire, resources_to_wire
 from broker.wire.tasks import task_from_wire, task_state_to_wire
 from broker.wire.times import duration_to_wire, instant_from_wire, instant_to_wire
 
 T = TypeVar("T")
+Metadata = tuple[tuple[str, str], ...]
 
 _CALL_SECONDS = 10.0
 _RENEW_AFTER = 2 / 3  # of a token's life
 _RETRY_SECONDS = 1.0
+_AGENT_SERVICE = agent_pb.DESCRIPTOR.services_by_name["AgentService"].full_name
 _GIVE_UP = (Reason.LEASE_NOT_LIVE, Reason.LEASE_NOT_FOUND, Reason.TASK_NOT_ACTIVE, Reason.LIFETIME_EXHAUSTED)
 
 
@@ -53,13 +57,29 @@ class TaskDeclaration:
     risk_threshold: int = 50
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Credential:
-    """A credential in hand. `token` and `expires_at` move on when it is renewed, so ask each time."""
+    """A credential in hand, for one resource. `token` and `expires_at` move on when it is renewed, so ask each time.
+
+    `prover` is there if it is bound to a key.
+    """
 
     lease_id: str
+    resource: str
     token: Secret
     expires_at: datetime
+    prover: Prover | None = None
+
+    def headers(self, method: str, url: str, nonce: str = "") -> dict[str, str]:
+        """Give the headers for one request: the token, and a fresh proof if it is bound to a key (RFC 9449 section 7).
+
+        `nonce` is what the server wants to see in proofs, if it has said so. The headers are secret.
+        """
+        token = self.token.reveal()
+        if self.prover is None:
+            return {"authorization": f"Bearer {token}"}
+        proof = self.prover.prove(method, url, token=token, nonce=nonce)
+        return {"authorization": f"DPoP {token}", "dpop": proof}
 
 
 class Client:
@@ -73,11 +93,22 @@ class Client:
         address: str | None = None,
         svid_dir: str | Path | None = None,
         *,
+        holder_key: EcSigner | None = None,
+        issuer: str | None = None,
         clock: Clock = system_clock,
         ids: Ids = uuid7,
     ) -> None:
-        """Make a client; what is not given comes from CREDBROKER_ADDRESS and CREDBROKER_SVID_DIR."""
+        """Make a client; what is not given comes from CREDBROKER_ADDRESS and CREDBROKER_SVID_DIR.
+
+        With a `holder_key`, credentials are bound to it, unless their resource binds them to TLS; proofs of it name
+        the broker by its `issuer` URL, from CREDBROKER_ISSUER if not given.
+
+        Raises:
+            Refusal: INVALID_ARGUMENT, if something of this is set nowhere.
+        """
         self._endpoint = Endpoint.of(address, svid_dir)
+        self._prover = None if holder_key is None else Prover(holder_key, clock, ids)
+        self._issuer = "" if holder_key is None else issuer_of(issuer)
         self._connection: Connection | None = None
         self._clock = clock
         self._ids = ids
@@ -171,9 +202,18 @@ class Client:
             request_id=self._ids(),
             explanation=explanation,
         )
-        answer = await self._call(lambda: self._agent().IssueCredential(request, timeout=_CALL_SECONDS))
-        expires_at = instant_from_wire(answer.lease.expire_time, "lease.expire_time")
-        return Credential(answer.lease.lease_id, Secret(answer.token), expires_at)
+        answer = await self._call(
+            lambda: self._agent().IssueCredential(
+                request, timeout=_CALL_SECONDS, metadata=self._proof("IssueCredential")
+            )
+        )
+        return Credential(
+            lease_id=answer.lease.lease_id,
+            resource=resource,
+            token=Secret(answer.token),
+            expires_at=instant_from_wire(answer.lease.expire_time, "lease.expire_time"),
+            prover=self._prover if answer.lease.binding == lease_pb2.BINDING_DPOP else None,
+        )
 
     async def renew(self, credential: Credential, *, lifetime: timedelta | None = None) -> None:
         """Renew a credential in place."""
@@ -182,7 +222,11 @@ class Client:
             lifetime=None if lifetime is None else duration_to_wire(lifetime),
             request_id=self._ids(),
         )
-        answer = await self._call(lambda: self._agent().RenewCredential(request, timeout=_CALL_SECONDS))
+        answer = await self._call(
+            lambda: self._agent().RenewCredential(
+                request, timeout=_CALL_SECONDS, metadata=self._proof("RenewCredential")
+            )
+        )
         credential.token = Secret(answer.token)
         credential.expires_at = instant_from_wire(answer.lease.expire_time, "lease.expire_time")
 
@@ -226,6 +270,12 @@ class Client:
                     raise refusal from None  # the gRPC error's text repeats the request's metadata
                 await asyncio.sleep(_RETRY_SECONDS)
         raise AssertionError  # the second attempt returns or raises
+
+    def _proof(self, method: str) -> Metadata:
+        """Make a proof for one attempt at a call, as the broker takes each once."""
+        if self._prover is None:
+            return ()
+        return (("dpop", self._prover.prove("POST", f"{self._issuer}/{_AGENT_SERVICE}/{method}")),)
 
     def _agent(self) -> agent_service_pb2_grpc.AgentServiceAsyncStub:
         return agent_service_pb2_grpc.AgentServiceStub(self._channel())

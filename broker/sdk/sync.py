@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from broker.credential.keys import EcSigner
 from broker.model.grant import Grant
 from broker.model.task import Task, TaskState
 from broker.sdk.client import Client, Credential, TaskDeclaration
@@ -21,9 +22,16 @@ T = TypeVar("T")
 class SyncClient:
     """`Client` with plain `with` blocks: ``with SyncClient() as client, client.task(declaration) as task: …``."""
 
-    def __init__(self, address: str | None = None, svid_dir: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        svid_dir: str | Path | None = None,
+        *,
+        holder_key: EcSigner | None = None,
+        issuer: str | None = None,
+    ) -> None:
         """Make a client; else as `Client`."""
-        self._client = Client(address, svid_dir)
+        self._client = Client(address, svid_dir, holder_key=holder_key, issuer=issuer)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 

@@ -14,6 +14,8 @@ from typing import Any
 import grpc
 import pytest
 
+from broker.credential import dpop
+from broker.credential.keys import EcSigner
 from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
@@ -49,12 +51,14 @@ class FakeDesk:
     lifetime: timedelta = timedelta(minutes=5)
     calls: list[str] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
+    proofs: list[str] = field(default_factory=list)
     outcomes: list[TaskState] = field(default_factory=list)
     refusals: dict[str, list[Refusal]] = field(default_factory=dict)
 
     async def note(self, name: str, request: Any, context: Any) -> None:
         self.calls.append(name)
         self.request_ids.append(getattr(request, "request_id", ""))
+        self.proofs += [value for name, value in context.invocation_metadata() if name == "dpop"]
         waiting = self.refusals.get(name)
         if waiting:
             await abort(context, waiting.pop(0))
@@ -248,6 +252,23 @@ async def test_a_second_failure_is_raised_and_so_is_any_other_reason_at_once(cli
     assert desk.calls == ["issue"] * 3
 
 
+async def test_each_attempt_has_a_proof_of_its_own(desk: FakeDesk, tmp_path: Path) -> None:
+    desk.refusals = {"issue": [unavailable()], "renew": [unavailable()]}
+    key, issuer = EcSigner.generate(), "https://broker.example"
+    async with (
+        serving(desk, tmp_path) as endpoint,
+        Client(endpoint.address, endpoint.svid_dir, holder_key=key, issuer=issuer) as client,
+    ):
+        await client.renew(await client.issue("t-1", REPO, GRANTS))
+    assert desk.calls == ["issue", "issue", "renew", "renew"]
+    proven = []
+    for proof, rpc in zip(desk.proofs, ["IssueCredential"] * 2 + ["RenewCredential"] * 2, strict=True):
+        request = dpop.Request(method="POST", url=f"{issuer}/broker.v1.AgentService/{rpc}")
+        proven.append(dpop.verify(proof, request, system_clock()))
+    assert {found.thumbprint for found in proven} == {key.kid}
+    assert len({found.jti for found in proven}) == 4
+
+
 async def test_a_client_that_was_not_entered_says_so(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="async with"):
         await Client("localhost:1", tmp_path).release("l-1")
@@ -255,7 +276,7 @@ async def test_a_client_that_was_not_entered_says_so(tmp_path: Path) -> None:
 
 def test_a_secret_shows_itself_to_reveal_alone() -> None:
     secret = Secret("eyJ.token")
-    credential = Credential("l-1", secret, system_clock())
+    credential = Credential(lease_id="l-1", resource=REPO, token=secret, expires_at=system_clock())
     for shown in (
         repr(secret),
         str(secret),
