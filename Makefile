@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+VENV_MCP1 := .venv-mcp1
+READY_MCP1 := $(VENV_MCP1)/ready
+INSTALL := -m pip install --quiet --disable-pip-version-check
 PROTOS := $(wildcard protos/broker/v1/*.proto)
 
 .DEFAULT_GOAL := help
@@ -16,7 +19,7 @@ demo: $(READY) ## Watch the whole life of a credential between real processes
 	$(BIN)/credbroker demo
 
 .PHONY: test
-test: $(READY) ## Run every test, on SQLite and PostgreSQL
+test: $(READY) $(READY_MCP1) ## Run every test, on SQLite and PostgreSQL
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 .PHONY: check
@@ -45,13 +48,21 @@ bench: $(READY) ## Measure issue, verify and revoke against real daemons
 	@for what in issue verify revoke; do $(BIN)/credbroker bench $$what -o json || exit 1; done
 
 .PHONY: lock
+lock: PIN := uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-emit-index-url --no-header --quiet
 lock: ## Pin every dependency anew (needs uv)
-	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --group dev --upgrade \
-		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	$(PIN) --all-extras --group dev --output-file requirements.lock
+	$(PIN) --group mcp1 --output-file requirements-mcp1.lock
 
 # Made once, and again when a pin or an entry point changes.
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python $(INSTALL) --require-hashes -r requirements.lock
+	$(BIN)/python $(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# For programs that need version 1 of package `mcp`; the tests put ours beside it.
+$(READY_MCP1): requirements-mcp1.lock
+	$(PYTHON) -m venv --clear $(VENV_MCP1)
+	$(VENV_MCP1)/bin/python $(INSTALL) --require-hashes -r requirements-mcp1.lock
 	@touch $@

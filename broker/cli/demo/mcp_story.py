@@ -89,7 +89,7 @@ SCENES = (
     ),
     Scene(
         name="step_up_denied",
-        told="It adds a note. The gate says what is missing, the client by itself asks the broker for more: policy says no.",
+        told="It adds a note. The gate says what is missing; the client, by itself, asks the broker for it: policy says no.",
         expected="POLICY_DENIED",
         act=_call("add_note", text="granted by myself"),
     ),
