@@ -118,7 +118,7 @@ async def serve(settings: Settings, ready: Callable[[Ready], None], clock: Clock
         schedule = Schedule(desk, partial(_rotate, keys, feed, desk))
         schedule.start()
         stack.callback(schedule.stop)
-        for work in (feed.run(), refresh(source, doors.renew)):
+        for work in (feed.run(), refresh(source, clock, doors.renew)):
             stack.callback(asyncio.create_task(work).cancel)
         ready(await doors.open(str(signer.vkey)))
         log.info("daemon.ready", port=doors.grpc.port)
@@ -212,6 +212,7 @@ async def _callers(stack: AsyncExitStack, settings: IdentitySettings, source: Sv
 
     return Callers(
         desk=desk,
+        source=source,
         certificates=Authenticator(bundles, directory),
         tokens=JwtAuthenticator(key_sets.issuers, key_sets.current, bundles, settings.audience, directory),
         key_sets=key_sets,

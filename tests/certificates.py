@@ -1,5 +1,6 @@
 """X.509 certificates of any shape, good and hostile; to attack what reads them."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 HOUR = timedelta(hours=1)
+VERSION_3, VERSION_4 = bytes.fromhex("a003020102"), bytes.fromhex("a003020103")
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 
 
@@ -111,6 +113,15 @@ def make(
 def root(name: str, at: datetime) -> Made:
     """Make a trust domain's root."""
     return make(ca_shape(name), at)
+
+
+def of_a_version_that_there_is_not(pem: bytes) -> bytes:
+    """Say of a certificate that it is of version 4."""
+    first, *middle, last = pem.decode().splitlines()
+    der = base64.b64decode("".join(middle))
+    assert VERSION_3 in der
+    changed = base64.encodebytes(der.replace(VERSION_3, VERSION_4, 1)).decode()
+    return f"{first}\n{changed}{last}\n".encode()
 
 
 def _name(text: str) -> x509.Name:

@@ -32,7 +32,10 @@ def parse_bundle(pem: bytes) -> tuple[x509.Certificate, ...]:
     Raises:
         ValueError: it holds none, or a broken one.
     """
-    roots = tuple(x509.load_pem_x509_certificates(pem))
+    try:
+        roots = tuple(x509.load_pem_x509_certificates(pem))
+    except x509.InvalidVersion as error:
+        raise ValueError("the bundle holds a certificate of a version that there is not") from error
     if len(roots) < pem.count(_BEGIN):  # one that is cut short is passed over otherwise
         raise ValueError("the bundle holds a broken certificate")
     if not roots:

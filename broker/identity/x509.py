@@ -50,6 +50,13 @@ _TLS_VERSIONS = frozenset({"TLSv1.2", "TLSv1.3"})
 _METHOD = "x509_svid"
 _RENEW = "fetch a fresh X.509-SVID and connect again"
 
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _SHORTEST_RSA = 2_048
 
@@ -127,7 +134,7 @@ class Authenticator:
             leaf = x509.load_pem_x509_certificate(evidence.leaf_pem)
             intermediates = x509.load_pem_x509_certificates(evidence.chain_pem) if evidence.chain_pem else []
             extensions, public_key = leaf.extensions, leaf.public_key()
-        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        except _UNREADABLE:
             _refuse("the certificate is malformed, or of a kind that is not supported")
         spiffe_id = _spiffe_id(extensions)
         _check_leaf(extensions)

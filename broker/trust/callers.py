@@ -13,13 +13,15 @@ from broker.lease.once import use_once
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 from broker.trust.key_sets import KeySets
+from broker.trust.source import SvidSource
 
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Makes principals of certificates and of tokens."""
+    """Makes principals of certificates and of tokens; of none while we have no identity of our own (`source`)."""
 
     desk: Desk
+    source: SvidSource
     certificates: Authenticator
     tokens: JwtAuthenticator
     key_sets: KeySets
@@ -29,8 +31,9 @@ class Callers:
         """Give the principal behind a connection.
 
         Raises:
-            Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED or IDENTITY_UNKNOWN.
+            Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED or IDENTITY_UNKNOWN; UNAVAILABLE.
         """
+        self._check_ourselves()
         return self.certificates.authenticate(evidence, self.desk.clock())
 
     async def by_token(self, token: str) -> Principal:
@@ -40,6 +43,7 @@ class Callers:
             Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED, IDENTITY_UNKNOWN, ASSERTION_REPLAYED;
                 UNAVAILABLE, LEDGER_UNAVAILABLE.
         """
+        self._check_ourselves()
         if not token:
             raise Refusal(
                 Reason.IDENTITY_MISSING,
@@ -53,6 +57,7 @@ class Callers:
 
     def by_token_again(self, token: str) -> Principal:
         """Give the principal of a token in a call that goes on, for which it is used up already; else as `by_token`."""
+        self._check_ourselves()
         return self.tokens.authenticate(token, self.desk.clock()).principal
 
     def with_key(self, principal: Principal, proof: str, method: str, url: str) -> Principal:
@@ -65,6 +70,15 @@ class Callers:
         proven = dpop.verify(proof, dpop.Request(method=method, url=url), now)
         self.replays.use(proven, now)
         return replace(principal, proof_key=proven.thumbprint)
+
+    def _check_ourselves(self) -> None:
+        """Serve nobody who could not be sure any more that it is we who answer."""
+        if self.desk.clock() >= self.source.material.not_after:
+            raise Refusal(
+                Reason.UNAVAILABLE,
+                "the broker has no identity now: its X.509-SVID has expired, or was taken from it",
+                Hints(next="try again in a moment; operators: the broker's log says why"),
+            )
 
     async def _evidence(self, token: str) -> JwtEvidence:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -89,7 +90,7 @@ class SvidFiles:
 
     def _load(self, generation: int) -> SvidMaterial:
         chain_pem, key_pem = self._read(_SVID), self._read(_KEY, private=True)
-        own = self._check_pair(chain_pem, key_pem)
+        own, not_after = self._check_pair(chain_pem, key_pem)
         roots = {own: self._bundle(self._directory / _BUNDLE)}
         for trust_domain, path in self._federated.items():
             if trust_domain == own:
@@ -98,13 +99,14 @@ class SvidFiles:
                 )
             roots[trust_domain] = self._bundle(path)
         jwt_keys = {trust_domain: self._jwt_bundle(path) for trust_domain, path in self._jwt_bundles.items()}
-        return SvidMaterial(generation, chain_pem, key_pem, TrustBundles(generation, roots, jwt_keys))
+        return SvidMaterial(generation, chain_pem, key_pem, TrustBundles(generation, roots, jwt_keys), not_after)
 
-    def _check_pair(self, chain_pem: bytes, key_pem: bytes) -> str:
-        """Check that key and certificate belong together; give the trust domain."""
+    def _check_pair(self, chain_pem: bytes, key_pem: bytes) -> tuple[str, datetime]:
+        """Check that key and certificate belong together; give the trust domain, and when the chain ends."""
         path = self._directory / _SVID
         try:
-            leaf = parse_bundle(chain_pem)[0]
+            chain = parse_bundle(chain_pem)
+            leaf = chain[0]
             names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
             trust_domain, certified = parse_spiffe_id(uri).trust_domain, leaf.public_key()
@@ -117,7 +119,7 @@ class SvidFiles:
         form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         if key.public_key().public_bytes(*form) != certified.public_bytes(*form):
             raise SvidFileError(f"{self._directory / _KEY}: is not the key of {path}")
-        return trust_domain
+        return trust_domain, min(certificate.not_valid_after_utc for certificate in chain)
 
     def _bundle(self, path: Path) -> tuple[x509.Certificate, ...]:
         try:

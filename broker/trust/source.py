@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from broker.identity.bundles import TrustBundles
@@ -10,12 +11,16 @@ from broker.identity.bundles import TrustBundles
 
 @dataclass(frozen=True, slots=True)
 class SvidMaterial:
-    """Our X.509-SVID and all trust bundles. `generation` differs whenever they do."""
+    """Our X.509-SVID and all trust bundles. `generation` differs whenever they do.
+
+    From `not_after` on we have no identity: it has expired then, or is long past because it was taken from us.
+    """
 
     generation: int
     cert_chain_pem: bytes
     private_key_pem: bytes = field(repr=False)
     bundles: TrustBundles
+    not_after: datetime
 
 
 class SvidSource(Protocol):

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 
 import grpc
@@ -33,6 +34,7 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 _CLOSING_SECONDS = 5.0
+_LONG_PAST = datetime.min.replace(tzinfo=UTC)
 
 
 class WorkloadApiError(Exception):
@@ -51,7 +53,8 @@ class _State:
         roots = {} if self.roots is None else self.roots.roots
         keys = {} if self.keys is None else self.keys.keys
         bundles = TrustBundles(generation, roots, keys)
-        return SvidMaterial(generation, self.own.cert_chain_pem, self.own.private_key_pem, bundles)
+        not_after = _LONG_PAST if self.roots is None else self.own.not_after
+        return SvidMaterial(generation, self.own.cert_chain_pem, self.own.private_key_pem, bundles, not_after)
 
 
 class WorkloadApi:

@@ -20,7 +20,18 @@ from broker.model.clock import system_clock
 from broker.model.compact_jws import base64url
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Group, Principal
-from tests.certificates import CLIENT, HOUR, SERVER, Made, Shape, ca_shape, make, root, usage
+from tests.certificates import (
+    CLIENT,
+    HOUR,
+    SERVER,
+    Made,
+    Shape,
+    ca_shape,
+    make,
+    of_a_version_that_there_is_not,
+    root,
+    usage,
+)
 
 NOW = system_clock().replace(microsecond=0)
 OURS, THEIRS, STRANGERS = root("ours", NOW), root("theirs", NOW), root("strangers", NOW)
@@ -103,8 +114,15 @@ def test_no_identity_without_a_leaf() -> None:
 
 @pytest.mark.parametrize(
     ("leaf_pem", "chain_pem"),
-    [(b"junk", b""), (OURS.key_pem, b""), (leaf().pem[:-60], b""), (leaf().pem, b"junk")],
-    ids=["junk", "a key", "cut short", "junk as the chain"],
+    [
+        (b"junk", b""),
+        (OURS.key_pem, b""),
+        (leaf().pem[:-60], b""),
+        (leaf().pem, b"junk"),
+        (of_a_version_that_there_is_not(leaf().pem), b""),
+        (leaf().pem, of_a_version_that_there_is_not(leaf().pem)),
+    ],
+    ids=["junk", "a key", "cut short", "junk as the chain", "of no version", "of no version as the chain"],
 )
 def test_what_is_no_certificate_is_refused(leaf_pem: bytes, chain_pem: bytes) -> None:
     with pytest.raises(Refusal) as caught:

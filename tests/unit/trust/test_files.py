@@ -15,7 +15,7 @@ from broker.identity.bundles import parse_bundle
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import system_clock
 from broker.trust.files import SvidFileError, SvidFiles, write_svid
-from tests.certificates import Shape, make
+from tests.certificates import Shape, make, of_a_version_that_there_is_not
 
 DAY = timedelta(days=1)
 ROOT = new_authority("example.org", DAY, system_clock())
@@ -103,6 +103,8 @@ def with_names_of_an_unknown_kind() -> bytes:
 
 BROKEN = {
     "a certificate of an unknown curve": ("svid.pem", of_an_unknown_curve(svid().cert_pem)),
+    "a certificate of no version": ("svid.pem", of_a_version_that_there_is_not(svid().cert_pem)),
+    "a bundle of no version": ("bundle.pem", of_a_version_that_there_is_not(ROOT.cert_pem)),
     "names of an unknown kind": ("svid.pem", with_names_of_an_unknown_kind()),
     "a certificate without names": ("svid.pem", make(Shape(uris=()), system_clock()).pem),
     "a key of an unknown curve": ("key.pem", of_an_unknown_curve(svid().key_pem)),
