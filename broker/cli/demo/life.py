@@ -11,7 +11,7 @@ from pathlib import Path
 from broker.cli.demo.notes import RESOURCE as NOTES
 from broker.cli.demo.repo import RESOURCE as REPO
 from broker.cli.demo.scene import Scene
-from broker.cli.demo.stage import NotAsTold, Stage, opened
+from broker.cli.demo.stage import NotAsTold, Stage, actor, opened
 from broker.model.errors import Refusal
 
 RESEARCHER = "spiffe://example.org/agent/researcher"
@@ -29,12 +29,12 @@ def set_up(directory: Path) -> Iterator[Stage]:
         NotAsTold: something does not start.
     """
     with opened(directory) as stage:
-        servers = (stage.enter("repo", "verifier"), stage.enter("notes", "notes"))
+        servers = (stage.enter("repo", "verifier", actor("repo")), stage.enter("notes", "notes", actor("notes")))
         addresses = [server.read()["address"] for server in servers]
         callers = (
-            stage.enter("orchestrator", "orchestrator"),
-            stage.enter("researcher", "researcher", "agent", *addresses),
-            stage.enter("writer", "writer", "agent", *addresses),
+            stage.enter("orchestrator", "orchestrator", actor("orchestrator")),
+            stage.enter("researcher", "researcher", actor("agent", *addresses)),
+            stage.enter("writer", "writer", actor("agent", *addresses)),
         )
         for caller in callers:
             caller.read()

@@ -14,7 +14,7 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx2
 from mcp import Client, MCPError
@@ -80,22 +80,25 @@ class Agent:
             async with Client(streamable_http_client(self._url, http_client=self._http)) as client:
                 return await do(client)
         except ExceptionGroup as errors:
-            refused, others = errors.split((MCPError, OAuthTokenError))
-            if refused is None or others is not None:
-                raise
-            raise _refusal(refused) from None
+            raise refusal(errors) from None
 
 
-def _refusal(errors: ExceptionGroup[Any]) -> Refusal:
-    """Read what a model would be told: by the gate in a JSON-RPC error, by the broker in one of OAuth."""
-    error = errors.exceptions[0]
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, MCPError):
-        return Refusal(Reason(error.error.data["reason"]), error.error.message)
-    _, brace, rest = str(error).partition("{")
-    answer = json.loads(brace + rest)
-    return Refusal(Reason(answer["reason"]), answer["error_description"])
+def refusal(error: Exception) -> Refusal:
+    """Read what a model would be told: by the gate in a JSON-RPC error, by the broker in one of OAuth.
+
+    Raises:
+        Exception: the error, if it is no refusal.
+    """
+    first = error
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    if isinstance(first, MCPError) and first.error.data:
+        return Refusal(Reason(first.error.data["reason"]), first.error.message)
+    if isinstance(first, OAuthTokenError):
+        _, brace, rest = str(first).partition("{")
+        answer = json.loads(brace + rest)
+        return Refusal(Reason(answer["reason"]), answer["error_description"])
+    raise error
 
 
 async def main(url: str, issuer: str, jwt_svid: str, roots: str) -> None:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from broker.cli.demo.mcp_deployment import RESEARCHER, prepare
 from broker.cli.demo.scene import Scene
-from broker.cli.demo.stage import Stage, opened
+from broker.cli.demo.stage import Stage, actor, opened
 from broker.model.clock import system_clock
 
 
 @contextmanager
-def set_up(directory: Path) -> Iterator[Stage]:
+def set_up(
+    directory: Path, *, notes: Sequence[str] = actor("mcp_notes"), agent: Sequence[str] = actor("mcp_agent")
+) -> Iterator[Stage]:
     """Start a broker, an orchestrator, an MCP server, and an agent that has no certificate and knows no broker.
+
+    `notes` and `agent` are the commands of the latter two.
 
     Raises:
         NotAsTold: something does not start.
     """
     places = prepare(directory, system_clock())
     with opened(directory) as stage:
-        roots = stage.directory / "svids" / "researcher" / "bundle.pem"
+        roots = str(stage.directory / "svids" / "researcher" / "bundle.pem")
         actors = (
-            stage.enter("orchestrator", "orchestrator"),
-            stage.enter("notes", "notes", "mcp_notes", places.url, places.issuer),
-            stage.enter("agent", None, "mcp_agent", places.url, places.issuer, str(places.jwt_svid), str(roots)),
+            stage.enter("orchestrator", "orchestrator", actor("orchestrator")),
+            stage.enter("notes", "notes", [*notes, places.url, places.issuer]),
+            stage.enter("agent", None, [*agent, places.url, places.issuer, str(places.jwt_svid), roots]),
         )
-        for actor in actors:
-            actor.read()
+        for process in actors:
+            process.read()
         stage.resource = places.url
         yield stage
 
@@ -89,7 +93,7 @@ SCENES = (
     ),
     Scene(
         name="step_up_denied",
-        told="It adds a note. The gate says what is missing; the client, by itself, asks the broker for it: policy says no.",
+        told="It adds a note. The gate names what is missing, the client asks the broker for it, policy refuses.",
         expected="POLICY_DENIED",
         act=_call("add_note", text="granted by myself"),
     ),

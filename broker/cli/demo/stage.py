@@ -7,18 +7,18 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from broker.model.errors import Reason, Refusal
-from broker.sdk.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
+from broker.sdk.connection import ADDRESS_VARIABLE
+from broker.sdk.identity import SVID_DIR_VARIABLE
 
 _ANSWER_SECONDS = 45  # a barrier may take the time that verifiers stay fresh
 _STOP_SECONDS = 15
-_ACTORS = "broker.cli.demo"
 
 
 class NotAsTold(Exception):
@@ -93,9 +93,8 @@ class Stage:
         """The broker's database."""
         return self.directory / "broker.db"
 
-    def enter(self, name: str, svid: str | None, module: str = "", *arguments: str) -> Process:
-        """Start an actor from a module, that of its name if no other is given. It is ready with its first line."""
-        command = [f"{_ACTORS}.{module or name}", *arguments]
+    def enter(self, name: str, svid: str | None, command: Sequence[str]) -> Process:
+        """Start an actor. It is ready when it says its first line."""
         self.actors[name] = _start(self.stack, self.directory, name, command, _environment(self.about, svid))
         return self.actors[name]
 
@@ -126,16 +125,24 @@ def opened(directory: Path) -> Iterator[Stage]:
         NotAsTold: it does not start.
     """
     with ExitStack() as stack:
-        broker = _start(stack, directory, "broker", ["broker", "dev", "--dir", str(directory)], dict(os.environ))
+        command = [sys.executable, "-m", "broker", "dev", "--dir", str(directory)]
+        broker = _start(stack, directory, "broker", command, dict(os.environ))
         yield Stage(directory, broker, broker.read(), stack)
 
 
-def _start(stack: ExitStack, directory: Path, name: str, module: list[str], environment: dict[str, str]) -> Process:
+def actor(module: str, *arguments: str) -> list[str]:
+    """Give the command that runs one of the demo's actors."""
+    return [sys.executable, "-m", f"broker.cli.demo.{module}", *arguments]
+
+
+def _start(
+    stack: ExitStack, directory: Path, name: str, command: Sequence[str], environment: dict[str, str]
+) -> Process:
     log = directory / f"{name}.log"
     with log.open("wb") as errors:
         popen = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, "-m", *module],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

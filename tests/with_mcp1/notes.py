@@ -1,0 +1,30 @@
+"""The MCP server of the story, made with version 1 of package `mcp`. Arguments: URL ISSUER."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from mcp.server.fastmcp import FastMCP
+
+from broker.cli.demo.gated import serve
+
+notes = FastMCP("notes")
+
+
+@notes.tool()
+def search_notes(about: str, limit: int = 10) -> str:
+    return f"{limit} notes on {about}"
+
+
+@notes.tool()
+def add_note(text: str) -> str:
+    return f"noted: {text}"
+
+
+@notes.tool()
+def delete_notes() -> str:
+    return "there are no notes any more"
+
+
+asyncio.run(serve(notes.streamable_http_app(), *sys.argv[1:]))
