@@ -35,12 +35,13 @@ JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _CONFIGURATION = """
 [identity.jwt_bundles]
 "example.org" = "jwt_bundle.json"
-
+{jwt_bundles}
 [[identity.issuer]]
 name = "ci"
 url = "{url}"
 ca_file = "svids/ca.pem"
 task_claim = "task"
+one_time = {one_time}
 [[identity.issuer.condition]]
 claim = "/project/path"
 prefix = "acme/"
@@ -130,8 +131,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def opened(folder: Path, more: str = "") -> Iterator[Facade]:
-    """Run a broker with all its doors."""
+def opened(folder: Path, more: str = "", *, jwt_bundles: str = "", one_time: bool = False) -> Iterator[Facade]:
+    """Run a broker with all its doors, with `more` in its table `identity`. Its issuer's tokens may be for one time."""
     deployment = prepare(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     bundle = {"keys": [jwk(key, "svid", use="jwt-svid")]}
@@ -149,7 +150,8 @@ def opened(folder: Path, more: str = "") -> Iterator[Facade]:
         listen = f'jwt_address = "127.0.0.1:0"\nhttp_address = "127.0.0.1:{url.rpartition(":")[2]}"\n'
         text = text.replace("[listen]\n", f"[listen]\n{listen}")
         head, marker, tail = text.partition("# The first rule that matches holds.")
-        deployment.configuration.write_text(head + _CONFIGURATION.format(url=issuer.url) + more + marker + tail)
+        ours = _CONFIGURATION.format(url=issuer.url, jwt_bundles=jwt_bundles, one_time=str(one_time).lower())
+        deployment.configuration.write_text(head + ours + more + marker + tail)
         broker = stack.enter_context(running(folder))
         context = ssl.create_default_context(cadata=authority.cert_pem.decode())
         http = stack.enter_context(httpx2.Client(base_url=url, verify=context, trust_env=False))
