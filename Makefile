@@ -15,8 +15,9 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 .PHONY: demo
-demo: $(READY) ## Watch the whole life of a credential between real processes
+demo: $(READY) ## Watch the whole life of a credential, and a stock MCP client, between real processes
 	$(BIN)/credbroker demo
+	$(BIN)/credbroker demo mcp
 
 .PHONY: test
 test: $(READY) $(READY_MCP1) ## Run every test, on SQLite and PostgreSQL

@@ -41,7 +41,7 @@ def prepare(directory: Path, at: datetime) -> Places:
     Both URLs are part of it, so the ports are chosen here.
     """
     broker, notes = _free_ports()
-    places = Places(f"https://localhost:{broker}", f"https://localhost:{notes}/mcp", directory / "researcher.jwt")
+    places = Places(f"https://localhost:{broker}/acme", f"https://localhost:{notes}/mcp", directory / "researcher.jwt")
     deployment = Deployment(directory)
     deployment.prepare(at)
     _change(deployment.configuration, _NOTES, places.url)

@@ -1,0 +1,85 @@
+"""The examples of the page on MCP servers, run as they stand there, with the demo's broker and its stock client."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from broker.cli.demo.mcp_story import SCENES, set_up
+from broker.cli.demo.scene import Scene, play
+from broker.cli.demo.stage import Stage
+from broker.sdk.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
+from broker.sdk.mcp.stdio import TOKEN_FILE_VARIABLE
+
+ROOT = Path(__file__).parent.parent.parent
+SERVE = ROOT / "tests" / "mcp" / "stories" / "as_documented.py"
+GATE, MIDDLEWARE, FASTMCP, STDIO = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / "guard-an-mcp-server.md").read_text(), re.DOTALL
+)
+
+
+def serving(folder: Path, example: str) -> list[str]:
+    """Give the command that serves an example, with the URLs of its arguments in place of those written."""
+    for written, meant in (
+        ('"https://notes.example/mcp"', "sys.argv[2]"),
+        ('"https://notes.example"', 'sys.argv[2].removesuffix("/mcp")'),
+        ('"https://broker.example.org"', "sys.argv[3]"),
+        ('"https://broker.example.org/acme"', "sys.argv[3]"),
+    ):
+        example = example.replace(written, meant)
+    (folder / "example.py").write_text(f"import sys\n{example}")
+    return [sys.executable, str(SERVE), str(folder / "example.py")]
+
+
+def otherwise(stage: Stage, scenes: Sequence[Scene]) -> list[tuple[str, str, str]]:
+    """Tell what is not as told."""
+    return [(seen.scene.name, seen.observed, seen.detail) for seen in play(stage, scenes) if not seen.ok]
+
+
+def test_the_gate_goes_the_same_way(tmp_path: Path) -> None:
+    with set_up(tmp_path, notes=serving(tmp_path, GATE)) as stage:
+        assert otherwise(stage, SCENES) == []
+
+
+@pytest.mark.parametrize("example", [MIDDLEWARE, FASTMCP], ids=["mcp", "FastMCP"])
+def test_middleware_refuses_the_same_and_nobody_asks_for_more(tmp_path: Path, example: str) -> None:
+    differs = {
+        "step_up_denied": "TOOL_NOT_GRANTED",
+        "tool_refused": "TOOL_NOT_GRANTED",
+        "ledger_has_it_all": "TASK_NOT_FOUND",
+    }
+    scenes = [replace(scene, expected=differs.get(scene.name, scene.expected)) for scene in SCENES]
+    with set_up(tmp_path, notes=serving(tmp_path, example)) as stage:
+        assert otherwise(stage, scenes) == []
+
+
+async def test_over_standard_input_the_token_is_that_of_the_environment(tmp_path: Path) -> None:
+    with set_up(tmp_path) as stage:
+        assert otherwise(stage, SCENES[:1]) == []
+        wish = ["--task", stage.task_id, "--tool", f"{stage.resource}#search_notes"]
+        stage.cli("researcher", "credential", "issue", *wish, "--out", str(tmp_path / "token"))
+        (tmp_path / "example.py").write_text(STDIO.replace("https://notes.example/mcp", stage.resource))
+        environment = {
+            **os.environ,
+            ADDRESS_VARIABLE: stage.about["address"],
+            SVID_DIR_VARIABLE: stage.about["svids"]["notes"],
+            TOKEN_FILE_VARIABLE: str(tmp_path / "token"),
+        }
+        server = StdioServerParameters(command=sys.executable, args=[str(tmp_path / "example.py")], env=environment)
+        async with Client(stdio_client(server)) as client:
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["search_notes"]
+            found = await client.call_tool("search_notes", {"about": "leases", "limit": 7})
+            assert found.structured_content == {"result": "7 notes on leases"}
+            with pytest.raises(MCPError, match="ARGUMENT_OUT_OF_BOUNDS"):
+                await client.call_tool("search_notes", {"about": "leases", "limit": 70})
+            stage.actors["orchestrator"].ask("end", task_id=stage.task_id)
+            with pytest.raises(MCPError, match="TOKEN_REVOKED"):
+                await client.call_tool("search_notes", {"about": "leases", "limit": 7})
