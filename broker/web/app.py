@@ -35,7 +35,7 @@ def application(callers: Callers, keys: Callable[[], KeySet]) -> Starlette:
     async def key_set(_request: Request) -> Response:
         return Response(keys().to_jwks(), 200, {"cache-control": _KEYS_AGE}, "application/jwk-set+json")
 
-    return Starlette(
+    found = Starlette(
         routes=[
             Route(metadata_path(issuer), about),
             Route(below + JWKS, key_set),
@@ -46,6 +46,8 @@ def application(callers: Callers, keys: Callable[[], KeySet]) -> Starlette:
         ],
         exception_handlers={Exception: _fail},
     )
+    found.router.redirect_slashes = False  # it would send a client, and what it carries, to any host that it names
+    return found
 
 
 async def _authorize(_request: Request) -> Response:

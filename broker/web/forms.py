@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from broker.model.errors import invalid
 
@@ -45,11 +45,7 @@ async def read_form(request: Request) -> Form:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _TYPE:
         raise invalid("content-type", f"must be {_TYPE}")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST:
-            raise invalid("body", f"must be at most {_LARGEST // 1024} KiB")
+    body = await _body(request)
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST)
     except ValueError as error:
@@ -59,3 +55,15 @@ async def read_form(request: Request) -> Form:
         twice = next(name for name in values if [found for found, _ in pairs].count(name) > 1)
         raise invalid(twice if twice.isidentifier() else "body", "must be there once")
     return Form({name: value for name, value in values.items() if value})
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _LARGEST:
+                raise invalid("body", f"must be at most {_LARGEST // 1024} KiB")
+    except ClientDisconnect as error:
+        raise invalid("body", "did not come whole") from error
+    return bytes(body)

@@ -10,13 +10,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from broker.web.connections import PatientProtocol, unambiguous
+
 _BACKLOG = 1_024
-_KEEP_ALIVE_SECONDS = 30
+_KEEP_ALIVE_SECONDS = 10
+_REQUEST_SECONDS = 20.0
+_LAST_LOOK_SECONDS = 0.3  # uvicorn looks every tenth of a second whether it shall stop
 _MOST_AT_ONCE = 1_000
 
 
@@ -31,8 +36,10 @@ class Certificate:
 class HttpServer:
     """Serves an application over HTTPS."""
 
-    def __init__(self, address: str, app: ASGIApp, certificate: Callable[[], Certificate]) -> None:
-        """Listen, but do not serve yet.
+    def __init__(
+        self, address: str, app: ASGIApp, certificate: Callable[[], Certificate], patience: float = _REQUEST_SECONDS
+    ) -> None:
+        """Listen, but do not serve yet. A request must be there and answered within `patience`, in seconds.
 
         Raises:
             OSError: the address cannot be listened on.
@@ -47,7 +54,8 @@ class HttpServer:
         self._socket = _listen(host.strip("[]"), int(port))
         self._server = _Server(
             uvicorn.Config(
-                app,
+                unambiguous(app),
+                http=partial(PatientProtocol, patience),  # type: ignore[arg-type]  # makes one, as the class does
                 ssl_context_factory=lambda _config, _default: self._tls,
                 lifespan="off",
                 log_config=None,
@@ -81,17 +89,29 @@ class HttpServer:
             self._load()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Let the requests under way finish, then close."""
+        """Let the requests under way finish, then close, without waiting for clients that have nothing to say."""
         self._server.should_exit = True
-        if self._serving is not None:
-            try:
-                await asyncio.wait_for(self._serving, grace_seconds)
-            except TimeoutError:
-                self._server.force_exit = True
+        if self._serving is None:
+            return
+        state, end = self._server.server_state, asyncio.get_running_loop().time() + grace_seconds
+        await asyncio.wait([self._serving], timeout=_LAST_LOOK_SECONDS)
+        while state.tasks and asyncio.get_running_loop().time() < end:  # uvicorn has no event for it
+            await asyncio.wait(state.tasks, timeout=_LAST_LOOK_SECONDS)
+        await asyncio.wait([self._serving], timeout=_LAST_LOOK_SECONDS)
+        self._server.force_exit = True
+        for connection in list(state.connections):
+            connection.transport.abort()
+        await asyncio.wait([self._serving], timeout=_LAST_LOOK_SECONDS)
+        self._serving.cancel()
 
     def _load(self) -> None:
         with _written(self._shown) as path:
-            self._tls.load_cert_chain(path)
+            try:
+                self._tls.load_cert_chain(path, password="")
+            except ssl.SSLError as error:
+                raise ssl.SSLError(
+                    error.errno, f"the certificate of the HTTPS listener, or its key, cannot be used: {error.reason}"
+                ) from error
 
 
 class _Server(uvicorn.Server):
@@ -104,7 +124,10 @@ class _Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise OSError(error.errno, f"listen.http_address {host}:{port}: {error.strerror}") from error
 
 
 @contextmanager
