@@ -151,7 +151,7 @@ async def serving(broker: FakeBroker, folder: Path, root: Authority, port: int =
     bound = server.add_secure_port(f"localhost:{port}", credentials)
     await server.start()
     try:
-        yield Endpoint(
+        yield Endpoint.of(
             f"localhost:{bound}", write_svid(folder / "verifier", root, "spiffe://example.org/verifier/repo")
         )
     finally:

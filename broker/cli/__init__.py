@@ -20,10 +20,13 @@ Exit codes:
 
 \b
 Environment:
-  CREDBROKER_ADDRESS    the broker, as host:port
-  CREDBROKER_SVID_DIR   the folder with svid.pem, key.pem and bundle.pem
-  CREDBROKER_TENANT     the tenant that selectors are confined to
-  NO_COLOR              no colours, whatever the terminal
+  CREDBROKER_ADDRESS              the broker, as host:port
+  CREDBROKER_SVID_DIR             the folder with svid.pem, key.pem and bundle.pem
+  CREDBROKER_IDENTITY_TOKEN_FILE  or else a JWT to call with, and
+  CREDBROKER_CA_FILE              the roots of the broker's certificate
+  SPIFFE_ENDPOINT_SOCKET          or else the socket of a SPIFFE Workload API
+  CREDBROKER_TENANT               the tenant that selectors are confined to
+  NO_COLOR                        no colours, whatever the terminal
 
 \b
 First steps:

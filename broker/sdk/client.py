@@ -24,6 +24,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment, Task, TaskState
 from broker.sdk.connection import Connection, Endpoint
+from broker.sdk.identity import Identity
 from broker.sdk.possession import Prover, issuer_of
 from broker.sdk.refusals import refusal_from
 from broker.sdk.secret import Secret
@@ -83,7 +84,7 @@ class Credential:
 
 
 class Client:
-    """Calls a broker, as the workload whose X.509-SVID is in a folder.
+    """Calls a broker, as the workload whose X.509-SVID is in a folder, or by another `identity`.
 
     A call that may have been lost is sent once more, under the same request id, so that it happens once.
     """
@@ -93,20 +94,21 @@ class Client:
         address: str | None = None,
         svid_dir: str | Path | None = None,
         *,
+        identity: Identity | None = None,
         holder_key: EcSigner | None = None,
         issuer: str | None = None,
         clock: Clock = system_clock,
         ids: Ids = uuid7,
     ) -> None:
-        """Make a client; what is not given comes from CREDBROKER_ADDRESS and CREDBROKER_SVID_DIR.
+        """Make a client. What is not given comes from the environment, as `Endpoint.of` says.
 
         With a `holder_key`, credentials are bound to it, unless their resource binds them to TLS; proofs of it name
         the broker by its `issuer` URL, from CREDBROKER_ISSUER if not given.
 
         Raises:
-            Refusal: INVALID_ARGUMENT, if something of this is set nowhere.
+            Refusal: INVALID_ARGUMENT, if something of this is set nowhere, or two identities are given.
         """
-        self._endpoint = Endpoint.of(address, svid_dir)
+        self._endpoint = Endpoint.of(address, svid_dir, identity)
         self._prover = None if holder_key is None else Prover(holder_key, clock, ids)
         self._issuer = "" if holder_key is None else issuer_of(issuer)
         self._connection: Connection | None = None
@@ -114,8 +116,12 @@ class Client:
         self._ids = ids
 
     async def __aenter__(self) -> Self:
-        """Open the connection."""
-        self._connection = Connection(self._endpoint)
+        """Open the connection.
+
+        Raises:
+            Refusal: IDENTITY_MISSING, IDENTITY_EXPIRED or IDENTITY_INVALID.
+        """
+        self._connection = await Connection.open(self._endpoint)
         return self
 
     async def __aexit__(self, *_error: object) -> None:

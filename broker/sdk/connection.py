@@ -1,17 +1,30 @@
-"""Connections to a broker: mutual TLS with an X.509-SVID from files."""
+"""Connections to a broker: TLS, over which we prove who we are.
+
+A broker's certificate must be of the roots that go with our identity, and in the name of the host that is called.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import grpc
 
 from broker.model.errors import Hints, Reason, Refusal
+from broker.sdk.identity import Credentials, Identity, Source, WorkloadSocket
+from broker.sdk.svid import SvidFolder
+from broker.sdk.token_file import TokenFile
 
 ADDRESS_VARIABLE = "CREDBROKER_ADDRESS"
 SVID_DIR_VARIABLE = "CREDBROKER_SVID_DIR"
+TOKEN_FILE_VARIABLE = "CREDBROKER_IDENTITY_TOKEN_FILE"
+CA_FILE_VARIABLE = "CREDBROKER_CA_FILE"
+SOCKET_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"  # SPIFFE Workload Endpoint section 4
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -23,103 +36,160 @@ _OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the broker is, and as whom to call it: a folder with `svid.pem`, `key.pem` and `bundle.pem`."""
+    """Where the broker is, and as whom to call it."""
 
     address: str
-    svid_dir: Path
+    identity: Identity
 
     @classmethod
-    def of(cls, address: str | None = None, svid_dir: str | Path | None = None) -> Endpoint:
-        """Take what is not given from CREDBROKER_ADDRESS and CREDBROKER_SVID_DIR.
+    def of(
+        cls, address: str | None = None, svid_dir: str | Path | None = None, identity: Identity | None = None
+    ) -> Endpoint:
+        """Take what is not given from the environment: the address from CREDBROKER_ADDRESS.
+
+        The identity is the first one that is there: CREDBROKER_SVID_DIR; CREDBROKER_IDENTITY_TOKEN_FILE, with
+        CREDBROKER_CA_FILE; and last SPIFFE_ENDPOINT_SOCKET, as that may be meant for others.
 
         Raises:
-            Refusal: INVALID_ARGUMENT, if one of them is set nowhere.
+            Refusal: INVALID_ARGUMENT, if something is set nowhere, or two identities are given.
         """
         address = address or os.environ.get(ADDRESS_VARIABLE)
-        folder = svid_dir or os.environ.get(SVID_DIR_VARIABLE)
         if not address:
-            raise _missing("the broker's address", "--address", ADDRESS_VARIABLE)
-        if not folder:
-            raise _missing("the folder of your X.509-SVID", "--svid-dir", SVID_DIR_VARIABLE)
-        return cls(address, Path(folder))
+            raise Refusal(
+                Reason.INVALID_ARGUMENT,
+                "the broker's address is not known",
+                Hints(missing="--address", next=f"pass --address or set {ADDRESS_VARIABLE}"),
+            )
+        return cls(address, _identity(svid_dir, identity))
 
-    def credentials(self) -> _Credentials:
-        """Read the files as they are now.
+    @property
+    def svid_dir(self) -> Path:
+        """Give the folder of the X.509-SVID, for servers that show it themselves.
 
         Raises:
-            Refusal: IDENTITY_MISSING, naming the file that cannot be read.
+            Refusal: INVALID_ARGUMENT, if the identity is of another kind.
         """
-        return _Credentials(*(self._read(name) for name in ("bundle.pem", "key.pem", "svid.pem")))
-
-    def _read(self, name: str) -> bytes:
-        path = self.svid_dir / name
-        try:
-            return path.read_bytes()
-        except OSError as error:
+        if not isinstance(self.identity, SvidFolder):
             raise Refusal(
-                Reason.IDENTITY_MISSING,
-                f"{path}: {error.strerror}",
-                Hints(next="an SVID folder holds svid.pem, key.pem and bundle.pem; see `credbroker svid --help`"),
-            ) from error
+                Reason.INVALID_ARGUMENT,
+                "our identity is not an X.509-SVID in a folder",
+                Hints(missing=SVID_DIR_VARIABLE, next=f"set {SVID_DIR_VARIABLE}"),
+            )
+        return self.identity.path
+
+    def credentials(self) -> Credentials:
+        """Give what to show now, once. May block for some seconds.
+
+        Raises:
+            Refusal: IDENTITY_MISSING, IDENTITY_EXPIRED or IDENTITY_INVALID.
+        """
+        with contextlib.closing(self.identity.open()) as source:
+            return source.credentials()
 
 
-@dataclass(frozen=True, slots=True)
-class _Credentials:
-    """What the files held. A channel keeps its credentials, so a rotated certificate needs a new channel."""
+def _identity(svid_dir: str | Path | None, identity: Identity | None) -> Identity:
+    if svid_dir and identity is not None:
+        raise Refusal(
+            Reason.INVALID_ARGUMENT,
+            "two identities are given: the folder of an X.509-SVID, and another one",
+            Hints(next="pass `svid_dir` or `identity`, and not both"),
+        )
+    if svid_dir:
+        return SvidFolder(Path(svid_dir))
+    found = identity or _from_environment(os.environ)
+    if found is None:
+        raise Refusal(
+            Reason.INVALID_ARGUMENT,
+            "it is not known as whom to call the broker",
+            Hints(
+                missing="--svid-dir",
+                next=f"pass --svid-dir, or set {SVID_DIR_VARIABLE}, {TOKEN_FILE_VARIABLE} or {SOCKET_VARIABLE}",
+            ),
+        )
+    return found
 
-    bundle_pem: bytes
-    key_pem: bytes = field(repr=False)
-    svid_pem: bytes
 
-    def channel_credentials(self) -> grpc.ChannelCredentials:
-        return grpc.ssl_channel_credentials(self.bundle_pem, self.key_pem, self.svid_pem)
+def _from_environment(variables: Mapping[str, str]) -> Identity | None:
+    if folder := variables.get(SVID_DIR_VARIABLE):
+        return SvidFolder(Path(folder))
+    if token_file := variables.get(TOKEN_FILE_VARIABLE):
+        ca_file = variables.get(CA_FILE_VARIABLE)
+        return TokenFile(Path(token_file), Path(ca_file) if ca_file else None)
+    if socket := variables.get(SOCKET_VARIABLE):
+        return WorkloadSocket(socket)
+    return None
 
 
-def connect(address: str | None = None, svid_dir: str | Path | None = None) -> grpc.aio.Channel:
-    """Open a channel for asyncio. The certificate is the one in the files now.
+def connect(
+    address: str | None = None, svid_dir: str | Path | None = None, identity: Identity | None = None
+) -> grpc.aio.Channel:
+    """Open a channel for asyncio. A certificate is the one of now; a token in a file is read for each call.
 
     Raises:
-        Refusal: the address or the files are missing.
+        Refusal: as `Endpoint.of` and `Endpoint.credentials`.
     """
-    endpoint = Endpoint.of(address, svid_dir)
-    return grpc.aio.secure_channel(endpoint.address, endpoint.credentials().channel_credentials(), _OPTIONS)
+    endpoint = Endpoint.of(address, svid_dir, identity)
+    return grpc.aio.secure_channel(endpoint.address, endpoint.credentials().for_channel(), _OPTIONS)
 
 
-def connect_sync(address: str | None = None, svid_dir: str | Path | None = None) -> grpc.Channel:
+def connect_sync(
+    address: str | None = None, svid_dir: str | Path | None = None, identity: Identity | None = None
+) -> grpc.Channel:
     """Open a channel for threads; else as `connect`."""
-    endpoint = Endpoint.of(address, svid_dir)
-    return grpc.secure_channel(endpoint.address, endpoint.credentials().channel_credentials(), _OPTIONS)
+    endpoint = Endpoint.of(address, svid_dir, identity)
+    return grpc.secure_channel(endpoint.address, endpoint.credentials().for_channel(), _OPTIONS)
 
 
 class Connection:
-    """A connection that outlives certificates: it opens a new channel when the files have changed."""
+    """A connection that outlives certificates: it opens a new channel when there is something new to show."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        """Open the first channel; needs a running event loop."""
-        self._endpoint = endpoint
-        self._credentials = endpoint.credentials()
-        self._channel = self._open()
+    def __init__(self, address: str, source: Source) -> None:
+        """Make a connection that shows what a source gives. The source is closed with it."""
+        self._address = address
+        self._source = source
+        self._credentials: Credentials | None = None
+        self._channel: grpc.aio.Channel | None = None
+
+    @classmethod
+    async def open(cls, endpoint: Endpoint) -> Self:
+        """Find out who we are, beside the event loop.
+
+        Raises:
+            Refusal: as `Endpoint.credentials`.
+        """
+        opening = asyncio.get_running_loop().run_in_executor(None, endpoint.identity.open)
+        try:
+            connection = cls(endpoint.address, await asyncio.shield(opening))
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unused)
+            raise
+        return connection
 
     def channel(self) -> grpc.aio.Channel:
-        """Give a channel with the certificate that is in the files now, or the last that could be read."""
+        """Give a channel that shows who we are now.
+
+        Raises:
+            Refusal: as `Endpoint.credentials`. There is no channel then that would show what is not good any more.
+        """
         try:
-            credentials = self._endpoint.credentials()
+            credentials = self._source.credentials()
         except Refusal:
-            return self._channel
-        if credentials != self._credentials:
+            self._credentials = self._channel = None
+            raise
+        if self._channel is None or credentials != self._credentials:
+            # The former channel closes when the last call on it is done.
+            self._channel = grpc.aio.secure_channel(self._address, credentials.for_channel(), _OPTIONS)
             self._credentials = credentials
-            self._channel = self._open()  # the former channel closes when the last call on it is done
         return self._channel
 
     async def close(self) -> None:
-        """Close the channel."""
-        await self._channel.close()
+        """Close the channel and the source."""
+        if self._channel is not None:
+            await self._channel.close()
+        await asyncio.to_thread(self._source.close)
 
-    def _open(self) -> grpc.aio.Channel:
-        return grpc.aio.secure_channel(self._endpoint.address, self._credentials.channel_credentials(), _OPTIONS)
 
-
-def _missing(what: str, flag: str, variable: str) -> Refusal:
-    return Refusal(
-        Reason.INVALID_ARGUMENT, f"{what} is not known", Hints(missing=flag, next=f"pass {flag} or set {variable}")
-    )
+def _close_unused(opening: asyncio.Future[Source]) -> None:
+    """Close what was opened for somebody who has not waited."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

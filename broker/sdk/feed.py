@@ -37,6 +37,7 @@ _BEHIND_SECONDS = 0.25  # until the next confirmation, when the last came too ea
 _CONFIRMATIONS = 3  # per span of freshness, so that one may be lost
 _KEYS_AT_MOST_EVERY = 5.0  # for tokens that name unknown keys
 _START_SECONDS = 10.0
+_NO_IDENTITY = (Reason.IDENTITY_MISSING, Reason.IDENTITY_EXPIRED, Reason.IDENTITY_INVALID)
 
 
 @asynccontextmanager
@@ -44,9 +45,10 @@ async def watching(verifier: Verifier, endpoint: Endpoint) -> AsyncIterator[Veri
     """Keep a verifier fresh while the block runs. Waits for the first snapshot.
 
     Raises:
-        Refusal: for ten seconds the broker gave no snapshot; the reason is that of the last attempt.
+        Refusal: we have no identity; or for ten seconds the broker gave no snapshot, and the reason is that of the
+            last attempt.
     """
-    subscription = Subscription(verifier, endpoint)
+    subscription = Subscription(verifier, await Connection.open(endpoint))
     task = asyncio.create_task(subscription.run())
     try:
         await subscription.wait_until_started()
@@ -92,10 +94,10 @@ def watching_in_thread(verifier: Verifier, endpoint: Endpoint) -> Iterator[Verif
 class Subscription:
     """One verifier's subscription: it watches, confirms, fetches keys, and begins again when it must."""
 
-    def __init__(self, verifier: Verifier, endpoint: Endpoint) -> None:
-        """Make a subscription; needs a running event loop."""
+    def __init__(self, verifier: Verifier, connection: Connection) -> None:
+        """Make a subscription over a connection that is closed with it; needs a running event loop."""
         self._verifier = verifier
-        self._connection = Connection(endpoint)
+        self._connection = connection
         self._started = asyncio.Event()
         self._failure: Refusal | None = None
         self._index: int | None = None
@@ -127,7 +129,7 @@ class Subscription:
             except TimeoutError:
                 self._failure = _silent()
             except (Refusal, ValueError) as error:
-                self._failure = Refusal(Reason.INTERNAL, f"the broker's answer is not understood: {error}")
+                self._failure = _failure(error)
             lasted = time.monotonic() - began
             wait = _SHORTEST_WAIT if lasted > _LONGEST_WAIT else min(wait * 2, _LONGEST_WAIT)
             await asyncio.sleep(wait * (0.5 + secrets.randbelow(1_000) / 1_000))
@@ -142,7 +144,7 @@ class Subscription:
         Raises:
             TimeoutError: nothing was heard for longer than the verifier stays fresh.
         """
-        stub = pb_grpc.VerifierServiceStub(self._connection.channel())
+        stub = self._stub()
         loop = asyncio.get_running_loop()
         self._staged, self._replacing = [], False
         sent = time.monotonic()
@@ -152,26 +154,26 @@ class Subscription:
             async with asyncio.timeout(_START_SECONDS) as silence:
                 async for update in stream:
                     silence.reschedule(loop.time() + _seconds(update.freshness))
-                    if not await self._take(stub, update) or (confirming is not None and confirming.done()):
+                    if not await self._take(update) or (confirming is not None and confirming.done()):
                         return
                     if confirming is None and not update.more:
                         # The first answer proves that the broker was there after the call was sent.
                         self._verifier.fresh_until(sent + _seconds(update.freshness))
                         self._started.set()
-                        confirming = asyncio.create_task(self._confirm(stub, update))
+                        confirming = asyncio.create_task(self._confirm(update))
         finally:
             stream.cancel()
             if confirming is not None:
                 confirming.cancel()
 
-    async def _take(self, stub: pb_grpc.VerifierServiceAsyncStub, update: pb.RevocationUpdate) -> bool:
+    async def _take(self, update: pb.RevocationUpdate) -> bool:
         """Apply a message; tell whether the stream can go on."""
         if not update.snapshot and not self._replacing and update.tenant != self._verifier.tenant:
             # What was missed is not what this verifier needs from now on.
             self._index = None
             return False
         if update.keys_changed or self._verifier.unknown_key_seen:
-            await self._fetch_keys(stub, forced=update.keys_changed)
+            await self._fetch_keys(forced=update.keys_changed)
         self._apply(update)
         if update.confirm or not update.rules:
             self._confirm_due.set()
@@ -196,7 +198,7 @@ class Subscription:
         self._staged, self._replacing = [], False
         self._index = update.index
 
-    async def _confirm(self, stub: pb_grpc.VerifierServiceAsyncStub, update: pb.RevocationUpdate) -> None:
+    async def _confirm(self, update: pb.RevocationUpdate) -> None:
         """Confirm beside the stream, whenever it is due and in any case often enough, while the session lasts."""
         freshness = _seconds(update.freshness)
         wait = freshness / _CONFIRMATIONS
@@ -205,18 +207,20 @@ class Subscription:
                 await asyncio.wait_for(self._confirm_due.wait(), wait)
             self._confirm_due.clear()
             try:
-                level = await self._confirm_now(stub, update.session_id)
+                level = await self._confirm_now(update.session_id)
             except grpc.aio.AioRpcError as error:
                 if refusal_from(error).reason is Reason.FEED_SESSION_UNKNOWN:
                     return
                 level = False  # not confirmed, so not fresh for longer
+            except Refusal:
+                level = False  # we have no identity, so nobody could know who confirms
             wait = freshness / _CONFIRMATIONS if level else min(_BEHIND_SECONDS, freshness / _CONFIRMATIONS)
 
-    async def _confirm_now(self, stub: pb_grpc.VerifierServiceAsyncStub, session_id: str) -> bool:
+    async def _confirm_now(self, session_id: str) -> bool:
         """Confirm; tell whether that keeps the verifier fresh."""
         index = -1 if self._index is None else self._index
         sent = time.monotonic()
-        answer = await stub.ConfirmRevocations(
+        answer = await self._stub().ConfirmRevocations(
             pb.ConfirmRevocationsRequest(session_id=session_id, index=index), timeout=_CALL_SECONDS
         )
         if index < answer.index:
@@ -224,18 +228,32 @@ class Subscription:
         self._verifier.fresh_until(sent + _seconds(answer.freshness))
         return True
 
-    async def _fetch_keys(self, stub: pb_grpc.VerifierServiceAsyncStub, *, forced: bool) -> None:
+    async def _fetch_keys(self, *, forced: bool) -> None:
         now = time.monotonic()
         if not forced and now - self._keys_fetched_at < _KEYS_AT_MOST_EVERY:
             return
         self._keys_fetched_at = now
         self._verifier.unknown_key_seen = False
-        answer = await stub.GetKeySet(pb.GetKeySetRequest(), timeout=_CALL_SECONDS)
+        answer = await self._stub().GetKeySet(pb.GetKeySetRequest(), timeout=_CALL_SECONDS)
         self._verifier.use_keys(answer.issuer, KeySet.from_jwks(answer.jwks))
+
+    def _stub(self) -> pb_grpc.VerifierServiceAsyncStub:
+        """Give a stub that shows who we are now.
+
+        Raises:
+            Refusal: we have no identity.
+        """
+        return pb_grpc.VerifierServiceStub(self._connection.channel())
 
 
 def _seconds(freshness: Duration) -> float:
     return duration_from_wire(freshness, "freshness") / timedelta(seconds=1)
+
+
+def _failure(error: Refusal | ValueError) -> Refusal:
+    if isinstance(error, Refusal) and error.reason in _NO_IDENTITY:
+        return error
+    return Refusal(Reason.INTERNAL, f"the broker's answer is not understood: {error}")
 
 
 def _silent() -> Refusal:

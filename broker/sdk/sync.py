@@ -15,6 +15,7 @@ from broker.credential.keys import EcSigner
 from broker.model.grant import Grant
 from broker.model.task import Task, TaskState
 from broker.sdk.client import Client, Credential, TaskDeclaration
+from broker.sdk.identity import Identity
 
 T = TypeVar("T")
 
@@ -27,11 +28,12 @@ class SyncClient:
         address: str | None = None,
         svid_dir: str | Path | None = None,
         *,
+        identity: Identity | None = None,
         holder_key: EcSigner | None = None,
         issuer: str | None = None,
     ) -> None:
         """Make a client; else as `Client`."""
-        self._client = Client(address, svid_dir, holder_key=holder_key, issuer=issuer)
+        self._client = Client(address, svid_dir, identity=identity, holder_key=holder_key, issuer=issuer)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 

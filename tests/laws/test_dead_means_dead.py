@@ -17,7 +17,7 @@ import pytest
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
 from broker.cli.unverified import decode
 from broker.model.errors import Reason, Refusal
-from broker.sdk.connection import Endpoint, connect
+from broker.sdk.connection import Connection, Endpoint, connect
 from broker.sdk.feed import Subscription, watching
 from broker.sdk.hands import Hands
 from broker.sdk.verifier import Verifier
@@ -86,7 +86,7 @@ async def test_after_the_barrier_every_connected_verifier_refuses_under_a_storm_
 async def test_the_barrier_waits_for_a_verifier_that_was_cut_off_until_it_refuses_by_itself(broker: Broker) -> None:
     (token,) = broker.issue(1)
     verifier = Verifier(RESOURCE)
-    subscription = Subscription(verifier, endpoint(broker))
+    subscription = Subscription(verifier, await Connection.open(endpoint(broker)))
     following = asyncio.create_task(subscription.run())
     await subscription.wait_until_started()
     following.cancel()  # and nobody tells the verifier: it is as fresh as it was

@@ -120,7 +120,7 @@ async def serving(desk: FakeDesk, folder: Path) -> AsyncIterator[Endpoint]:
     port = server.add_secure_port("localhost:0", credentials)
     await server.start()
     try:
-        yield Endpoint(f"localhost:{port}", write_svid(folder / "us", root, "spiffe://example.org/agent/researcher"))
+        yield Endpoint.of(f"localhost:{port}", write_svid(folder / "us", root, "spiffe://example.org/agent/researcher"))
     finally:
         await server.stop(None)
 
