@@ -36,6 +36,7 @@ from tests.facade import JOB, NOTES, RESEARCHER, SAFE, Facade, opened
 from tests.fakes import authority, eventually
 from tests.workload_api_server import WorkloadApiServer, der, jwt_response, x509_response, x509_svid
 
+_SHOW = 'cat "$CREDBROKER_TOKEN_FILE"'
 GRANTS = [Grant("search_notes")]
 VERIFIER = "spiffe://example.org/tool-server/repo"
 
@@ -90,6 +91,12 @@ def reason(verifier: Verifier, token: str) -> Reason | None:
 def certificate(credential: Credential) -> str:
     """Give the hash of the certificate that a credential is bound to."""
     return from_payload(compact_jws.members(credential.token.reveal().split(".")[1])).confirmation
+
+
+def command(variables: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("CREDBROKER_")}
+    started = [sys.executable, "-m", "broker", *arguments]
+    return subprocess.run(started, env=others | variables, capture_output=True, check=False, text=True)
 
 
 def followers() -> list[threading.Thread]:
@@ -185,15 +192,8 @@ def test_threads_and_the_command_line_ask_the_agent_as_well(facade: Facade) -> N
         with SyncClient(facade.broker.address, identity=agent.socket) as client:
             lease_id = client.issue(task_id, SAFE, GRANTS).lease_id
         assert not followers()
-        variables = {name: value for name, value in os.environ.items() if not name.startswith("CREDBROKER_")}
-        variables |= {"CREDBROKER_ADDRESS": facade.broker.address, "SPIFFE_ENDPOINT_SOCKET": agent.socket.address}
-        done = subprocess.run(
-            [sys.executable, "-m", "broker", "credential", "release", lease_id],
-            env=variables,
-            capture_output=True,
-            check=False,
-            text=True,
-        )
+        variables = {"CREDBROKER_ADDRESS": facade.broker.address, "SPIFFE_ENDPOINT_SOCKET": agent.socket.address}
+        done = command(variables, "credential", "release", lease_id)
     assert done.returncode == 0, done.stderr
 
 
@@ -226,6 +226,20 @@ async def test_a_token_that_is_rotated_in_its_file_is_sent_with_the_next_call(fa
         with pytest.raises(Refusal) as refusal:
             await client.release(credential.lease_id)
         assert refusal.value.reason is Reason.IDENTITY_MISSING
+
+
+def test_a_command_runs_with_a_credential_as_who_the_token_says(facade: Facade, tmp_path: Path) -> None:
+    task_id, identity = facade.begin(JOB), token_file(facade, tmp_path, facade.workload())
+    variables = {
+        "CREDBROKER_ADDRESS": facade.broker.jwt_address,
+        "CREDBROKER_IDENTITY_TOKEN_FILE": str(identity.path),
+        "CREDBROKER_CA_FILE": str(identity.ca_file),
+        "SPIFFE_ENDPOINT_SOCKET": "unix:///for/others.sock",
+    }
+    done = command(variables, "run", "--task", task_id, "--tool", f"{NOTES}#search_notes", "--", "sh", "-c", _SHOW)
+    assert done.returncode == 0, done.stderr
+    claims = from_payload(compact_jws.members(done.stdout.split(".")[1]))
+    assert (claims.subject, claims.audience) == (JOB, NOTES)
 
 
 async def test_a_jwt_svid_and_the_token_of_a_verifier_do_as_well(facade: Facade, tmp_path: Path) -> None:
