@@ -103,7 +103,8 @@ async def serve(settings: Settings, ready: Callable[[Ready], None], clock: Clock
     """Run a broker until SIGTERM or SIGINT, then drain.
 
     Raises:
-        SvidFileError, KeyFileError, BundleError, DatabaseProblem, LedgerMismatch, Refusal: it cannot start.
+        SvidFileError, KeyFileError, KeySourceError, BundleError, DatabaseProblem, LedgerMismatch, Refusal: it cannot
+            start.
     """
     gc.set_threshold(_GC_ALLOCATIONS, 50, 50)
     stop, log = _stop_signal(), structlog.get_logger("daemon")

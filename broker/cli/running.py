@@ -14,6 +14,7 @@ from broker.policy.problems import BundleError
 from broker.store.database import DatabaseProblem, plain_problems
 from broker.store.writer import LedgerMismatch
 from broker.trust.files import SvidFileError
+from broker.trust.key_sets import KeySourceError
 from broker.trust.workload_api import WorkloadApiError
 
 
@@ -30,6 +31,7 @@ def run(settings: Settings, ready: Callable[[Ready], None]) -> None:
         SvidFileError,
         WorkloadApiError,
         KeyFileError,
+        KeySourceError,
         BundleError,
         LedgerMismatch,
         DatabaseProblem,

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from broker.config.table import ConfigError, Table
 from broker.identity.directory import Rule, parse_denied
-from broker.identity.ids import oidc_id
+from broker.identity.ids import ISSUER_NAME
 from broker.identity.issuers import Condition, Issuer
+from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.subject import SubjectTemplate
+from broker.intent.scopes import check_resource
+from broker.model.errors import Refusal
 from broker.model.json_pointer import is_pointer
 from broker.model.principal import ANY_TENANT, Group
 from broker.trust.key_sets import KeySource
@@ -53,8 +56,8 @@ def identity_settings(table: Table, base: Path, our_issuer: str) -> IdentitySett
         audience=audience,
         svid_dir=table.file("svid_dir", base),
         workload_api=table.text("workload_api") if table.has("workload_api") else "",
-        bundles=table.table("bundles").files(base),
-        jwt_bundles=table.table("jwt_bundles").files(base),
+        bundles=_bundles(table, "bundles", base),
+        jwt_bundles=_bundles(table, "jwt_bundles", base),
         issuers=_issuers(table, base, audience),
         denied=_denied(table),
     )
@@ -75,7 +78,7 @@ def _denied(table: Table) -> frozenset[str]:
 
 def _rule(table: Table) -> Rule:
     match, tenant, names = table.text("match"), table.text("tenant"), table.texts("groups")
-    resources = frozenset(table.texts("resources"))
+    resources = _resources(table)
     table.finish()
     try:
         groups = frozenset(Group(name) for name in names)
@@ -89,6 +92,29 @@ def _rule(table: Table) -> Rule:
         return Rule(match=match, tenant=tenant, groups=groups, resources=resources)
     except ValueError as error:
         raise ConfigError(f"{table.path}.match: {error}") from error
+
+
+def _resources(table: Table) -> frozenset[str]:
+    found = table.texts("resources")
+    try:
+        for uri in found:
+            check_resource(uri, "resources")
+    except Refusal as refusal:
+        raise table.wrong("resources", refusal.violations[0].description) from refusal
+    return frozenset(found)
+
+
+def _bundles(table: Table, key: str, base: Path) -> dict[str, Path]:
+    """Take the files of trust domains by their names."""
+    found = table.table(key).files(base)
+    for name in found:
+        try:
+            path = parse_spiffe_id(f"spiffe://{name}").path
+        except ValueError as error:
+            raise table.wrong(f"{key}.{name}", f"is not the name of a trust domain: {error}") from error
+        if path:
+            raise table.wrong(f"{key}.{name}", "is not the name of a trust domain: it goes without a path")
+    return found
 
 
 def _issuers(table: Table, base: Path, audience: str) -> dict[str, tuple[Issuer, KeySource]]:
@@ -109,10 +135,8 @@ def _issuers(table: Table, base: Path, audience: str) -> dict[str, tuple[Issuer,
 def _issuer(table: Table, audience: str) -> Issuer:
     usual = Issuer(name="", url="", audience="")
     name = table.text("name")
-    try:
-        oidc_id(name, "x")
-    except ValueError as error:
-        raise table.wrong("name", "must be 1 to 32 characters a-z, 0-9 and `-`, the first no `-`") from error
+    if not ISSUER_NAME.fullmatch(name):  # with a `:` in it, its subjects could be those of another issuer
+        raise table.wrong("name", "must be 1 to 32 characters a-z, 0-9 and `-`, the first no `-`")
     try:
         subject = SubjectTemplate.parse(table.text("subject", "{sub}"))
     except ValueError as error:

@@ -14,6 +14,8 @@ from broker.config.table import ConfigError, Table
 from broker.lease.desk import Limits
 from broker.store.database import parse_url
 
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_LAST_PORT = 65_535
 _ORIGIN = re.compile(r"[^\s+]{1,255}")
 
 
@@ -100,16 +102,28 @@ def _settings(top: Table, base: Path) -> Settings:
 
 def _listen(table: Table, base: Path) -> ListenSettings:
     settings = ListenSettings(
-        address=table.text("address", ListenSettings().address),
-        jwt_address=table.text("jwt_address") if table.has("jwt_address") else None,
-        http_address=table.text("http_address") if table.has("http_address") else None,
+        address=_address(table, "address") or ListenSettings().address,
+        jwt_address=_address(table, "jwt_address"),
+        http_address=_address(table, "http_address"),
         http_cert=table.file("http_cert", base),
         http_key=table.file("http_key", base),
     )
     if (settings.http_cert is None) != (settings.http_key is None):
         raise table.wrong("http_cert", "goes with http_key: give both, or neither")
+    if settings.http_cert and not settings.http_address:
+        raise table.wrong("http_cert", "is for http_address, which is not there")
     table.finish()
     return settings
+
+
+def _address(table: Table, key: str) -> str | None:
+    if not table.has(key):
+        return None
+    found = table.text(key)
+    match = _ADDRESS.fullmatch(found)
+    if match is None or int(match[1]) > _LAST_PORT:
+        raise table.wrong(key, "must be HOST:PORT, such as 0.0.0.0:8443 or [::1]:8443")
+    return found
 
 
 def _check_issuer(table: Table, issuer: str) -> None:

@@ -45,6 +45,7 @@ class Table:
 
     def has(self, key: str) -> bool:
         """Tell whether a key is there."""
+        self._asked.add(key)
         return key in self._values
 
     def files(self, base: Path) -> dict[str, Path]:

@@ -7,6 +7,7 @@ import re
 from broker.identity.spiffe import parse_spiffe_id
 
 SCHEMES = ("spiffe:", "oidc:")
+ISSUER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _OIDC = re.compile(r"oidc:[a-z0-9][a-z0-9-]{0,31}:[!-)+-~]{1,512}")  # visible ASCII but for `*`, which is for patterns
 _OIDC_PATTERN = re.compile(r"oidc:[a-z0-9][a-z0-9-]{0,31}:(?:[!-)+-~]{0,511}[:/])?\*")
 

@@ -33,6 +33,10 @@ _NOTHING = JwtKeySet()
 _NEVER = float("-inf")
 
 
+class KeySourceError(Exception):
+    """A file of the configuration cannot be used for an issuer. The message names the key, the file and the remedy."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySource:
     """Where keys are: in a file, at a URL, or else where the issuer's discovery says. `ca_file` holds private roots."""
@@ -49,12 +53,12 @@ class KeySet:
         """Make an empty set.
 
         Raises:
-            OSError: the file of private roots cannot be used.
+            KeySourceError: the file of private roots cannot be used.
         """
         self._issuer = issuer
         self._source = source
         self._monotonic = monotonic
-        self._fetcher = None if source.jwks_file else Fetcher(source.ca_file)
+        self._fetcher = None if source.jwks_file else _fetcher(issuer, source)
         self._keys = IssuerKeys(0, _NOTHING)
         self._fetched_at = _NEVER
         self._looked_at = _NEVER
@@ -159,8 +163,10 @@ class KeySets:
         """Make the sets, empty, by the issuers' URLs.
 
         Raises:
-            OSError: a file of private roots cannot be used.
+            KeySourceError: a file of keys or of private roots cannot be used; of keys, as it is now.
         """
+        for issuer, source in sources.values():
+            _check_file(issuer, source)
         self.issuers = {url: issuer for url, (issuer, _) in sources.items()}
         self._sets = {url: KeySet(issuer, source) for url, (issuer, source) in sources.items()}
 
@@ -182,6 +188,25 @@ class KeySets:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+
+def _fetcher(issuer: Issuer, source: KeySource) -> Fetcher:
+    try:
+        return Fetcher(source.ca_file)
+    except OSError as error:
+        raise KeySourceError(
+            f"identity.issuer `{issuer.name}`: ca_file: {source.ca_file}: is not a file of certificates in PEM"
+        ) from error
+
+
+def _check_file(issuer: Issuer, source: KeySource) -> None:
+    if source.jwks_file is None:
+        return
+    try:
+        _usable(source.jwks_file.read_bytes())
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else error
+        raise KeySourceError(f"identity.issuer `{issuer.name}`: jwks_file: {source.jwks_file}: {told}") from error
 
 
 def _usable(content: bytes) -> JwtKeySet:

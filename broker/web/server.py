@@ -110,7 +110,7 @@ class HttpServer:
                 self._tls.load_cert_chain(path, password="")
             except ssl.SSLError as error:
                 raise ssl.SSLError(
-                    error.errno, f"the certificate of the HTTPS listener, or its key, cannot be used: {error.reason}"
+                    error.errno, f"listen.http_cert: it or its key cannot be used: {error.strerror}"
                 ) from error
 
 
