@@ -32,11 +32,11 @@ async def _found(request: Request) -> JSONResponse:
 
 
 @contextmanager
-def http_tools(verifier: Verifier) -> Iterator[str]:
+def http_tools(verifier: Verifier, port: int = 0) -> Iterator[str]:
     """Serve every tool at `/TOOL`; give the server's address on loopback."""
     tools = Starlette(routes=[Route("/{tool}", _found, methods=["GET", "POST"])])
     gate = Gate(tools, verifier, lambda scope, body: (scope["path"].strip("/"), body or {}))
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(gate, log_config=None, lifespan="off", ws="none"))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
