@@ -1,0 +1,226 @@
+"""The gate, asked by hand over a real socket: what it says, and bodies that two parsers could read in two ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+
+from broker.credential.keys import EcSigner
+from broker.credential.replays import Nonces
+from broker.model.clock import system_clock, uuid7
+from broker.model.grant import Grant
+from broker.model.lease import Binding
+from broker.sdk.mcp.gate import McpGate
+from broker.sdk.possession import Prover
+from broker.sdk.verifier import Verifier
+from tests.mcp import servers
+from tests.mcp.notes import BROKER, Notes, listening
+
+JSON = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+
+
+def message(tool: str = "search_notes", /, **arguments: object) -> dict[str, Any]:
+    params = {"name": tool, "arguments": arguments or {"limit": 1}}
+    return {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
+
+
+@asynccontextmanager
+async def asking(
+    make: Any = servers.behind_the_gate, **headers: str
+) -> AsyncIterator[tuple[Notes, httpx2.AsyncClient]]:
+    async with (
+        listening(make) as notes,
+        httpx2.AsyncClient(headers={**JSON, **headers}, trust_env=False) as http,
+    ):
+        if "authorization" not in headers:
+            http.headers["authorization"] = f"Bearer {notes.token()}"
+        yield notes, http
+
+
+async def test_it_says_where_credentials_come_from() -> None:
+    async with asking() as (notes, http):
+        del http.headers["authorization"]
+        about = await http.get(notes.url.replace("/mcp", "/.well-known/oauth-protected-resource/mcp"))
+        assert about.json()["resource"] == notes.url
+        assert about.json()["authorization_servers"] == [BROKER]
+        assert "scopes_supported" not in about.json()
+        refused = await http.post(notes.url, json=message())
+        challenge = refused.headers["www-authenticate"]
+        assert (refused.status_code, challenge) == (401, f'Bearer resource_metadata="{about.url}"')
+
+
+async def test_what_is_wrong_with_a_credential_is_in_the_challenge() -> None:
+    async with asking() as (notes, http):
+        for token in ("x", notes.expired(), notes.token(audience="https://other.example"), notes.token(tenant="other")):
+            refused = await http.post(notes.url, json=message(), headers={"authorization": f"Bearer {token}"})
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"].startswith('Bearer error="invalid_token", resource_metadata=')
+        twice = [("authorization", f"Bearer {notes.token()}"), ("authorization", f"Bearer {notes.token()}")]
+        async with httpx2.AsyncClient(trust_env=False) as other:
+            assert (await other.post(notes.url, json=message(), headers=[*twice, *JSON.items()])).status_code == 401
+        notes.verifier.fresh_until(0)
+        assert (await http.post(notes.url, json=message())).status_code == 503
+        assert notes.reached == []
+
+
+async def test_a_tool_that_is_missing_is_asked_for_beside_those_that_are_there() -> None:
+    async with asking() as (notes, http):
+        refused = await http.post(notes.url, json=message("delete_notes"))
+        assert refused.status_code == 403
+        challenge = refused.headers["www-authenticate"]
+        assert 'error="insufficient_scope"' in challenge
+        assert 'scope="tool:search_notes tool:add_note tool:delete_notes"' in challenge
+        assert refused.json()["id"] == 7
+        assert refused.json()["error"]["data"]["reason"] == "TOOL_NOT_GRANTED"
+        hostile = await http.post(notes.url, json=message('x", scope="tool:admin'))
+        assert hostile.status_code in (200, 403)
+        assert "admin" not in hostile.headers.get("www-authenticate", "")
+        assert notes.reached == []
+
+
+async def test_arguments_are_no_matter_of_scope() -> None:
+    async with asking() as (notes, http):
+        refused = await http.post(notes.url, json=message(limit=51))
+        assert (refused.status_code, refused.json()["id"]) == (200, 7)
+        assert refused.json()["error"]["data"]["reason"] == "ARGUMENT_OUT_OF_BOUNDS"
+        assert notes.reached == []
+
+
+GOOD = json.dumps(message())
+BODIES = {
+    "the name twice": GOOD.replace('"name":', '"name": "add_note", "name":'),
+    "the arguments twice": GOOD.replace('"arguments":', '"arguments": {"limit": 1}, "arguments":'),
+    "the method twice": GOOD.replace('"method":', '"method": "ping", "method":'),
+    "a second spelling of the arguments": GOOD.replace('"arguments":', '"Arguments": {"limit": 99}, "arguments":'),
+    "a second spelling of the name": GOOD.replace('"name":', '"NAME": "delete_notes", "name":'),
+    "a second spelling, escaped": GOOD.replace('"name":', '"n\\u0061me": "delete_notes", "name":'),
+    "no number": GOOD.replace("1}", "NaN}"),
+    "two documents": GOOD + GOOD,
+    "a comment": GOOD + "// x",
+    "a byte order mark": "\ufeff" + GOOD,
+    "a text": '"x"',
+    "nothing": "",
+    "null": "null",
+    "an empty batch": "[]",
+    "a batch in a batch": f"[[{GOOD}]]",
+    "a batch with what is no message": f"[{GOOD}, 1]",
+    "no method": '{"jsonrpc": "2.0", "id": 1}',
+    "a method that is no text": '{"jsonrpc": "2.0", "id": 1, "method": 1}',
+    "params that are a list": '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": ["search_notes"]}',
+    "a name that is no text": GOOD.replace('"search_notes"', '["search_notes"]'),
+    "arguments that are a list": GOOD.replace('{"limit": 1}', "[1]"),
+    "an id that is an object": GOOD.replace('"id": 7', '"id": {}'),
+    "an id that is null": GOOD.replace('"id": 7', '"id": null'),
+    "deep nesting": GOOD.replace('{"limit": 1}', '{"limit": 1, "x": ' + "[" * 10_000 + "]" * 10_000 + "}"),
+}
+
+
+async def test_bodies_that_can_be_misread_are_refused() -> None:
+    async with asking() as (notes, http):
+        for what, body in BODIES.items():
+            assert (await http.post(notes.url, content=body.encode())).status_code == 400, what
+        for encoding in ("utf-16", "utf-16-le", "utf-32", "utf-7"):
+            assert (await http.post(notes.url, content=GOOD.encode(encoding))).status_code in (400, 200), encoding
+        assert notes.reached in ([], [("search_notes", 1)])  # UTF-7 of this text is the text itself
+
+
+async def test_so_are_requests_that_can() -> None:
+    async with asking() as (notes, http):
+        for what, headers in {
+            "another charset": {"content-type": "application/json; charset=utf-7"},
+            "another type": {"content-type": "text/plain"},
+            "an encoding": {"content-encoding": "gzip"},
+            "another method in the header": {"mcp-method": "ping"},
+            "another tool in the header": {"mcp-name": "add_note"},
+        }.items():
+            assert (await http.post(notes.url, content=GOOD, headers=headers)).status_code == 400, what
+        for method in ("PUT", "PATCH", "GET", "DELETE", "QUERY"):
+            assert (await http.request(method, notes.url, content=GOOD)).status_code == 400, method
+        large = await http.post(notes.url, content=b" " * (4 * 1024 * 1024 + 1))
+        assert large.status_code == 413
+        assert notes.reached == []
+
+
+async def test_each_message_of_a_batch_counts() -> None:
+    async with asking() as (notes, http):
+        asked = [message(), {**message("delete_notes"), "id": 8}]
+        refused = await http.post(notes.url, json=asked)
+        assert [answer["id"] for answer in refused.json()] == [7, 8]
+        assert all(answer["error"]["data"]["reason"] == "TOOL_NOT_GRANTED" for answer in refused.json())
+        notification = {"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "delete_notes"}}
+        assert (await http.post(notes.url, json=notification)).status_code == 403
+        assert notes.reached == []
+
+
+async def test_nothing_behind_it_is_open() -> None:
+    async with asking() as (notes, http):
+        del http.headers["authorization"]
+        for path in ("/", "/sse", "/messages", "/mcp/", "/.well-known/oauth-protected-resource", "/mcp/../x"):
+            url = notes.url.removesuffix("/mcp") + path
+            assert (await http.get(url)).status_code == 401, path
+            assert (await http.post(url, content=GOOD)).status_code == 401, path
+
+
+async def test_websockets_are_closed_and_the_rest_is_the_applications() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        seen.append(scope["type"])
+
+    gate = McpGate(app, Verifier("https://notes.example/mcp"), authorization_servers=[BROKER])
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError
+
+    async def send(event: Any) -> None:
+        sent.append(event["type"])
+
+    await gate({"type": "websocket", "path": "/mcp"}, receive, send)
+    await gate({"type": "lifespan"}, receive, send)
+    assert (sent, seen) == (["websocket.close"], ["lifespan"])
+
+
+@pytest.mark.parametrize("nonces", [None, Nonces(b"a key")], ids=["without nonces", "with nonces"])
+async def test_credentials_bound_to_a_key_need_a_proof_for_each_request(nonces: Nonces | None) -> None:
+    key = EcSigner.generate()
+    prover = Prover(key, system_clock, uuid7)
+
+    def make(notes: Notes) -> Any:
+        keys, issuer = notes.verifier.keys, notes.verifier.issuer
+        notes.verifier = Verifier(notes.url, nonces=nonces)
+        notes.verifier.use_keys(issuer, keys)
+        notes.verifier.serve("acme")
+        notes.verifier.fresh_until(float("inf"))
+        return servers.behind_the_gate(notes)
+
+    async with asking(make) as (notes, http):
+        token = notes.token(binding=Binding.DPOP, confirmation=key.kid, grants=(Grant("search_notes"),))
+
+        async def post(proof: str, scheme: str = "DPoP", method: str = "search_notes") -> httpx2.Response:
+            headers = {"authorization": f"{scheme} {token}", "dpop": proof}
+            return await http.post(notes.url, json=message(method), headers=headers)
+
+        nonce = ""
+        if nonces is not None:
+            wants = await post(prover.prove("POST", notes.url, token=token))
+            assert (wants.status_code, 'error="use_dpop_nonce"' in wants.headers["www-authenticate"]) == (401, True)
+            nonce = wants.headers["dpop-nonce"]
+        good = prover.prove("POST", notes.url, token=token, nonce=nonce)
+        for proof in (
+            prover.prove("GET", notes.url, token=token, nonce=nonce),
+            prover.prove("POST", notes.url + "/x", token=token, nonce=nonce),
+            prover.prove("POST", notes.url, token=notes.token(), nonce=nonce),
+            Prover(EcSigner.generate(), system_clock, uuid7).prove("POST", notes.url, token=token, nonce=nonce),
+            "",
+        ):
+            assert (await post(proof)).status_code in (401, 403)
+        assert (await post(good, scheme="Bearer")).status_code == 401
+        assert notes.reached == []
+        assert (await post(good)).status_code == 400, "it is admitted; the server asks for a session"
+        assert (await post(good)).status_code == 401, "a proof is for one request"
