@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.cli.private import write_private
+from broker.sdk.mcp.stdio import TOKEN_FD_VARIABLE, TOKEN_FILE_VARIABLE
 from broker.sdk.secret import Secret
-
-TOKEN_FILE_VARIABLE = "CREDBROKER_TOKEN_FILE"
-TOKEN_FD_VARIABLE = "CREDBROKER_TOKEN_FD"
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ async def test_a_client_shows_what_the_agent_pushed_last(facade: Facade) -> None
 async def test_an_svid_that_has_expired_is_not_shown_any_more(facade: Facade) -> None:
     task_id = facade.begin(RESEARCHER)
     with agent_of(facade, RESEARCHER) as agent:
-        agent.push(timedelta(seconds=2))
+        agent.push(timedelta(seconds=4))
         async with Client(facade.broker.address, identity=agent.socket) as client:
             await client.issue(task_id, SAFE, GRANTS)
             agent.server.kill()
