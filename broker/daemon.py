@@ -7,11 +7,12 @@ import gc
 import os
 import signal
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+import grpc
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 
@@ -99,8 +100,13 @@ class _Doors:
         await asyncio.gather(*closing)
 
 
-async def serve(settings: Settings, ready: Callable[[Ready], None], clock: Clock = system_clock) -> None:
-    """Run a broker until SIGTERM or SIGINT, then drain.
+async def serve(
+    settings: Settings,
+    ready: Callable[[Ready], None],
+    clock: Clock = system_clock,
+    also: Sequence[grpc.GenericRpcHandler] = (),
+) -> None:
+    """Run a broker until SIGTERM or SIGINT, then drain. `also` is served beside its own services, to anybody.
 
     Raises:
         SvidFileError, KeyFileError, KeySourceError, BundleError, DatabaseProblem, LedgerMismatch, Refusal: it cannot
@@ -116,6 +122,7 @@ async def serve(settings: Settings, ready: Callable[[Ready], None], clock: Clock
         desk = await _desk(stack, settings, clock, database, feed, keys, signer)
         callers = await _callers(stack, settings.identity, source, desk)
         doors = _doors(settings.listen, source, callers, feed, keys, str(signer.vkey))
+        doors.grpc.add(also)
         schedule = Schedule(desk, partial(_rotate, keys, feed, desk))
         schedule.start()
         stack.callback(schedule.stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -81,6 +81,10 @@ class Server:
         reflection.enable_server_reflection(shown, self._server)
         self.port = self._server.add_secure_port(*mutual)
         self.jwt_port = None if for_tokens is None else self._server.add_secure_port(*for_tokens)
+
+    def add(self, also: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Serve something else, too, that passes no pipeline. Call it before `start`."""
+        self._server.add_generic_rpc_handlers(tuple(also))
 
     async def start(self) -> None:
         """Serve, and say so."""

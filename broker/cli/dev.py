@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import replace
 from pathlib import Path
 
 import click
-
-from broker.cli.failure import stopping_on
-from broker.model.clock import system_clock
 
 
 @click.command()
@@ -34,31 +28,6 @@ def dev(directory: Path, port: int) -> None:
     CREDBROKER_ADDRESS=localhost:8443 CREDBROKER_SVID_DIR=./credbroker-dev/svids/orchestrator \\
       credbroker task list
     """
-    from broker.cli.database import shown_url
-    from broker.cli.running import run
-    from broker.cli.sample import IDENTITIES, Deployment
-    from broker.config.settings import load
-    from broker.config.table import ConfigError
-    from broker.credential.keyfiles import KeyFileError
-    from broker.daemon import Ready
+    from broker.cli.developing import develop
 
-    deployment = Deployment(directory.resolve())
-    with stopping_on(ConfigError, KeyFileError):
-        deployment.prepare(system_clock())
-        settings = load(deployment.configuration)
-
-    def ready(bound: Ready) -> None:
-        line = {
-            "ready": True,
-            "address": f"localhost:{bound.port}",
-            "jwt_address": None if bound.jwt_port is None else f"localhost:{bound.jwt_port}",
-            "http_address": None if bound.http_port is None else f"localhost:{bound.http_port}",
-            "directory": str(deployment.directory),
-            "database": shown_url(settings.database_url),
-            "vkey": bound.vkey,
-            "svids": {name: str(deployment.svids / name) for name in IDENTITIES},
-            "pid": os.getpid(),
-        }
-        print(json.dumps(line), flush=True)
-
-    run(replace(settings, listen=replace(settings.listen, address=f"127.0.0.1:{port}")), ready)
+    develop(directory, port)

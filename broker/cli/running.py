@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import grpc
 
 from broker import logs
 from broker.cli.failure import stopping_on
@@ -18,8 +20,8 @@ from broker.trust.key_sets import KeySourceError
 from broker.trust.workload_api import WorkloadApiError
 
 
-def run(settings: Settings, ready: Callable[[Ready], None]) -> None:
-    """Serve until SIGTERM or SIGINT; logs go to stderr. `ready` is told when it serves.
+def run(settings: Settings, ready: Callable[[Ready], None], also: Sequence[grpc.GenericRpcHandler] = ()) -> None:
+    """Serve until SIGTERM or SIGINT; logs go to stderr. `ready` is told when it serves; `also` is served beside it.
 
     Raises:
         Stop: the broker cannot start; the message says why.
@@ -38,4 +40,4 @@ def run(settings: Settings, ready: Callable[[Ready], None]) -> None:
         RuntimeError,
     )
     with stopping_on(*problems), plain_problems():
-        asyncio.run(serve(settings, ready))
+        asyncio.run(serve(settings, ready, also=also))

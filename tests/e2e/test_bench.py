@@ -1,12 +1,18 @@
 """The benches, small: they run and give their figures. What the figures are is for a quiet machine to say."""
 
+import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from broker.cli.bench.broker import running
+import grpc
+from google.protobuf.empty_pb2 import Empty
+
+from broker.cli.bench import empty
+from broker.cli.bench.broker import process, read_line, running
+from broker.sdk.connection import connect
 
 
 def bench(*arguments: str) -> dict[str, Any]:
@@ -25,11 +31,26 @@ def test_issue_compares_with_empty_rpcs_and_tells_the_latencies() -> None:
     assert figures["server_cpu_us_per_request"] > figures["empty_rpc"]["server_cpu_us_per_request"] > 0
 
 
+def test_the_empty_rpc_is_served_by_the_brokers_of_benches_and_by_no_other(tmp_path: Path) -> None:
+    with running(tmp_path / "bench") as broker:
+        assert asyncio.run(call_empty(broker.address, broker.svids / "verifier")) is grpc.StatusCode.OK
+    command = [sys.executable, "-m", "broker", "dev", "--dir", str(tmp_path / "dev")]
+    with process(command, tmp_path / "log") as popen:
+        address = read_line(popen, tmp_path / "log")["address"]
+        assert asyncio.run(call_empty(address, tmp_path / "dev/svids/verifier")) is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def call_empty(address: str, svid: Path) -> grpc.StatusCode:
+    async with connect(address, svid) as channel:
+        return await empty.stub(channel)(Empty(), timeout=60).code()
+
+
 def test_verify_compares_with_the_bare_signature_and_with_a_token_seen_before() -> None:
     figures = bench("verify", "--tokens", "20", "--rounds", "3")
     assert figures["tokens"] == 20
     assert 0 < figures["ratio_to_bare_es256"] < 1.2  # it does all that bare ES256 does, and more
     assert figures["cached_speedup"] > 1
+    assert figures["server_cpu_us_per_request"] > 0
 
 
 def test_revoke_sees_every_verifier_refuse() -> None:
@@ -37,6 +58,7 @@ def test_revoke_sees_every_verifier_refuse() -> None:
     assert figures["refusals"] == 6
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
     assert figures["mass_ratio"] > 0
+    assert figures["server_cpu_us_per_request"] > 0
 
 
 def test_scale_starts_on_a_filled_database_and_on_an_empty_one() -> None:
@@ -44,6 +66,7 @@ def test_scale_starts_on_a_filled_database_and_on_an_empty_one() -> None:
     assert figures["leases"] == 300
     assert figures["startup_ratio"] > 0
     assert figures["memory_ratio"] > 0
+    assert figures["server_cpu_us_per_request"] > 0
 
 
 def test_a_deployment_of_ones_own_is_measured_where_it_is(tmp_path: Path) -> None:
@@ -59,6 +82,7 @@ def test_a_deployment_of_ones_own_is_measured_where_it_is(tmp_path: Path) -> Non
         issued = bench("issue", *given, "--rounds", "1", "--seconds", "0.3", "--concurrency", "4")
         assert issued["requests"] > 3
         assert "server_cpu_us_per_request" not in issued, "its processor is out of sight"
+        assert "ratio_to_empty_rpc" not in issued, "it has no empty RPC"
         assert bench("verify", *given, "--tokens", "5", "--rounds", "1")["tokens"] == 5
         revoked = bench("revoke", *given, "--verifiers", "2", "--rounds", "1")
         assert revoked["refusals"] == 2

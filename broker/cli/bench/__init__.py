@@ -26,7 +26,8 @@ def bench() -> None:
     """Measure a broker: real processes, mutual TLS, durable commits.
 
     Without --address each bench starts a broker of its own, with the sample policies, SQLite, and quotas out of the
-    way. Ratios compare what was measured by turns in one run; they are worth more than the figures beside them.
+    way. Ratios compare what was measured by turns in one run; they are worth more than the figures beside them. Beside
+    each stands what a request costs the server's processor, which a busy machine changes least.
     """
 
 
@@ -93,7 +94,7 @@ def _rounds(default: int) -> Callable[[Callable[..., None]], Callable[..., None]
 @click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="How long each round is.")
 @_deployment
 def issue(*, given: _Given | None, processes: int, concurrency: int, rounds: int, seconds: float) -> None:
-    """Measure issuing, by turns with empty RPCs through the same listener.
+    """Measure issuing, by turns with empty RPCs through the same connection, if the broker is the bench's own.
 
     \b
     credbroker bench issue -o json

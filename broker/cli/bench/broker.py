@@ -102,7 +102,7 @@ def running(directory: Path) -> Iterator[Broker]:
     """
     deployment = prepare(directory)
     began = time.monotonic()
-    with process([sys.executable, "-m", "broker", "dev", "--dir", str(directory)], directory / "broker.log") as popen:
+    with process([sys.executable, "-m", "broker.cli.bench.daemon", str(directory)], directory / "broker.log") as popen:
         ready = read_line(popen, directory / "broker.log")
         yield Broker(
             ready["address"],

@@ -1,4 +1,4 @@
-"""`credbroker bench issue`: credentials per second, beside empty RPCs through the same listener."""
+"""`credbroker bench issue`: credentials per second, beside empty RPCs through the same connection."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from statistics import median
 from typing import Any
 
 from broker.cli.bench.broker import Broker, process, read_line
-from broker.cli.bench.measure import milliseconds, processor_seconds
+from broker.cli.bench.measure import micros_each, milliseconds, processor_seconds
 
 _LEAD_SECONDS = 0.2  # so that all load processes begin together
-_MICROS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class _Outcome:
     def figures(self, *, with_processor: bool) -> dict[str, float]:
         found = {"throughput_per_s": round(median(self.throughputs), 1), **milliseconds(self.latencies)}
         if with_processor:
-            found["server_cpu_us_per_request"] = round(self.processor / len(self.latencies) * _MICROS, 1)
+            found["server_cpu_us_per_request"] = micros_each(self.processor, len(self.latencies))
         return found
 
 
@@ -50,21 +49,25 @@ def measure(broker: Broker, load: Load, logs: Path) -> dict[str, Any]:
     """Alternate rounds of empty RPCs and of issuing.
 
     `ratio_to_empty_rpc` is the median over the rounds of the quotient of throughputs: neighbours in time are compared,
-    so that a machine that slows down meanwhile does so for both.
+    so that a machine that slows down meanwhile does so for both. A broker of the user's has no empty RPC (see `empty`),
+    so nothing is compared there.
     """
     empty, issue, pid = _Outcome(), _Outcome(), broker.pid
     what = {"task_id": broker.begin_task(), "resource": broker.resource, "tool": broker.tool}
     with _processes(broker.environment("researcher"), load.processes, logs) as loads:
         _round(loads, {"rpc": "issue", **what}, load, logs, _Outcome(), pid)  # warm
         for _ in range(load.rounds):
-            _round(loads, {"rpc": "empty"}, load, logs, empty, pid)
+            if pid is not None:
+                _round(loads, {"rpc": "empty"}, load, logs, empty, pid)
             _round(loads, {"rpc": "issue", **what}, load, logs, issue, pid)
+    figures = {**issue.figures(with_processor=pid is not None), "requests": len(issue.latencies)}
+    if pid is None:
+        return figures
     ratios = [mine / bare for mine, bare in zip(issue.throughputs, empty.throughputs, strict=True)]
     return {
         "ratio_to_empty_rpc": round(median(ratios), 3),
-        **issue.figures(with_processor=pid is not None),
-        "empty_rpc": empty.figures(with_processor=pid is not None),
-        "requests": len(issue.latencies),
+        **figures,
+        "empty_rpc": empty.figures(with_processor=True),
     }
 
 

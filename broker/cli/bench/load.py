@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf.empty_pb2 import Empty
 
+from broker.cli.bench import empty
 from broker.sdk.connection import connect
 from broker.v1 import agent_service_pb2, agent_service_pb2_grpc, grant_pb2
 
@@ -26,7 +27,7 @@ Call = Callable[[], Awaitable[object]]
 async def main() -> None:
     """Carry rounds out until stdin ends; the broker and the SVID come from the environment."""
     async with connect() as channel:
-        await _empty(channel)()  # the handshake is not what is measured
+        await channel.channel_ready()  # the handshake is not what is measured
         _say({"ready": True, "pid": os.getpid()})
         while line := await asyncio.to_thread(sys.stdin.readline):
             _say(await _round(channel, json.loads(line)))
@@ -47,9 +48,8 @@ async def _worker(call: Call, until: float, latencies: list[float]) -> None:
 
 
 def _empty(channel: grpc.aio.Channel) -> Call:
-    stub = health_pb2_grpc.HealthStub(channel)
-    request = health_pb2.HealthCheckRequest()
-    return lambda: stub.Check(request)
+    stub, request = empty.stub(channel), Empty()
+    return lambda: stub(request)
 
 
 def _issue(channel: grpc.aio.Channel, plan: dict[str, Any]) -> Call:

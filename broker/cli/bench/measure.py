@@ -28,6 +28,11 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def micros_each(seconds: float, count: int) -> float:
+    """Give the microseconds that each of so many took, to a tenth."""
+    return round(seconds / count * 1_000_000, 1)
+
+
 def resident_bytes(pid: int) -> int:
     """Tell how much memory a process holds (proc(5): Linux).
 

@@ -18,7 +18,7 @@ from typing import Any
 from broker.cli import authority
 from broker.cli.bench.broker import Broker, process, read_line
 from broker.cli.bench.filling import fill
-from broker.cli.bench.measure import milliseconds
+from broker.cli.bench.measure import micros_each, milliseconds, processor_seconds
 from broker.cli.sample import Deployment
 from broker.cli.unverified import decode
 from broker.config.settings import load
@@ -36,14 +36,21 @@ _ROOT = "root"  # the operator of all tenants
 
 
 def measure(broker: Broker, logs: Path, verifiers: int, rounds: int) -> dict[str, Any]:
-    """Connect verifiers, and revoke lease by lease: the time from the call to the refusal in each verifier."""
+    """Connect verifiers, and revoke lease by lease: the time from the call to the refusal in each verifier.
+
+    What a revocation costs the broker's processor holds the news to all of them.
+    """
     with (
         _watchers(broker, verifiers, logs) as watchers,
         connect_sync(broker.address, broker.svids / "operator") as channel,
     ):
-        operator = OperatorServiceStub(channel)
-        latencies = [late for token in broker.issue(rounds) for late in _revoke(broker, watchers, operator, token)]
-    return {**milliseconds(latencies), "verifiers": verifiers, "refusals": len(latencies)}
+        operator, tokens, pid = OperatorServiceStub(channel), broker.issue(rounds), broker.pid
+        before = 0.0 if pid is None else processor_seconds(pid)
+        latencies = [late for token in tokens for late in _revoke(broker, watchers, operator, token)]
+        spent = (
+            {} if pid is None else {"server_cpu_us_per_request": micros_each(processor_seconds(pid) - before, rounds)}
+        )
+    return {**milliseconds(latencies), **spent, "verifiers": verifiers, "refusals": len(latencies)}
 
 
 def fill_tenants(deployment: Deployment, leases: int) -> None:

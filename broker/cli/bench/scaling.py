@@ -10,7 +10,7 @@ from typing import Any
 
 from broker.cli.bench.broker import prepare, running
 from broker.cli.bench.filling import fill
-from broker.cli.bench.measure import resident_bytes
+from broker.cli.bench.measure import micros_each, processor_seconds, resident_bytes
 from broker.config.settings import load
 
 _TENANT = "acme"
@@ -29,6 +29,8 @@ def measure(empty: Path, full: Path, leases: int, rounds: int) -> dict[str, Any]
     return {
         "startup_ratio": round(median(large[0] / small[0] for large, small in pairs), 3),
         "memory_ratio": round(median(large[1] / small[1] for large, small in pairs), 3),
+        "server_cpu_us_per_request": round(median(large[2] for large, _ in pairs), 1),
+        "empty_server_cpu_us_per_request": round(median(small[2] for _, small in pairs), 1),
         "startup_s": round(median(large[0] for large, _ in pairs), 3),
         "empty_startup_s": round(median(small[0] for _, small in pairs), 3),
         "memory_mib": round(median(large[1] for large, _ in pairs) / _MEBIBYTE, 1),
@@ -38,10 +40,15 @@ def measure(empty: Path, full: Path, leases: int, rounds: int) -> dict[str, Any]
     }
 
 
-def _start(directory: Path) -> tuple[float, int]:
-    """Start a broker and let it work; give the seconds until it was ready, and the bytes that it holds."""
+def _start(directory: Path) -> tuple[float, int, float]:
+    """Start a broker and let it issue.
+
+    Gives the seconds until it was ready, the bytes that it holds, and the processor's microseconds for a credential.
+    """
     with running(directory) as broker:
-        broker.issue(_CREDENTIALS)
-        time.sleep(_SETTLE_SECONDS)
         assert broker.pid is not None  # noqa: S101 (it is ours)
-        return broker.started_in, resident_bytes(broker.pid)
+        before = processor_seconds(broker.pid)
+        broker.issue(_CREDENTIALS)
+        spent = micros_each(processor_seconds(broker.pid) - before, _CREDENTIALS)
+        time.sleep(_SETTLE_SECONDS)
+        return broker.started_in, resident_bytes(broker.pid), spent
