@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
@@ -74,6 +75,10 @@ class OidcIssuer:
     mood: str = "well"
     key_sets_given: int = 0
     claimed_issuer: str = ""
+    answering: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.answering.set()
 
     @property
     def url(self) -> str:
@@ -108,12 +113,14 @@ class OidcIssuer:
         return JSONResponse({"issuer": self.claimed_issuer or self.url, "jwks_uri": f"{self.url}/jwks"})
 
     async def _jwks(self, request: Request) -> Response:
+        answer = JSONResponse({"keys": [jwk(key, kid) for kid, key in self.keys.items()]})
         self.key_sets_given += 1
+        await asyncio.to_thread(self.answering.wait)
         match self.mood:
             case "down":
                 return Response(status_code=500)
             case "slow":
-                time.sleep(7)
+                await asyncio.sleep(7)
             case "redirecting" if request.url.path == "/jwks":
                 return RedirectResponse("/elsewhere")
             case "huge":
@@ -124,7 +131,7 @@ class OidcIssuer:
                 return JSONResponse({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "s"}]})
             case _:
                 pass
-        return JSONResponse({"keys": [jwk(key, kid) for kid, key in self.keys.items()]})
+        return answer
 
 
 @contextmanager

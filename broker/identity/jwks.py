@@ -60,6 +60,10 @@ class JwtKeySet:
         """Find the keys of an id; without an id, all of them."""
         return [key for key in self.keys if kid is None or key.kid == kid]
 
+    def knows(self, kid: str | None) -> bool:
+        """Tell whether a key of this id is here; without an id, whether all keys have one, so that none is meant."""
+        return all(key.kid for key in self.keys) if kid is None else bool(self.find(kid))
+
 
 def parse_jwks(data: bytes, use: str = "sig") -> JwtKeySet:
     """Parse a key set, and take what is for signatures; `use` is what a key must say of itself if it says anything.

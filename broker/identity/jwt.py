@@ -47,15 +47,20 @@ _LATEST = 253_402_300_799  # the end of the year 9999
 
 
 class UnknownIssuerKey(Refusal):
-    """A token of a trusted issuer names a key that we do not have: it is forged, or the issuer has a new one."""
+    """A token of a trusted issuer that none of its keys verifies: it is forged, or the issuer has a new one.
 
-    def __init__(self, issuer: Issuer) -> None:
+    If it names one of its keys, or names none though they all have names, it is `forged`, as far as we can tell.
+    """
+
+    def __init__(self, issuer: Issuer, *, forged: bool = False) -> None:
+        what = "the token's signature is wrong: it is with" if forged else "the token is signed with"
         super().__init__(
             Reason.IDENTITY_INVALID,
-            f"the token is signed with a key that `{issuer.url}` does not publish",
+            f"{what} a key that `{issuer.url}` does not publish",
             Hints(next="fetch a fresh token from the issuer"),
         )
         self.issuer = issuer
+        self.forged = forged
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +131,8 @@ class JwtAuthenticator:
 
     def _oidc(self, parsed: _Parsed, issuer: Issuer, keys: IssuerKeys, at: datetime) -> _Verified:
         _check_algorithm(parsed, issuer.algorithms)
-        candidates = keys.keys.find(parsed.kid)
-        if not candidates and parsed.kid is not None:
-            raise UnknownIssuerKey(issuer)
-        _check_signature(parsed, keys.keys)
+        if not _is_signed_by(parsed, keys.keys):
+            raise UnknownIssuerKey(issuer, forged=keys.keys.knows(parsed.kid))
         claims = parsed.claims
         not_before, not_after = _check_claims(claims, issuer.audience, issuer.max_lifetime, at)
         if "iat" not in claims:
@@ -195,9 +198,14 @@ def _check_algorithm(parsed: _Parsed, allowed: frozenset[str]) -> None:
 
 
 def _check_signature(parsed: _Parsed, keys: JwtKeySet) -> None:
-    """Check 3. A token without `kid` may be signed with any of the keys."""
-    if not any(key.verify(parsed.token, parsed.algorithm) for key in keys.find(parsed.kid)):
+    """Check 3."""
+    if not _is_signed_by(parsed, keys):
         _refuse("the token's signature is wrong")
+
+
+def _is_signed_by(parsed: _Parsed, keys: JwtKeySet) -> bool:
+    """Tell whether one of the keys made the signature; without a `kid`, it may be any of them."""
+    return any(key.verify(parsed.token, parsed.algorithm) for key in keys.find(parsed.kid))
 
 
 def _check_claims(

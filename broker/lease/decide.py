@@ -40,12 +40,12 @@ def permitted_tools(policy: Policy, situation: Situation) -> tuple[str, ...]:
 
 
 def _refused(decision: Decision, decision_id: str) -> Refusal:
-    hints = {"missing": f"tool:{decision.tool}", "policy_revision": decision.revision, "decision_id": decision_id}
+    hints = Hints(missing=f"tool:{decision.tool}", policy_revision=decision.revision, decision_id=decision_id)
     if decision.effect is Effect.ERROR:
         return Refusal(
             Reason.POLICY_ERROR,
             f"policy could not decide about tool `{decision.tool}`, so it is refused",
-            Hints(**hints, next="operators: look the decision id up in the ledger and mend the policy"),
+            replace(hints, next="operators: look the decision id up in the ledger and mend the policy"),
         )
     because = (
         f"forbidden by {', '.join(f'`{p}`' for p in decision.policies)}" if decision.policies else "nothing permits it"
@@ -53,5 +53,5 @@ def _refused(decision: Decision, decision_id: str) -> Refusal:
     return Refusal(
         Reason.POLICY_DENIED,
         f"policy does not permit tool `{decision.tool}`: {because}",
-        Hints(**hints, next="ask for less, or have the policy's owner look the decision id up"),
+        replace(hints, next="ask for less, or have the policy's owner look the decision id up"),
     )

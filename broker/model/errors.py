@@ -59,12 +59,16 @@ class FieldViolation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hints:
-    """What a refusal tells beside its message; the same on every surface. Empty means: does not apply."""
+    """What a refusal tells beside its message; the same on every surface. Empty means: does not apply.
+
+    `retry_seconds` is when to come again, if that is known.
+    """
 
     missing: str = ""
     next: str = ""
     policy_revision: str = ""
     decision_id: str = ""
+    retry_seconds: int = 0
 
     def metadata(self) -> dict[str, str]:
         """Give the hints that apply under their names in `google.rpc.ErrorInfo.metadata` (lowerCamel)."""
@@ -73,6 +77,7 @@ class Hints:
             "next": self.next,
             "policyRevision": self.policy_revision,
             "decisionId": self.decision_id,
+            "retrySeconds": str(self.retry_seconds or ""),
         }
         return {name: text for name, text in named.items() if text}
 

@@ -84,6 +84,14 @@ class Callers:
         try:
             return self.tokens.authenticate(token, self.desk.clock())
         except UnknownIssuerKey as error:
-            if not await self.key_sets.look_for_new(error.issuer):
-                raise
+            await self._look_for_new(error)
         return self.tokens.authenticate(token, self.desk.clock())
+
+    async def _look_for_new(self, unknown: UnknownIssuerKey) -> None:
+        """Look for the key of a token. One that seems to be forged is called so if it cannot be told now."""
+        try:
+            await self.key_sets.look_for_new(unknown.issuer)
+        except Refusal:
+            if unknown.forged:
+                raise unknown from None
+            raise

@@ -1,13 +1,15 @@
 """The key sets of trusted issuers: fetched ahead of need, and kept for some hours if the issuer is down.
 
-A token with an unknown key may mean that the issuer has a new one: then its keys are fetched anew, once for all who
-wait, and for this reason not again for half a minute, however many such tokens come.
+A token that none of the keys verifies may mean that the issuer has a new one: then its keys are looked up anew, once
+for all who wait, and the look that answers a token began after it came. So a token is called wrong on what its issuer
+says at the time, or not at all. Looks are bounded, however many such tokens come: beyond that they must come again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -21,14 +23,16 @@ from broker.identity.jwks import JwtKeySet, parse_jwks
 from broker.identity.jwt import UnknownIssuerKey
 from broker.model import strict_json
 from broker.model.errors import Hints, Reason, Refusal
+from broker.trust.allowance import Allowance
 from broker.trust.fetch import Fetched, Fetcher, FetchError
 
 _DISCOVERY = "/.well-known/openid-configuration"  # OpenID Connect Discovery 1.0 section 4
 _SHORTEST, _USUAL, _LONGEST = timedelta(minutes=1), timedelta(minutes=5), timedelta(hours=1)
 _FILE_AGE = timedelta(seconds=5)
 _RETRY = timedelta(seconds=10)
-_COOL_DOWN = timedelta(seconds=30)
+_LOOKS_AT_ONCE, _LOOK_EVERY = 5, timedelta(seconds=10)
 _GOOD_WITHOUT_ISSUER = timedelta(hours=4)
+_EXPECTED = (FetchError, ValueError, OSError)
 _NOTHING = JwtKeySet()
 _NEVER = float("-inf")
 
@@ -61,7 +65,8 @@ class KeySet:
         self._fetcher = None if source.jwks_file else _fetcher(issuer, source)
         self._keys = IssuerKeys(0, _NOTHING)
         self._fetched_at = _NEVER
-        self._looked_at = _NEVER
+        self._looks = Allowance(_LOOKS_AT_ONCE, _LOOK_EVERY, monotonic)
+        self._begun = self._ended = 0  # fetches
         self._fetching: asyncio.Task[timedelta] | None = None
         self.problem: str | None = None
 
@@ -75,11 +80,7 @@ class KeySet:
         if self._fetched_at == _NEVER and self._fetching is not None:
             raise UnknownIssuerKey(self._issuer)
         if self._monotonic() - self._fetched_at > _GOOD_WITHOUT_ISSUER.total_seconds():
-            raise Refusal(
-                Reason.UNAVAILABLE,
-                f"the keys of the issuer `{self._issuer.name}` cannot be had",
-                Hints(next="try again in a moment; operators: the broker's log says why"),
-            )
+            raise self._unavailable()
         return self._keys
 
     async def run(self) -> None:
@@ -97,18 +98,21 @@ class KeySet:
             await self._fetcher.close()
 
     async def look_for_new(self) -> bool:
-        """Fetch the keys now, for a token whose key is unknown; tell whether they have changed.
+        """Look the keys up, for a token that none of them verifies; tell whether they have changed.
 
-        Everybody who asks meanwhile waits for the same answer. Within the cool-down nothing is fetched.
+        Everybody who asks meanwhile waits for the same answer. A fetch that has begun already is none: what it brings
+        may be older than the token.
 
         Raises:
-            Refusal: UNAVAILABLE, as `current`.
+            Refusal: UNAVAILABLE, if the issuer does not answer, or must be spared for some seconds.
         """
-        before = self._keys.generation
-        if self._fetching is None and self._monotonic() - self._looked_at < _COOL_DOWN.total_seconds():
-            return False
-        self._looked_at = self._monotonic()
-        await self._fetch_once()
+        before, awaited = self._keys.generation, self._begun + 1
+        while self._ended < awaited:
+            if self._fetching is None:
+                self._take_a_look()
+            await self._fetch_once()
+        if self.problem:
+            raise self._unavailable()
         return self.current().generation != before
 
     async def _fetch_once(self) -> timedelta:
@@ -119,11 +123,18 @@ class KeySet:
         return await asyncio.shield(self._fetching)
 
     async def _fetch(self) -> timedelta:
+        self._begun += 1
+        try:
+            return await self._fetch_now()
+        finally:
+            self._ended = self._begun
+
+    async def _fetch_now(self) -> timedelta:
         try:
             fetched = await self._get()
             keys = _usable(fetched.content)
-        except (FetchError, ValueError, OSError) as error:
-            self._tell(str(error))
+        except Exception as error:  # noqa: BLE001 (whatever it is, what there is holds, and this goes on)
+            self._tell(str(error) if isinstance(error, _EXPECTED) else repr(error))
             return _RETRY
         self._tell(None)
         self._fetched_at = self._monotonic()
@@ -149,6 +160,25 @@ class KeySet:
         if not isinstance(found, str):
             raise FetchError(f"{url}: does not say where the keys are (`jwks_uri`)")
         return found
+
+    def _take_a_look(self) -> None:
+        if seconds := math.ceil(self._looks.take()):
+            raise Refusal(
+                Reason.UNAVAILABLE,
+                f"whether the issuer `{self._issuer.name}` has a new key, with which the token is signed, cannot be"
+                " looked up now: it was a moment ago, for too many tokens",
+                Hints(next=f"try again in {seconds} seconds, with the same token", retry_seconds=seconds),
+            )
+
+    def _unavailable(self) -> Refusal:
+        return Refusal(
+            Reason.UNAVAILABLE,
+            f"the keys of the issuer `{self._issuer.name}` cannot be had",
+            Hints(
+                next="try again in a moment; operators: the broker's log says why",
+                retry_seconds=int(_RETRY.total_seconds()),
+            ),
+        )
 
     def _tell(self, problem: str | None) -> None:
         if problem and problem != self.problem:

@@ -11,7 +11,7 @@ from broker.model.errors import Reason, Refusal
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # RFC 6749 appendix A.8
 _UNAUTHORIZED = 401
-_RETRY_SECONDS = "5"
+_RETRY_SECONDS = 5
 _ERRORS: Mapping[Reason, tuple[int, str]] = MappingProxyType(
     {
         Reason.INVALID_ARGUMENT: (400, "invalid_request"),
@@ -71,7 +71,7 @@ def oauth_error(refusal: Refusal, *, grant: bool = False) -> OAuthError:
     if status == _UNAUTHORIZED:
         headers["www-authenticate"] = f'Bearer error="{error}"'
     if error == "temporarily_unavailable":
-        headers["retry-after"] = _RETRY_SECONDS
+        headers["retry-after"] = str(refusal.hints.retry_seconds or _RETRY_SECONDS)
     told = f"{refusal.message}; {refusal.hints.next}" if refusal.hints.next else refusal.message
     body = {
         "error": error,

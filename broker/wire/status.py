@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError, Message
 
@@ -9,6 +11,7 @@ from broker.model.errors import FieldViolation, Hints, Reason, Refusal
 from broker.v1 import status_pb2 as pb
 
 DOMAIN = "credbroker"
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _TYPE_URL = "type.googleapis.com/google.rpc."
 
 
@@ -47,6 +50,11 @@ def from_status_bytes(data: bytes) -> Refusal | None:
         next=info.metadata.get("next", ""),
         policy_revision=info.metadata.get("policyRevision", ""),
         decision_id=info.metadata.get("decisionId", ""),
+        retry_seconds=_seconds(info.metadata.get("retrySeconds", "")),
     )
     violations = tuple(FieldViolation(found.field, found.description) for found in bad_request.field_violations)
     return Refusal(reason, status.message, hints, violations)
+
+
+def _seconds(text: str) -> int:
+    return int(text) if _SECONDS.fullmatch(text) else 0

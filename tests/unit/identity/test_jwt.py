@@ -261,6 +261,17 @@ def test_3_an_unknown_key_of_an_issuer_may_be_a_new_one() -> None:
     assert unknown.value.issuer is CI
 
 
+@pytest.mark.parametrize(
+    ("published", "kid", "forged"), [("e1", "e1", True), ("e1", None, True), ("", None, False), ("", "e1", False)]
+)
+def test_3_a_key_is_looked_for_before_a_signature_is_called_wrong(published: str, kid: str, forged: bool) -> None:
+    """An issuer may use a name for its next key again, or give its only key none."""
+    keys = IssuerKeys(1, key_set((EC, published)))
+    with pytest.raises(UnknownIssuerKey) as unknown:
+        authenticator(keys=lambda: keys).authenticate(workload({"alg": "ES256", "kid": kid}, OTHER), NOW)
+    assert unknown.value.forged is forged
+
+
 def test_3_trust_domains_cannot_vouch_for_each_other() -> None:
     refused(svid({"kid": "other"}, OTHER), told="not in the bundle of its trust domain")
     refused(svid({"kid": None}, OTHER), told="signature is wrong")

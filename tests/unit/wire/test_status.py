@@ -15,7 +15,14 @@ refusals = st.builds(
     Refusal,
     st.sampled_from(Reason),
     texts,
-    st.builds(Hints, missing=texts, next=texts, policy_revision=texts, decision_id=texts),
+    st.builds(
+        Hints,
+        missing=texts,
+        next=texts,
+        policy_revision=texts,
+        decision_id=texts,
+        retry_seconds=st.integers(0, 999_999_999),
+    ),
     st.lists(st.builds(FieldViolation, texts, texts), max_size=4).map(tuple),
 )
 
