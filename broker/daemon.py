@@ -44,6 +44,7 @@ from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.store import migrate
 from broker.store.database import Database, open_database
+from broker.store.sole import sole_writer
 from broker.store.writer import Committed, Writer
 from broker.trust.callers import Callers
 from broker.trust.files import SvidFiles
@@ -153,6 +154,7 @@ async def _source(stack: AsyncExitStack, settings: IdentitySettings, clock: Cloc
 
 
 async def _database(stack: AsyncExitStack, settings: Settings) -> Database:
+    stack.enter_context(sole_writer(settings.database_url))
     prepare = migrate.upgrade if settings.migrate else migrate.require_newest
     await asyncio.to_thread(prepare, settings.database_url)
     database = open_database(settings.database_url)

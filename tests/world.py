@@ -149,8 +149,8 @@ async def opened(
         issuer=ISSUER,
         limits=limits or Limits(),
     )
-    writer.start()
     try:
+        writer.start()
         yield World(desk, clock, KeySet.of([signer]), rules)
     finally:
         await writer.stop()

@@ -19,12 +19,15 @@ def db() -> None:
 def upgrade(database: str) -> None:
     """Create the tables, or bring them to the schema of this version. Doing it twice is no error.
 
+    A SQLite file is upgraded while no broker runs on it, because a broker holds it for itself.
+
     \b
     credbroker db upgrade --database postgresql://credbroker@db.example.org/credbroker
     """
     from broker.store import migrate
+    from broker.store.sole import sole_writer
 
-    with using_database(database, exists=False):
+    with using_database(database, exists=False), sole_writer(database):
         show({"revision": migrate.upgrade(database)})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from broker.config.table import ConfigError, Table
+from broker.config.table import ConfigError, Table, is_url
 from broker.identity.directory import Rule, parse_denied
 from broker.identity.ids import ISSUER_NAME
 from broker.identity.issuers import Condition, Issuer
@@ -144,7 +144,7 @@ def _issuer(table: Table, audience: str) -> Issuer:
     try:
         return Issuer(
             name=name,
-            url=table.text("url"),
+            url=table.url("url", "https", "http"),
             audience=table.text("audience", audience),
             algorithms=frozenset(table.texts("algorithms")) or usual.algorithms,
             max_lifetime=table.duration("max_lifetime", timedelta(hours=1)),
@@ -180,11 +180,17 @@ def _claim(table: Table, key: str) -> str:
 def _key_source(table: Table, base: Path) -> KeySource:
     source = KeySource(
         jwks_file=table.file("jwks_file", base),
-        jwks_url=table.text("jwks_url") if table.has("jwks_url") else "",
+        jwks_url=_jwks_url(table) if table.has("jwks_url") else "",
         ca_file=table.file("ca_file", base),
     )
     if source.jwks_file and (source.jwks_url or source.ca_file):
         raise table.wrong("jwks_file", "goes without jwks_url and ca_file: keys in a file are not fetched")
-    if source.jwks_url and not source.jwks_url.startswith("https://"):
-        raise table.wrong("jwks_url", "must be an https URL")
     return source
+
+
+def _jwks_url(table: Table) -> str:
+    """Take where keys are fetched from. It may have a query."""
+    found = table.text("jwks_url")
+    if not is_url(found.partition("?")[0], ("https",)):
+        raise table.wrong("jwks_url", "must be an https URL")
+    return found

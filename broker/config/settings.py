@@ -7,10 +7,9 @@ import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from broker.config.identity import IdentitySettings, identity_settings
-from broker.config.table import ConfigError, Table
+from broker.config.table import ConfigError, Table, is_url
 from broker.lease.desk import Limits
 from broker.store.database import parse_url
 
@@ -80,10 +79,8 @@ def load(path: Path) -> Settings:
 def _settings(top: Table, base: Path) -> Settings:
     broker, database = top.table("broker"), top.table("database")
     policy, ledger = top.table("policy"), top.table("ledger")
-    issuer = broker.text("issuer")
     listen = _listen(top.table("listen"), base)
-    if listen.http_address:
-        _check_issuer(broker, issuer)
+    issuer = _issuer(broker, listen)
     settings = Settings(
         issuer=issuer,
         listen=listen,
@@ -126,15 +123,14 @@ def _address(table: Table, key: str) -> str | None:
     return found
 
 
-def _check_issuer(table: Table, issuer: str) -> None:
-    """Check what OAuth asks of an issuer (RFC 8414 section 2)."""
-    try:
-        parts = urlsplit(issuer)
-        good = parts.scheme == "https" and parts.hostname and not parts.query and not parts.fragment
-    except ValueError:
-        good = False
-    if not good or issuer.endswith(("/", "?", "#")):
+def _issuer(table: Table, listen: ListenSettings) -> str:
+    """Take our name in tokens: a URL; with OAuth, one that is as RFC 8414 section 2 says."""
+    if listen.http_address is None:
+        return table.url("issuer", "https", "http")
+    issuer = table.text("issuer")
+    if not is_url(issuer, ("https",)) or issuer.endswith("/"):
         raise table.wrong("issuer", "must be an https URL without query, fragment and final `/`, with http_address")
+    return issuer
 
 
 def _origin(table: Table, issuer: str) -> str:

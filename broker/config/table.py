@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from broker.model.grant import Scalar
 
 _DURATION = re.compile(r"(\d+)(s|m|h|d)")
+_VISIBLE = re.compile(r"[!-~]+")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -33,6 +35,18 @@ def parse_duration(text: str) -> timedelta:
     except OverflowError:
         msg = f"`{text}` is longer than a million years"
         raise ValueError(msg) from None
+
+
+def is_url(text: str, schemes: Collection[str]) -> bool:
+    """Tell whether a text is a URL of one of these schemes, with a host, and without user, query and fragment."""
+    if not _VISIBLE.fullmatch(text) or "?" in text or "#" in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(host) and "@" not in parts.netloc
 
 
 class Table:
@@ -62,6 +76,13 @@ class Table:
         if not isinstance(value, str) or not value:
             raise self._wrong(key, "must be a text", value)
         return value
+
+    def url(self, key: str, *schemes: str) -> str:
+        """Give a URL of one of these schemes, with a host, and without user, query and fragment."""
+        found = self.text(key)
+        if not is_url(found, schemes):
+            raise self.wrong(key, f"must be a URL such as {schemes[0]}://host.example, without query and fragment")
+        return found
 
     def texts(self, key: str) -> list[str]:
         """Give a list of texts; empty, if it is not there."""

@@ -9,13 +9,13 @@ from itertools import islice
 
 from sqlalchemy import Connection
 
-from broker.audit.note import InvalidNote, VerifierKey
+from broker.audit.note import VerifierKey
 from broker.audit.proof import NodeId
 from broker.audit.replay import Finding, Replay
-from broker.model.entry import Kind
 from broker.store import ledger
 from broker.store.database import open_database
 from broker.store.ledger import StoredEntry
+from broker.store.opening import named_key
 
 _BATCH = 1_000
 
@@ -64,12 +64,12 @@ def _verify(connection: Connection, vkey: str | None, progress: Callable[[int, i
         done += len(batch)
         if progress is not None:
             progress(done, head.frontier.size)
-    named = vkey or _own_vkey(connection)
-    if named is None:
+    key = VerifierKey.parse(vkey) if vkey else named_key(connection)
+    if key is None:
         findings = [*replay.findings, Finding(0, "entry 0 does not name the ledger's key")]
         return Report(done, findings, "", trusted=False)
-    replay.head(head.frontier.size, head.frontier.root(), head.note, VerifierKey.parse(named))
-    return Report(done, replay.findings, named, trusted=vkey is not None)
+    replay.head(head.frontier.size, head.frontier.root(), head.note, key)
+    return Report(done, replay.findings, str(key), trusted=vkey is not None)
 
 
 def _misfiled(batch: Sequence[StoredEntry]) -> Iterator[Finding]:
@@ -82,15 +82,3 @@ def _misfiled(batch: Sequence[StoredEntry]) -> Iterator[Finding]:
             continue  # altered, which the hash has told already
         if filed != (entry.tenant, entry.task_id, entry.kind):
             yield Finding(entry.index, f"entry {entry.index} is filed under another tenant, task or kind than its own")
-
-
-def _own_vkey(connection: Connection) -> str | None:
-    """Take the key that the first entry names. It proves that the ledger agrees with itself, and nothing more."""
-    first = ledger.entry(connection, 0)
-    try:
-        body = json.loads(first.body) if first is not None else {}
-        if body["kind"] != Kind.LEDGER_STARTED.value:
-            return None
-        return str(VerifierKey.parse(body["effected"]["vkey"]))
-    except (ValueError, KeyError, TypeError, InvalidNote):
-        return None

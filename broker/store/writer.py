@@ -36,7 +36,7 @@ from broker.model.entry import Entry, Kind
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.selector import Rule
 from broker.model.task import Task
-from broker.store import ledger
+from broker.store import ledger, opening
 from broker.store.database import Database, unavailable
 from broker.store.transaction import AfterCommit, Known, Stale, Transaction, Work
 
@@ -250,21 +250,7 @@ class Writer:
                 frontier = transaction.write().frontier
                 ledger.advance(connection, 0, frontier, self._sign(frontier))
                 return
-            self._check(head, ledger.count_entries(connection))
-
-    def _check(self, head: ledger.Head, entries: int) -> None:
-        """Refuse to extend a ledger that is not this one, or that has lost entries."""
-        expected = checkpoint.format(Checkpoint(self._origin, head.frontier.size, head.frontier.root()))
-        if head.origin != self._origin:
-            msg = f"the database holds the ledger `{head.origin}`, not `{self._origin}`: set ledger.origin to match"
-            raise LedgerMismatch(msg)
-        if entries != head.frontier.size or not head.note.startswith(expected):
-            msg = f"the ledger is damaged: {entries} entries under a head of {head.frontier.size}; see `ledger verify`"
-            raise LedgerMismatch(msg)
-
-
-class LedgerMismatch(Exception):
-    """The database's ledger cannot be extended. The message says why and what to do."""
+            opening.check(connection, head, self._origin, self._signer.vkey)
 
 
 def _finish(connection: Connection) -> None:

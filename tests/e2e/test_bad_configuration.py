@@ -67,6 +67,8 @@ def problem(folder: Path, *, identity: str = "", listen: str = "", issuer: str =
         ('name = "ci"', 'nane = "ci"', AT + "name: missing"),
         ('url = "https://ci.example"', "", AT + "url: missing"),
         ('url = "https', 'url = "http', AT + "url: must be an https URL, or the keys must come from jwks_file or jwks"),
+        ('url = "https://ci.example"', 'url = "ci"\njwks_file = "a"', AT + "url: must be a URL such as https://host"),
+        ('url = "https://ci.example"', 'url = "https://"\njwks_file = "a"', AT + "url: must be a URL such as"),
         ('url = "https://ci.example"', "url = 7", AT + "url: must be a text, and is int"),
         ("url =", 'audience = ""\nurl =', AT + "audience: must be a text"),
         ("url =", 'audience = ["a"]\nurl =', AT + "audience: must be a text, and is list"),
@@ -85,6 +87,7 @@ def problem(folder: Path, *, identity: str = "", listen: str = "", issuer: str =
         ("url =", 'jwks_file = "a"\njwks_url = "https://b"\nurl =', AT + "jwks_file: goes without jwks_url and ca_"),
         ("url =", 'jwks_file = "a"\nca_file = "b"\nurl =', AT + "jwks_file: goes without jwks_url and ca_file"),
         ("url =", 'jwks_url = "http://b"\nurl =', AT + "jwks_url: must be an https URL"),
+        ("url =", 'jwks_url = "https:///keys"\nurl =', AT + "jwks_url: must be an https URL"),
         ("url =", 'jwks_url = ""\nurl =', AT + "jwks_url: must be a text"),
         ("[[identity.issuer]]", "[identity.issuer]", "identity.issuer: must be a list of tables, and is dict"),
         (ISSUER, ISSUER + ISSUER, "identity.issuer[1].name: an issuer is named twice, by its name or its url"),
@@ -186,6 +189,16 @@ def test_what_is_wrong_with_the_doors_is_named(listen: str, told: str, tmp_path:
 def test_an_issuer_that_oauth_cannot_have_is_named_where_there_is_oauth(issuer: str, tmp_path: Path) -> None:
     told = problem(tmp_path, listen='http_address = "localhost:1"', issuer=issuer)
     assert "broker.issuer: must be an https URL without query, fragment and final `/`, with http_address" in told
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["broker", "broker.example", "//broker.example", "urn:broker", "ftp://broker.example", "https://",
+     "https://broker.example?x=y", "https://broker.example#x", "https://me@broker.example", "https://[broker.example",
+     "https://broker.example:http", "https://broker example", "https://br\u00f6ker.example"],
+)  # fmt: skip
+def test_an_issuer_that_is_no_url_is_named(issuer: str, tmp_path: Path) -> None:
+    assert "broker.issuer: must be a URL such as https://host.example" in problem(tmp_path, issuer=issuer)
 
 
 # What only the start can tell: files, and addresses of this machine.

@@ -20,6 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import create_engine, text
 
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
+from broker.credential.keyfiles import create_keys
+from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.model.task import TaskState
@@ -189,6 +191,11 @@ def forbid_database(folder: Path) -> None:
     (folder / "broker.db").mkdir()
 
 
+def lead_nowhere(folder: Path) -> None:
+    configuration = folder / "broker.toml"
+    configuration.write_text(configuration.read_text().replace('"broker.db"', '"none/broker.db"'))
+
+
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
@@ -200,7 +207,8 @@ def forbid_database(folder: Path) -> None:
         (swap_svid_key, "key.pem"),
         (break_configuration, "limits"),
         (break_database, "database"),
-        (forbid_database, "database"),
+        (forbid_database, "is a folder"),
+        (lead_nowhere, "there is no folder"),
     ],
 )
 def test_wrongly_set_up_it_does_not_start_and_says_why(harm: Callable[[Path], None], told: str, tmp_path: Path) -> None:
@@ -211,6 +219,46 @@ def test_wrongly_set_up_it_does_not_start_and_says_why(harm: Callable[[Path], No
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert "PRIVATE" not in done.stderr
+
+
+def test_a_second_broker_on_one_sqlite_file_does_not_start(tmp_path: Path) -> None:
+    with running(tmp_path) as broker:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "broker.db").symlink_to(tmp_path / "broker.db")
+        configured = (tmp_path / "broker.toml").read_text().replace("127.0.0.1:8443", "127.0.0.1:0")
+        second = tmp_path / "second.toml"
+        for name in ("broker.db", "./bundle/../broker.db", "elsewhere/broker.db"):
+            second.write_text(configured.replace('"broker.db"', f'"{name}"'))
+            done = serve(second)
+            assert done.returncode == 1
+            assert f"{tmp_path / 'broker.db'}: process {broker.pid} writes to it" in done.stderr
+        upgrading = [sys.executable, "-m", "broker", "db", "upgrade", "--database", str(tmp_path / "broker.db")]
+        done = subprocess.run(upgrading, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 1
+        assert f"process {broker.pid} writes to it" in done.stderr
+        assert broker.begin_task()
+        assert verify(f"sqlite:///{tmp_path / 'broker.db'}").ok
+        os.kill(pid_of(broker), signal.SIGKILL)
+    with running(tmp_path) as broker:
+        assert broker.begin_task()
+
+
+def test_a_foreign_checkpoint_key_is_told_and_the_ledger_stays_as_it_is(tmp_path: Path) -> None:
+    with running(tmp_path) as broker:
+        broker.begin_task()
+    key = tmp_path / "keys" / "checkpoint.pem"
+    ours = key.read_bytes()
+    create_keys(tmp_path / "other", system_clock())
+    key.write_bytes((tmp_path / "other" / "checkpoint.pem").read_bytes())
+    done = serve(prepare(tmp_path).configuration)
+    assert done.returncode == 1
+    assert done.stderr.count("broker.example.org/ledger+") == 2, "both keys are named"
+    assert "checkpoint.pem" in done.stderr
+    assert verify(f"sqlite:///{tmp_path / 'broker.db'}").ok
+    key.write_bytes(ours)
+    with running(tmp_path) as broker:
+        broker.begin_task()
+    assert verify(f"sqlite:///{tmp_path / 'broker.db'}").ok
 
 
 def test_an_address_in_use_is_told(tmp_path: Path) -> None:

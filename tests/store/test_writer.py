@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, text
 
+from broker.audit.note import verify_note
 from broker.lease import tasks
 from broker.lease.desk import Limits
 from broker.lease.issue import Issued
@@ -16,9 +17,10 @@ from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Selector, Target
 from broker.store import leases, ledger, verification
-from broker.store.schema import ledger_entries
+from broker.store.opening import LedgerMismatch
+from broker.store.schema import ledger_entries, ledger_head
 from broker.store.transaction import Transaction, Work
-from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, opened
+from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, note_signer, opened
 
 
 async def test_concurrent_requests_share_transactions_and_get_consecutive_indexes(database_url: str) -> None:
@@ -142,9 +144,10 @@ async def test_another_tenant_sees_no_task_and_no_lease(database_url: str) -> No
 
 
 async def test_a_ledger_opens_again_where_it_stood(database_url: str) -> None:
-    async with opened(database_url) as world:
+    key = note_signer()
+    async with opened(database_url, note_key=key) as world:
         task = await world.task()
-    async with opened(database_url) as world:
+    async with opened(database_url, note_key=key) as world:
         issued = await world.issue(task)
         assert issued.lease.index == 2
 
@@ -187,3 +190,33 @@ async def test_a_lost_database_refuses_and_recovers_by_itself(database_url: str)
         with database.transaction() as connection:
             connection.execute(text("ALTER TABLE lost RENAME TO ledger_head"))
         await world.issue(task)
+
+
+async def test_a_ledger_of_another_key_is_not_written_on(database_url: str) -> None:
+    ours, theirs = note_signer(), note_signer()
+    async with opened(database_url, note_key=theirs) as world:
+        await world.task()
+    with pytest.raises(LedgerMismatch) as mismatch:
+        async with opened(database_url, note_key=ours):
+            pytest.fail("it must not start")
+    assert str(ours.vkey) in str(mismatch.value)
+    assert str(theirs.vkey) in str(mismatch.value)
+    assert verification.verify(database_url).ok
+    async with opened(database_url, note_key=theirs) as world:
+        await world.task()
+    assert verification.verify(database_url, str(theirs.vkey)).ok
+
+
+async def test_a_head_that_another_key_has_signed_is_not_extended(database_url: str) -> None:
+    ours, theirs = note_signer(), note_signer()
+    async with opened(database_url, note_key=ours) as world:
+        await world.task()
+        database = world.desk.database
+        with database.transaction() as connection:
+            head = ledger.head(connection)
+            assert head is not None
+            text_of_it = verify_note(head.note, ours.vkey)
+            connection.execute(ledger_head.update().values(note=theirs.sign(text_of_it)))
+    with pytest.raises(LedgerMismatch, match="does not verify by the checkpoint key"):
+        async with opened(database_url, note_key=ours):
+            pytest.fail("it must not start")

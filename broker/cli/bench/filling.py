@@ -18,6 +18,7 @@ from broker.model.lease import Binding, Lease
 from broker.model.task import Environment, Task, TaskState
 from broker.store import migrate
 from broker.store.database import open_database
+from broker.store.sole import sole_writer
 from broker.store.transaction import Transaction, Work
 from broker.store.writer import Writer
 
@@ -30,9 +31,14 @@ async def fill(settings: Settings, counts: dict[str, int]) -> None:
     """Record so many live leases in each tenant, with their entries, nodes and checkpoints.
 
     Raises:
-        Refusal, LedgerMismatch: the database cannot be written.
+        Refusal, LedgerMismatch, DatabaseProblem: the database cannot be written.
     """
-    migrate.upgrade(settings.database_url)
+    with sole_writer(settings.database_url):
+        migrate.upgrade(settings.database_url)
+        await _write(settings, counts)
+
+
+async def _write(settings: Settings, counts: dict[str, int]) -> None:
     database = open_database(settings.database_url)
     signer = NoteSigner(settings.origin, open_keys(settings.keys.directory).checkpoint)
     writer = Writer(database, settings.origin, signer, system_clock, lambda _change: None)
