@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,6 +22,7 @@ _ADVANCE = (
     .values(size=bindparam("new_size"), peaks=bindparam("new_peaks"), note=bindparam("new_note"))
 )
 _NODES_PER_QUERY = 5_000
+LEAST_INDEX, GREATEST_INDEX = -(1 << 63), (1 << 63) - 1  # that a column can hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,10 @@ class Head:
     origin: str
     frontier: Frontier
     note: str
+
+
+class MalformedHead(ValueError):
+    """The row of the head is not what a broker writes."""
 
 
 class StoredEntry(NamedTuple):
@@ -44,11 +50,31 @@ class StoredEntry(NamedTuple):
 
 
 def head(connection: Connection) -> Head | None:
-    """Read the head; None before the first entry."""
-    row = connection.execute(_HEAD).one_or_none()
-    if row is None:
+    """Read the head; None before the first entry.
+
+    Raises:
+        MalformedHead: it was altered, to something that is none.
+    """
+    rows = connection.execute(_HEAD).all()
+    if not rows:
         return None
-    return Head(origin=row.origin, frontier=Frontier.from_bytes(row.size, row.peaks), note=row.note)
+    row = rows[0]
+    for name, kind in (("origin", str), ("size", int), ("peaks", bytes), ("note", str)):
+        if not isinstance(getattr(row, name), kind):
+            msg = f"the ledger's head is damaged: its `{name}` is of another type than a broker writes"
+            raise MalformedHead(msg)
+    try:
+        return Head(origin=row.origin, frontier=Frontier.from_bytes(row.size, row.peaks), note=row.note)
+    except ValueError as error:
+        msg = f"the ledger's head is damaged: {error}"
+        raise MalformedHead(msg) from error
+
+
+def forgive_texts(connection: Connection) -> None:
+    """Let this connection read texts that are not UTF-8, as texts that are not what they should be (SQLite)."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        driver.text_factory = lambda data: data.decode(errors="replace")
 
 
 def lock_head(connection: Connection) -> int:

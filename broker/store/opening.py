@@ -44,8 +44,8 @@ def named_key(connection: Connection) -> VerifierKey | None:
         body = json.loads(first.body) if first is not None else {}
         if body["kind"] != Kind.LEDGER_STARTED.value:
             return None
-        return VerifierKey.parse(body["effected"]["vkey"])
-    except (ValueError, KeyError, TypeError, InvalidNote):
+        return VerifierKey.parse(str(body["effected"]["vkey"]))
+    except (ValueError, KeyError, TypeError, RecursionError):  # an invalid note is a ValueError
         return None
 
 
