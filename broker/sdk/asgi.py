@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from broker.model.errors import Refusal
 from broker.sdk import http_request
-from broker.sdk.http_request import App, Disconnected, Receive, Scope, Send, TooLarge
+from broker.sdk.http_request import BODY_WITHIN, App, Disconnected, Receive, Scope, Send, Unread
 from broker.sdk.verifier import Verifier
 
 Route = Callable[[Scope, object], tuple[str, object]]
@@ -25,11 +26,13 @@ class Gate:
 
     `route` gives the tool and the arguments of a request, from its scope and its body as parsed JSON (None if it is
     empty). It may refuse with `broker.model.errors.Refusal`. The call is at `scope["credbroker"]` for the application.
+    A body that is not there whole within `body_within` is refused.
     """
 
     app: App
     verifier: Verifier
     route: Route
+    body_within: timedelta = BODY_WITHIN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request. WebSockets are closed: their messages cannot be checked here."""
@@ -41,13 +44,14 @@ class Gate:
             return
         try:
             token, hands = http_request.credential(scope, self.verifier.audience)
-            body = await http_request.read(receive, _LARGEST_BODY)
+            self.verifier.alive(token)  # a body is read for nobody else; what counts is decided when it is there
+            body = await http_request.read(receive, _LARGEST_BODY, self.body_within)
             tool, arguments = self.route(scope, http_request.parse(body))
             scope["credbroker"] = self.verifier.check(token, tool, arguments, hands)
         except Refusal as refusal:
             await http_request.refuse(send, refusal, nonce=self.verifier.nonce())
-        except TooLarge:
-            await http_request.refuse_size(send, _LARGEST_BODY)
+        except Unread as unread:
+            await http_request.refuse_unread(send, unread)
         except Disconnected:
             return
         else:

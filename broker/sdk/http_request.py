@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +23,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 AUTHORIZATION = "Authorization"
-_TOO_LARGE = 413
+HANG_UP: Mapping[str, str] = {"connection": "close"}
+_TOO_SLOW, _TOO_LARGE = 408, 413
 _UNAUTHORIZED = 401
 _BEARER, _DPOP = "bearer", "dpop"
 _ERRORS: Mapping[Reason, str] = {
@@ -31,8 +35,16 @@ _ERRORS: Mapping[Reason, str] = {
 }
 
 
-class TooLarge(Exception):
-    """The body is larger than is read."""
+BODY_WITHIN = timedelta(seconds=30)
+"""How long a body may take, from its first byte to its last, where a gate is not told otherwise."""
+
+
+@dataclass(eq=False)
+class Unread(Exception):
+    """The body is not read to its end: it is too large, or too slow. The status and the refusal to answer with."""
+
+    status: int
+    refusal: Refusal
 
 
 class Disconnected(Exception):
@@ -65,22 +77,30 @@ def credential(scope: Scope, resource: str) -> tuple[str, Hands]:
     return token.strip(), Hands(proof=proofs[0], method=scope["method"], url=url)
 
 
-async def read(receive: Receive, largest: int) -> bytes:
-    """Read a body whole.
+async def read(receive: Receive, largest: int, within: timedelta) -> bytes:
+    """Read a body whole. Whoever sends it decides how long that takes, so what was true before may be so no more.
 
     Raises:
-        TooLarge, Disconnected: there is none to go on with.
+        Unread, Disconnected: there is none to go on with.
     """
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        body += message.get("body", b"")
-        if len(body) > largest:
-            raise TooLarge
-        if not message.get("more_body", False):
-            return bytes(body)
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Disconnected
+                body += message.get("body", b"")
+                if len(body) > largest:
+                    raise _unread(_TOO_LARGE, f"is larger than {largest // 1024} KiB")
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise _unread(_TOO_SLOW, f"did not come whole within {within.total_seconds():g} seconds") from None
+
+
+def _unread(status: int, what: str) -> Unread:
+    return Unread(status, Refusal(Reason.INVALID_ARGUMENT, f"the body {what}"))
 
 
 def parse(body: bytes) -> object:
@@ -129,10 +149,9 @@ def challenges(refusal: Refusal, *, nonce: str = "", parameters: Mapping[str, st
     return headers
 
 
-async def refuse_size(send: Send, largest: int) -> None:
-    """Answer that a body is too large."""
-    refusal = Refusal(Reason.INVALID_ARGUMENT, f"the body is larger than {largest // 1024} KiB")
-    await _answer(send, _TOO_LARGE, refusal, {})
+async def refuse_unread(send: Send, unread: Unread) -> None:
+    """Answer that a body is not read to its end, and hang up: what comes of it yet is no request."""
+    await _answer(send, unread.status, unread.refusal, HANG_UP)
 
 
 async def respond(send: Send, status: int, content_type: str, body: bytes, headers: Mapping[str, str]) -> None:

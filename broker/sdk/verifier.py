@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from broker.credential import jose
 from broker.credential.claims import Claims
@@ -101,6 +101,21 @@ class Verifier:
 
         For servers that take several calls in one request, or show a caller only what it may call.
         """
+        now = self.clock()
+        claims = self._alive(token, now)
+        # 5. The hands it is in.
+        self._check_hands(token, claims, hands, now)
+        return Admitted(claims)
+
+    def alive(self, token: str) -> Claims:
+        """Check all of a credential but the hands it is in: before a body is read for it, and while it is in use.
+
+        Raises:
+            Refusal: VERIFIER_STALE, TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED.
+        """
+        return self._alive(token, self.clock())
+
+    def _alive(self, token: str, now: datetime) -> Claims:
         # 1. Nothing is accepted on revocations that may be out of date.
         if self._monotonic() >= self._fresh_until:
             raise Refusal(
@@ -114,15 +129,12 @@ class Verifier:
             verified = self._verify(token)
         claims = verified.claims
         # 3. Time: at its instant a token is dead (law 6).
-        now = self.clock()
         if now >= claims.expires_at:
             raise Refusal(Reason.TOKEN_EXPIRED, "the credential has expired", _FRESH_TOKEN)
         # 4. Revocation.
         if verified.version != self.revocations.version:
             self._check_revocation(verified)
-        # 5. The hands it is in.
-        self._check_hands(token, claims, hands, now)
-        return Admitted(claims)
+        return claims
 
     def _verify(self, token: str) -> _Verified:
         # Taken before the keys: if they change meanwhile, what was verified with the former is remembered in vain.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from broker.intent.scopes import scope_of
 from broker.model.errors import Reason, Refusal
 from broker.sdk import http_request
 from broker.sdk.admitted import Admitted
-from broker.sdk.http_request import App, Disconnected, Receive, Scope, Send, TooLarge
+from broker.sdk.http_request import BODY_WITHIN, App, Disconnected, Receive, Scope, Send, Unread
 from broker.sdk.mcp import messages, methods
 from broker.sdk.mcp.listing import Listing
 from broker.sdk.mcp.messages import Post
@@ -25,10 +26,9 @@ from broker.sdk.verifier import Verifier
 from broker.wire.codes import http_status
 
 _LARGEST_BODY = 4 * 1024 * 1024
-_OK, _TOO_LARGE = 200, 413
+_OK = 200
 _WELL_KNOWN = "/.well-known/oauth-protected-resource"
 _JSON = "application/json"
-_BODY_TOO_LARGE = Refusal(Reason.INVALID_ARGUMENT, f"the body is larger than {_LARGEST_BODY // 1024} KiB")
 _UNREADABLE = Refusal(Reason.INTERNAL, "the server's answer cannot be read, so nobody knows what it would show")
 
 
@@ -49,9 +49,14 @@ class McpGate:
         resource_metadata_url: str = "",
         scopes_supported: Sequence[str] = (),
         also: Collection[str] = (),
+        body_within: timedelta = BODY_WITHIN,
     ) -> None:
-        """Make a gate for the resource of the verifier. The URL of the metadata follows from the resource's."""
+        """Make a gate for the resource of the verifier. The URL of the metadata follows from the resource's.
+
+        A body that is not there whole within `body_within` is refused.
+        """
         self._app = app
+        self._body_within = body_within
         self._verifier = verifier
         self._also = frozenset(also)
         parts = urlsplit(verifier.audience)
@@ -74,13 +79,15 @@ class McpGate:
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             token, hands = http_request.credential(scope, self._verifier.audience)
+            self._verifier.alive(token)  # a body is read for nobody else; what counts is decided when it is there
+            body = await http_request.read(receive, _LARGEST_BODY, self._body_within)
             admitted = self._verifier.admit(token, hands)
-            body = await http_request.read(receive, _LARGEST_BODY)
             post = messages.read(scope, body)
         except Refusal as refusal:
             await self._answer(send, http_status(refusal.reason), refusal, Post(), {})
-        except TooLarge:
-            await self._answer(send, _TOO_LARGE, _BODY_TOO_LARGE, Post(), {})
+        except Unread as unread:
+            body = Post().answer(unread.refusal)
+            await http_request.respond(send, unread.status, _JSON, body, http_request.HANG_UP)
         except Disconnected:
             return
         else:
@@ -110,11 +117,11 @@ class McpGate:
         await self._app(scope, receive, send)
 
     def _is_alive(self, token: str) -> bool:
-        """Tell whether a credential that was admitted still would be. Its hands were seen, and a proof is used up."""
+        """Tell whether a credential that was admitted is good yet. Its hands were seen, and a proof is used up."""
         try:
-            self._verifier.admit(token)
-        except Refusal as refusal:
-            return refusal.reason is Reason.PROOF_INVALID  # which is looked at last
+            self._verifier.alive(token)
+        except Refusal:
+            return False
         return True
 
     async def _refuse(self, send: Send, refusal: Refusal, admitted: Admitted, post: Post) -> None:
