@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 VENV_MCP1 := .venv-mcp1
 READY_MCP1 := $(VENV_MCP1)/ready
-INSTALL := -m pip install --quiet --disable-pip-version-check
+PIP := -m pip --disable-pip-version-check
 PROTOS := $(wildcard protos/broker/v1/*.proto)
 
 .DEFAULT_GOAL := help
@@ -55,15 +55,42 @@ lock: ## Pin every dependency anew (needs uv)
 	$(PIN) --all-extras --group dev --output-file requirements.lock
 	$(PIN) --group mcp1 --output-file requirements-mcp1.lock
 
-# Made once, and again when a pin or an entry point changes.
+# The lock says all there is to install: whoever resolves it again finds what was released since. Nothing is built, as a
+# build would fetch its tools from outside the lock.
+LOCKED = -u -m pip install --disable-pip-version-check --progress-bar off --no-deps --only-binary :all: --require-hashes
+
+# $(call install,ENVIRONMENT,LOCK): a line for every ten packages, and failure unless pip comes to its end.
+install = { $(1)/bin/python $(LOCKED) -r $(2) && echo installed; } | { count=0; while read -r word package rest; do \
+	case $$word in \
+	Ignoring|Collecting) count=$$((count + 1)); [ $$((count % 10)) -ne 0 ] || echo "  $$count of $(call size,$(2))  $$package" ;; \
+	Installing) echo "  all at hand: installing" ;; \
+	installed) exit 0 ;; \
+	esac; done; exit 1; }
+size = $(shell grep -c '^[^ \#].*==' $(1))
+
+MODERN = $(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python 3.11 or later is needed, and $(PYTHON) is " \
+	+ sys.version.split()[0] + ": name another, as in `make demo PYTHON=python3.12`")'
+
+# $(call fits,ENVIRONMENT,LOCK)
+fits = $(1)/bin/python $(PIP) check || { echo "$(2) does not fit together, see above: renew it with \`make lock\`" >&2; exit 1; }
+
+# Made once, and again when a pin or an entry point changes. What was interrupted is not ready.
 $(READY): requirements.lock pyproject.toml
+	@rm -f $@
+	@$(MODERN)
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python $(INSTALL) --require-hashes -r requirements.lock
-	$(BIN)/python $(INSTALL) --no-deps --no-build-isolation -e .
+	@echo "installing $(call size,$<) packages into $(VENV)"
+	@$(call install,$(VENV),requirements.lock)
+	$(BIN)/python $(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@$(call fits,$(VENV),requirements.lock)
 	@touch $@
 
 # For programs that need version 1 of package `mcp`; the tests put ours beside it.
 $(READY_MCP1): requirements-mcp1.lock
+	@rm -f $@
+	@$(MODERN)
 	$(PYTHON) -m venv --clear $(VENV_MCP1)
-	$(VENV_MCP1)/bin/python $(INSTALL) --require-hashes -r requirements-mcp1.lock
+	@echo "installing $(call size,$<) packages into $(VENV_MCP1)"
+	@$(call install,$(VENV_MCP1),requirements-mcp1.lock)
+	@$(call fits,$(VENV_MCP1),requirements-mcp1.lock)
 	@touch $@
