@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from broker.model.errors import invalid
-
-_TOOL = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_RESOURCE = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[A-Za-z0-9._~:/?\[\]!$&'()*+,;=%-]{1,478}")  # 512 in all
+from broker.model.names import is_resource, is_tool
 
 
 def check_tool(name: str, field: str) -> None:
@@ -17,7 +14,7 @@ def check_tool(name: str, field: str) -> None:
     Raises:
         Refusal: INVALID_ARGUMENT.
     """
-    if not _TOOL.fullmatch(name):
+    if not is_tool(name):
         raise invalid(field, "must be 1 to 128 characters A-Z, a-z, 0-9, `_`, `.`, `-`")
 
 
@@ -27,7 +24,7 @@ def check_resource(uri: str, field: str) -> None:
     Raises:
         Refusal: INVALID_ARGUMENT.
     """
-    if not _RESOURCE.fullmatch(uri) or "@" in uri:
+    if not is_resource(uri):
         raise invalid(
             field, "must be an absolute URI in ASCII, without fragment or user, such as https://tools.example"
         )

@@ -11,13 +11,12 @@ from typing import TypeVar
 
 from broker.model.grant import qualified
 from broker.model.lease import Binding
+from broker.model.names import is_resource, is_tool
 from broker.policy import lifetime
 from broker.policy.problems import Problem
 
 T = TypeVar("T")
 
-_URI = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#]+[^\s#]*")
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _MEMBER = re.compile(
     r"spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)*(/[A-Za-z0-9._-]+|/\*)"
     r"|oidc:[a-z0-9][a-z0-9-]{0,31}:([!-)+-~]{1,512}|([!-)+-~]{0,511}[:/])?\*)"
@@ -65,8 +64,8 @@ def read_tools(file: str, text: str, problems: list[Problem]) -> dict[str, Resou
 
 def _resource(table: _Table, tools_before: int) -> Resource:
     uri = table.take("uri", str, "")
-    if uri and not _URI.fullmatch(uri):
-        table.complain("uri", f"`{uri}` is not an absolute URI without a fragment")
+    if uri and not is_resource(uri):
+        table.complain("uri", f"`{uri}` is not an absolute URI in ASCII, without fragment or user, of at most 512")
     binding = table.take("binding", str, Binding.IDENTITY.value)
     if binding not in set(Binding):
         table.complain("binding", f"`{binding}` is not a binding; write one of {', '.join(Binding)}")
@@ -85,7 +84,7 @@ def _resource(table: _Table, tools_before: int) -> Resource:
 
 def _tool(table: _Table, uri: str) -> Tool:
     name = table.take("name", str, "")
-    if name and not _TOOL_NAME.fullmatch(name):
+    if name and not is_tool(name):
         table.complain("name", f"`{name}` is not a tool's name; use 1 to 128 of A-Z a-z 0-9 _ . -")
     sensitivity = table.take("sensitivity", int, _MOST_SENSITIVE)
     if not 0 <= sensitivity <= _MOST_SENSITIVE:

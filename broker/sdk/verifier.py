@@ -15,6 +15,7 @@ from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.credential.keys import KeySet
 from broker.credential.replays import Nonces
+from broker.intent.scopes import check_resource
 from broker.model.clock import Clock, system_clock
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import ANY_TENANT
@@ -48,7 +49,12 @@ class Verifier:
         monotonic: Callable[[], float] = time.monotonic,
         nonces: Nonces | None = None,
     ) -> None:
-        """Make a verifier for the resource URI that tokens must be for. With `nonces`, DPoP proofs must hold them."""
+        """Make a verifier for the resource URI that tokens must be for. With `nonces`, DPoP proofs must hold them.
+
+        Raises:
+            Refusal: INVALID_ARGUMENT: no task can declare such a resource, so no token could be for it.
+        """
+        check_resource(audience, "audience")
         self.audience = audience
         self.issuer = ""
         self.tenant = ""

@@ -8,13 +8,29 @@ from pathlib import Path
 import pytest
 
 import broker.policy
+from broker.intent.scopes import check_resource
+from broker.model.errors import Reason, Refusal
 from broker.model.lease import Binding
 from broker.policy.bundle import BundleError, load
 from broker.policy.request import ATTRIBUTES
+from broker.sdk.verifier import Verifier
 
 SAMPLE = Path(broker.policy.__file__).parent / "sample"
 REPO, NOTES = "https://repo.tools.example", "https://notes.tools.example"
 RESEARCHER = "spiffe://example.org/agent/researcher"
+NO_RESOURCES = (
+    NOTES + "#x",
+    "https://n\u00f6tes.example",
+    "https://user@notes.example",
+    "https://notes.example/a|b",
+    "https://notes.example/a b",
+    "https:///notes",
+    "https://?notes",
+    "notes.example",
+    "HTTPS://notes.example",
+    "https://notes.example/" + "x" * 491,
+)
+"""What no task can declare, which is why no bundle may list it."""
 RESEARCHERS = 'principal in Broker::Group::"researchers"'
 
 Edit = Callable[[Path], object]
@@ -134,7 +150,7 @@ def test_law_5_no_fact_is_named_after_words_of_a_model() -> None:
         (swap("tools.toml", '"list_files"', '"read_file"'), "tools.toml:21", "listed twice"),
         (swap("tools.toml", '"list_files"', '"list files"'), "tools.toml:21", "not a tool's name"),
         (swap("tools.toml", NOTES, REPO), "tools.toml:43", "listed twice"),
-        (swap("tools.toml", NOTES, NOTES + "#x"), "tools.toml:43", "without a fragment"),
+        *((swap("tools.toml", NOTES, uri), "tools.toml:43", "not an absolute URI") for uri in NO_RESOURCES),
         (swap("tools.toml", '["repo-admin"]', '"repo-admin"'), "tools.toml:39", "list of texts"),
         (swap("tools.toml", "[[resource]]", "colour = 1\n[[resource]]"), "tools.toml:9", "unknown key `colour`"),
         (swap("groups.toml", "[groups]", "[group]"), "groups.toml:1", "`groups` is missing"),
@@ -236,6 +252,22 @@ def test_a_bad_bundle_is_refused_with_place_and_reason(folder: Path, edit: Edit,
     found = problems(folder)
     assert any(line.startswith(place + ":") and reason in line for line in found), found
     assert all("\n" not in line for line in found)
+
+
+@pytest.mark.parametrize("uri", NO_RESOURCES)
+def test_what_a_bundle_cannot_list_no_request_can_name(uri: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        check_resource(uri, "resource")
+    assert refused.value.reason is Reason.INVALID_ARGUMENT
+    with pytest.raises(Refusal):
+        Verifier(uri)
+
+
+def test_the_longest_resource_is_one_for_both(folder: Path) -> None:
+    longest = "https://notes.example/" + "x" * 490
+    swap("tools.toml", NOTES, longest)(folder)
+    assert load(folder).resource(longest)
+    check_resource(longest, "resource")
 
 
 def test_all_problems_are_told_at_once(folder: Path) -> None:
