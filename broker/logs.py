@@ -10,14 +10,9 @@ from typing import Any
 
 import structlog
 
-_HIDDEN = "[hidden]"
+from broker.model.secrecy import HIDDEN, hide
+
 _SECRET_NAMES = re.compile(r"token|authorization|secret|password|private_key|credential$", re.IGNORECASE)
-_SECRET_SHAPES = re.compile(
-    r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*"  # a JSON Web Token
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",  # a user and password in a URL
-    re.DOTALL,
-)
 
 
 def configure(level: str = "INFO") -> None:
@@ -38,16 +33,16 @@ def configure(level: str = "INFO") -> None:
 
 def hide_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Hide what is named like a secret, and what looks like one, at any depth."""
-    return {name: _HIDDEN if _SECRET_NAMES.search(name) else _hide(value) for name, value in event.items()}
+    return {name: HIDDEN if _SECRET_NAMES.search(name) else _hide(value) for name, value in event.items()}
 
 
 def _hide(value: object) -> object:
     if isinstance(value, str):
-        return _SECRET_SHAPES.sub(_HIDDEN, value)
+        return hide(value)
     if isinstance(value, bytes):
         return _hide(value.decode("utf-8", "replace"))
     if isinstance(value, dict):
-        return {name: _HIDDEN if _SECRET_NAMES.search(str(name)) else _hide(item) for name, item in value.items()}
+        return {name: HIDDEN if _SECRET_NAMES.search(str(name)) else _hide(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_hide(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, float)) else _hide(str(value))

@@ -16,7 +16,7 @@ from broker.store import leases, locks
 from broker.v1 import lease_pb2, selector_pb2
 from broker.v1 import operator_service_pb2 as pb
 from broker.wire.leases import lease_to_wire
-from broker.wire.selectors import lock_to_wire, rule_to_wire, selector_from_wire
+from broker.wire.selectors import lock_to_wire, rule_to_wire
 
 _LONGEST_REASON = 512
 
@@ -97,7 +97,7 @@ class OperatorService:
 
 def _own(operator: Principal, message: selector_pb2.Selector) -> Selector:
     """Parse a selector, and refuse one that reaches beyond the operator's tenant."""
-    selector = selector_from_wire(message, "selector")
+    selector = requests.selector(message, "selector")
     if not operator.may_see(selector.tenant):
         raise Refusal(
             Reason.TENANT_FORBIDDEN,

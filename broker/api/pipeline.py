@@ -15,9 +15,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 from broker.api.evidence import bearer_token, peer_evidence, proof
 from broker.api.methods import METHODS, Method
+from broker.intent.scopes import scope_of
 from broker.lease import guards
 from broker.lease.desk import Desk
-from broker.lease.refuse import Asked, record_refusal
+from broker.lease.refuse import Asked, refuse
 from broker.model.errors import Reason, Refusal, invalid
 from broker.model.principal import Principal
 from broker.trust.callers import Callers
@@ -30,7 +31,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Streaming = Callable[[Principal, Message], AsyncIterator[Message]]
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_LONGEST_NAME = 256  # what a refused request may have written about itself into the ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +117,11 @@ class Pipeline:
         self, path: str, method: Method, principal: Principal | None, request: Message, error: Exception
     ) -> Refusal:
         """Log a failure once, record it where that is due, and give the refusal that the caller sees."""
-        log = structlog.get_logger("rpc")
-        caller = None if principal is None else principal.id
         if not isinstance(error, Refusal):
-            log.error("rpc.failed", method=path, principal=caller, exc_info=error)
+            caller = None if principal is None else principal.id
+            structlog.get_logger("rpc").error("rpc.failed", method=path, principal=caller, exc_info=error)
             return Refusal(Reason.INTERNAL, "the broker has failed; its log says how")
-        log.info("rpc.refused", method=path, principal=caller, reason=error.reason.value, message=error.message)
-        if method.recorded and error.reason not in (Reason.LEDGER_UNAVAILABLE, Reason.UNAVAILABLE):
-            try:
-                await record_refusal(self.desk, principal, _asked(path, request), error)
-            except Refusal as unrecorded:
-                return unrecorded
-        return error
+        return await refuse(self.desk, principal, _asked(path, method, request), error)
 
 
 def _parse(data: bytes, request: Message) -> None:
@@ -140,20 +133,15 @@ def _parse(data: bytes, request: Message) -> None:
     refuse_unknown(request)
 
 
-def _asked(path: str, request: Message) -> Asked:
-    """Say what a request was about, without trusting its size or form."""
-
-    def text(name: str) -> str:
-        value = getattr(request, name, "")
-        return value[:_LONGEST_NAME] if isinstance(value, str) else ""
-
-    grants = getattr(request, "grants", ())
+def _asked(path: str, method: Method, request: Message) -> Asked:
+    """Say what a request was about, as far as its message has fields for that."""
     return Asked(
         method=path.rpartition("/")[2],
-        task_id=text("task_id"),
-        lease_id=text("lease_id"),
-        resource=text("resource"),
-        tools=tuple(grant.tool[:_LONGEST_NAME] for grant in grants[:16]),
+        recorded=method.recorded,
+        task_id=getattr(request, "task_id", ""),
+        lease_id=getattr(request, "lease_id", ""),
+        resource=getattr(request, "resource", ""),
+        tools=tuple(scope_of([grant.tool]) for grant in getattr(request, "grants", ())),
     )
 
 

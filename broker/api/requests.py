@@ -14,11 +14,17 @@ from broker.intent import wish
 from broker.intent.scopes import check_resource
 from broker.model.errors import invalid
 from broker.model.grant import ResourceGrants
+from broker.model.names import is_resource, is_tool
+from broker.model.secrecy import hide
+from broker.model.selector import Selector, Target
+from broker.v1 import selector_pb2
+from broker.wire.selectors import selector_from_wire
 from broker.wire.times import duration_from_wire, instant_from_wire
 
 _MOST_RESOURCES = 32
 _MOST_PER_PAGE = 1_000
 _PER_PAGE = 100
+_ENDABLE = re.compile(r"[A-Za-z0-9-]{1,64}")  # ids of leases and tasks; too short for a token, and without its dots
 _PURPOSE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -58,9 +64,10 @@ def request_id(value: str) -> str:
 
 
 def text(value: str, field: str, longest: int) -> str:
-    """Parse a line of prose that must be there."""
+    """Parse a line of prose that must be there. What looks like a secret in it is hidden: prose is kept and shown."""
     if not value.strip():
         raise invalid(field, "is required")
+    value = hide(value)
     if len(value) > longest or not value.isprintable():
         raise invalid(field, f"must be at most {longest} printable characters on one line")
     return value
@@ -99,13 +106,37 @@ def agents(found: Iterable[str], most: int) -> tuple[str, ...]:
     if not 1 <= len(ids) <= most:
         raise invalid("agents", f"must name 1 to {most} agents")
     for number, agent in enumerate(ids):
-        try:
-            check_id(agent)
-        except ValueError as error:
-            raise invalid(f"agents[{number}]", str(error)) from error
+        _agent(agent, f"agents[{number}]")
         if agent in ids[:number]:
             raise invalid(f"agents[{number}]", "is named twice")
     return ids
+
+
+def _agent(value: str, field: str) -> None:
+    try:
+        check_id(value)
+    except ValueError as error:
+        raise invalid(field, str(error)) from error
+
+
+def selector(message: selector_pb2.Selector, field: str) -> Selector:
+    """Parse a selector whose value can be what it is said to be. It goes into the ledger as it is."""
+    found = selector_from_wire(message, field)
+    if hide(found.tenant) != found.tenant:
+        raise invalid(f"{field}.tenant", "is no tenant: it looks like a secret")
+    match found.target:
+        case Target.LEASE | Target.TASK if not _ENDABLE.fullmatch(found.value):
+            name = f"{found.target.value}_id"
+            raise invalid(f"{field}.{name}", "must be an id: at most 64 characters A-Z, a-z, 0-9, `-`; not a token")
+        case Target.AGENT:
+            _agent(found.value, f"{field}.agent")
+        case Target.TOOL:
+            uri, _, tool = found.value.rpartition("#")
+            if not (is_resource(uri) and is_tool(tool)):
+                raise invalid(f"{field}.tool", "must be written `resource#tool`")
+        case _:
+            pass
+    return found
 
 
 def instant(request: Message, field: str) -> datetime:

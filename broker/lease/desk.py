@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from broker.credential.keys import Signer
+from broker.lease.rations import Rations
 from broker.model.clock import Clock, Ids
 from broker.model.task import Task
 from broker.policy.engine import Policy
@@ -89,3 +90,4 @@ class Desk:
     signer: Callable[[], Signer]
     issuer: str
     limits: Limits
+    rations: Rations = field(default_factory=Rations)

@@ -1,4 +1,7 @@
-"""Request ids: the same request again gives the same result; another body under the same id is refused (AIP-155)."""
+"""Request ids: the same request again gives the same result; another body under the same id is refused (AIP-155).
+
+An id is its sender's text, and may hold anything, so its hash is what is kept.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from broker.model.principal import Principal
 from broker.store.requests import Answered
 from broker.store.transaction import Transaction
 
-_KEPT = timedelta(hours=24)
+_KEPT_FOR = timedelta(hours=24)
 
 
 def digest(*asked: object) -> bytes:
@@ -26,7 +29,7 @@ def earlier_result(transaction: Transaction, principal: Principal, request_id: s
     """
     if not request_id:
         return None
-    found = transaction.answered(principal.id, request_id)
+    found = transaction.answered(principal.id, _kept(request_id))
     if found is None:
         return None
     earlier, result = found
@@ -45,14 +48,18 @@ def remember(transaction: Transaction, principal: Principal, request_id: str, as
         transaction.add_answer(
             Answered(
                 principal=principal.id,
-                request_id=request_id,
+                request_id=_kept(request_id),
                 digest=asked,
                 result=result,
-                expires_at=transaction.at + _KEPT,
+                expires_at=transaction.at + _KEPT_FOR,
             )
         )
 
 
 def keys(principal: Principal, request_id: str) -> tuple[tuple[str, str], ...]:
     """Name a request for `Work.requests`."""
-    return ((principal.id, request_id),) if request_id else ()
+    return ((principal.id, _kept(request_id)),) if request_id else ()
+
+
+def _kept(request_id: str) -> str:
+    return hashlib.sha256(request_id.encode()).hexdigest()

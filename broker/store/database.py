@@ -136,6 +136,7 @@ def open_database(url: str) -> Database:
         # The options bound how long a stuck server or a lock can hold the writer up.
         engine = create_engine(
             parsed,
+            hide_parameters=True,  # they hold what callers wrote, and failures are logged
             pool_size=5,
             max_overflow=5,
             pool_pre_ping=True,
@@ -143,7 +144,7 @@ def open_database(url: str) -> Database:
             connect_args={"connect_timeout": 5, "options": _POSTGRESQL_OPTIONS},
         )
     else:
-        engine = create_engine(parsed, connect_args={"timeout": _SQLITE_BUSY_MS / 1000})
+        engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _SQLITE_BUSY_MS / 1000})
         event.listen(engine, "connect", _prepare_sqlite)
     # One statement for many rows: one round trip, or one release of the interpreter's lock, per batch and not per row.
     engine.dialect.use_insertmanyvalues_wo_returning = True

@@ -15,7 +15,7 @@ A crash before 5 leaves nothing; after it, a recorded lease whose token nobody h
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,12 +36,12 @@ from broker.model.entry import Entry, Kind
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.selector import Rule
 from broker.model.task import Task
-from broker.store import ledger, opening
+from broker.store import ledger, opening, refusal_counts
 from broker.store.database import Database, unavailable
+from broker.store.refusal_counts import RefusalCounts, Refused
 from broker.store.transaction import AfterCommit, Known, Stale, Transaction, Work
 
 T = TypeVar("T")
-_Kind = tuple[str, str]  # of refusals: tenant and reason
 
 _UNAVAILABLE = (OperationalError, InterfaceError, ProgrammingError, PoolTimeout)  # the last but one: a table is missing
 _LARGEST_BATCH = 512
@@ -81,7 +81,9 @@ class Writer:
         self._committed = committed
         self._works: deque[_Waiting] = deque()
         self._refusals: deque[_Waiting] = deque()
-        self._uncounted: Counter[_Kind] = Counter()
+        self._counts = RefusalCounts()
+        self._counting: asyncio.TimerHandle | None = None
+        self._counts_are_due = False
         self._wake = asyncio.Event()
         self._stopping = False
         self._known: Known | None = None
@@ -105,9 +107,11 @@ class Writer:
     async def stop(self) -> None:
         """Finish what waits, then stop."""
         self._stopping = True
-        self._wake.set()
+        self._record_counts()
         if self._writing is not None:
             await self._writing
+        if self._counting is not None:
+            self._counting.cancel()
         self._thread.shutdown()
 
     async def write(self, work: Work[T]) -> T:
@@ -131,9 +135,20 @@ class Writer:
             Refusal: LEDGER_UNAVAILABLE.
         """
         if self._stopping or len(self._refusals) >= _MOST_REFUSALS_WAITING:
-            self._uncounted[entry.tenant, str(entry.decided.get("reason", ""))] += 1
+            self.count_refusal(entry)
             return
         await self._enqueue(self._refusals, Work(lambda transaction: transaction.record(entry)))
+
+    def count_refusal(self, entry: Entry) -> None:
+        """Count a refusal instead of recording it. The sums are recorded after a while, or when the writer stops."""
+        self._counts.add(Refused.of(entry))
+        if self._counting is None:
+            loop = asyncio.get_running_loop()
+            self._counting = loop.call_later(self._counts.pause(loop.time()), self._record_counts)
+
+    def _record_counts(self) -> None:
+        self._counts_are_due = True
+        self._wake.set()
 
     def _enqueue(self, queue: deque[_Waiting], work: Work[T]) -> asyncio.Future[object]:
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
@@ -146,7 +161,7 @@ class Writer:
             await self._wake.wait()
             self._wake.clear()
             await self._gather()
-            while batch := self._take():
+            while (batch := self._take()) or self._counts_are_due:
                 await self._commit(batch)
                 await self._gather()
             if self._stopping and not self._works and not self._refusals:
@@ -193,7 +208,7 @@ class Writer:
         Waiting for a lock, a server or a disk is for the thread. What works do with a file is over sooner than two
         threads could take turns.
         """
-        counted = +self._uncounted
+        counted = self._take_counts()
         connection = await self._in_thread(self._database.begin)
         try:
             prepare = partial(self._prepare, connection, batch, counted)
@@ -203,11 +218,18 @@ class Writer:
             raise
         await self._in_thread(partial(_finish, connection))
         self._known = known
-        self._uncounted -= counted
+        self._counts.recorded(counted)
         return transaction, outcomes
 
+    def _take_counts(self) -> Mapping[Refused, int]:
+        """Take the sums that are due. They stay until they are durable; if that fails, the next count sees to them."""
+        if not self._counts_are_due:
+            return {}
+        self._counts_are_due, self._counting = False, None
+        return self._counts.so_far()
+
     def _prepare(
-        self, connection: Connection, batch: list[_Waiting], counted: Mapping[_Kind, int]
+        self, connection: Connection, batch: list[_Waiting], counted: Mapping[Refused, int]
     ) -> tuple[Transaction, list[object], Known]:
         """Do steps 2 to 4, but for beginning."""
         size = ledger.lock_head(connection)
@@ -219,7 +241,8 @@ class Writer:
         transaction = Transaction(connection, self._clock(), known)
         transaction.prefetch(waiting.work for waiting in batch)
         outcomes = [_outcome(waiting.work, transaction) for waiting in batch]
-        _record_counts(transaction, counted)
+        for entry in refusal_counts.entries(counted, transaction.at):
+            transaction.record(entry)
         known = transaction.write()
         if known.frontier.size != size:
             ledger.advance(connection, size, known.frontier, self._sign(known.frontier))
@@ -259,20 +282,6 @@ def _finish(connection: Connection) -> None:
         connection.commit()
     finally:
         connection.close()
-
-
-def _record_counts(transaction: Transaction, counted: Mapping[_Kind, int]) -> None:
-    """Record how many refusals of each kind were not recorded one by one."""
-    for (tenant, reason), count in counted.items():
-        transaction.record(
-            Entry(
-                kind=Kind.REFUSALS_SUMMARISED,
-                at=transaction.at,
-                tenant=tenant,
-                decided={"reason": reason},
-                effected={"count": count},
-            )
-        )
 
 
 def _tell(batch: Sequence[_Waiting], outcomes: Sequence[object]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -22,8 +21,8 @@ from broker.lease import guards
 from broker.lease.desk import Desk
 from broker.lease.find_task import task_of
 from broker.lease.issue import Issued, issue
-from broker.lease.refuse import Asked, record_refusal
-from broker.model.errors import Reason, Refusal, invalid
+from broker.lease.refuse import Asked, refuse
+from broker.model.errors import Refusal, invalid
 from broker.model.intent import Intent
 from broker.model.lease import Binding
 from broker.model.principal import Group, Principal
@@ -42,7 +41,6 @@ _SUBJECT_TYPES = frozenset({"urn:ietf:params:oauth:token-type:jwt", "urn:ietf:pa
 _REQUESTED_TYPES = frozenset({"", _ACCESS_TOKEN, "urn:ietf:params:oauth:token-type:jwt"})
 _NO_STORE: Mapping[str, str] = MappingProxyType({"cache-control": "no-store"})
 _METHOD = "IssueCredential"  # what it is called in the ledger, whichever door it comes through
-_LONGEST_NAME = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +90,7 @@ class TokenEndpoint:
         return principal
 
     async def _refuse(self, principal: Principal | None, form: Form, refusal: Refusal) -> Response:
-        log = structlog.get_logger("http")
-        caller = None if principal is None else principal.id
-        log.info("token.refused", principal=caller, reason=refusal.reason.value, message=refusal.message)
-        if refusal.reason not in (Reason.LEDGER_UNAVAILABLE, Reason.UNAVAILABLE):
-            try:
-                await record_refusal(self.callers.desk, principal, _asked(form), refusal)
-            except Refusal as unrecorded:
-                refusal = unrecorded
+        refusal = await refuse(self.callers.desk, principal, _asked(form), refusal)
         error = oauth_error(refusal, grant=form.get("grant_type") != CLIENT_CREDENTIALS)
         return JSONResponse(error.body, error.status, {**_NO_STORE, **error.headers})
 
@@ -140,10 +131,10 @@ def _answer(issued: Issued, desk: Desk, form: Form) -> dict[str, object]:
 
 
 def _asked(form: Form) -> Asked:
-    """Say what a request was about, without trusting its size or form."""
+    """Say what a request was about, as far as its form has parameters for that."""
     return Asked(
         method=_METHOD,
-        task_id=form.get("task")[:_LONGEST_NAME],
-        resource=(form.get("resource") or form.get("audience"))[:_LONGEST_NAME],
-        tools=tuple(item.removeprefix("tool:")[:_LONGEST_NAME] for item in form.get("scope").split(" ")[:16] if item),
+        task_id=form.get("task"),
+        resource=form.get("resource") or form.get("audience"),
+        tools=tuple(item for item in form.get("scope").split(" ") if item),
     )

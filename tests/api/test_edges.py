@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -278,8 +279,13 @@ def test_what_a_refused_request_said_is_recorded_in_bounds(doors: Doors) -> None
     )
     assert doors.refused("researcher", ISSUE, hostile).reason is Reason.INVALID_ARGUMENT
     entries = doors.call("auditor", ENTRIES, auditor_pb.ListEntriesRequest(page_size=1_000)).entries
-    asserted = json.loads(entries[-1].body)["asserted"]
-    assert (len(asserted["task"]), len(asserted["resource"]), len(asserted["tools"])) == (256, 256, 16)
+    body = json.loads(entries[-1].body)
+    asserted = body["asserted"]
+    assert asserted["task"] == {"bytes": 50_000, "sha256": hashlib.sha256(hostile.task_id.encode()).hexdigest()}
+    assert asserted["resource"] == {"bytes": 10_000, "sha256": hashlib.sha256(b"r" * 10_000).hexdigest()}
+    assert asserted["tools"] == [{"bytes": 1_000, "sha256": hashlib.sha256(b"t" * 1_000).hexdigest()}] * 16
+    assert asserted["more_tools"] == 44
+    assert len(entries[-1].body) < 4_096
 
 
 def test_a_token_is_good_until_its_lease_is_dead(doors: Doors, task_id: str) -> None:

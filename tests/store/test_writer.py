@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 
 import pytest
@@ -12,13 +13,14 @@ from broker.audit.note import verify_note
 from broker.lease import tasks
 from broker.lease.desk import Limits
 from broker.lease.issue import Issued
-from broker.lease.refuse import Asked, record_refusal
+from broker.lease.refuse import Asked, refuse
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Selector, Target
 from broker.store import leases, ledger, verification
+from broker.store.database import open_database
 from broker.store.opening import LedgerMismatch
-from broker.store.schema import ledger_entries, ledger_head
+from broker.store.schema import ledger_entries, ledger_head, requests
 from broker.store.transaction import Transaction, Work
 from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, note_signer, opened
 
@@ -74,25 +76,76 @@ async def test_a_work_that_fails_fails_alone(database_url: str) -> None:
 async def test_a_refused_request_leaves_nothing_but_its_refusal(database_url: str) -> None:
     async with opened(database_url) as world:
         refusal = Refusal(Reason.POLICY_DENIED, "no")
-        await record_refusal(world.desk, RESEARCHER, Asked(method="IssueCredential", task_id="t"), refusal)
+        assert await refuse(world.desk, RESEARCHER, Asked(method="IssueCredential", task_id="t"), refusal) is refusal
         stored = await world.desk.database.read(lambda connection: ledger.entry(connection, 1))
     assert stored is not None
     assert stored.kind == Kind.REQUEST_REFUSED.value
     assert b"POLICY_DENIED" in stored.body
 
 
+def everything(database_url: str) -> list[ledger.StoredEntry]:
+    database = open_database(database_url)
+    try:
+        return database.read_now(lambda connection: list(ledger.entries(connection)))
+    finally:
+        database.close()
+
+
 async def test_a_flood_of_refusals_is_summed_up_in_an_entry(database_url: str) -> None:
     async with opened(database_url) as world:
         refusal = Refusal(Reason.POLICY_DENIED, "no")
         asked = Asked(method="IssueCredential")
-        await asyncio.gather(*(record_refusal(world.desk, RESEARCHER, asked, refusal) for _ in range(3_000)))
-        await world.task()
-        stored = await world.desk.database.read(lambda connection: list(ledger.entries(connection)))
+        await asyncio.gather(*(refuse(world.desk, RESEARCHER, asked, refusal) for _ in range(3_000)))
+    stored = everything(database_url)
     single = sum(entry.kind == Kind.REQUEST_REFUSED.value for entry in stored)
-    sums = [entry for entry in stored if entry.kind == Kind.REFUSALS_SUMMARISED.value]
-    counted = sum(int(entry.body.partition(b'"count":')[2].partition(b"}")[0]) for entry in sums)
-    assert sums
-    assert single + counted == 3_000
+    sums = [json.loads(entry.body) for entry in stored if entry.kind == Kind.REFUSALS_SUMMARISED.value]
+    assert 0 < single < 500
+    assert len(sums) < 10
+    assert {(body["tenant"], body["observed"]["principal"]) for body in sums} == {("acme", RESEARCHER.id)}
+    assert single + sum(body["effected"]["count"] for body in sums) == 3_000
+
+
+async def test_refusals_of_nobody_are_counted_but_for_a_sample(database_url: str) -> None:
+    async with opened(database_url) as world:
+        asked = Asked(method="IssueCredential", task_id="x" * 10_000, tools=("y" * 10_000,) * 99)
+        for reason in (Reason.IDENTITY_MISSING, Reason.IDENTITY_INVALID) * 100:
+            await refuse(world.desk, None, asked, Refusal(reason, "no"))
+    stored = everything(database_url)
+    refused = [json.loads(entry.body) for entry in stored if entry.kind == Kind.REQUEST_REFUSED.value]
+    sums = [json.loads(entry.body) for entry in stored if entry.kind == Kind.REFUSALS_SUMMARISED.value]
+    for reason in (Reason.IDENTITY_MISSING, Reason.IDENTITY_INVALID):
+        told = sum(body["decided"]["reason"] == reason for body in refused)
+        counted = sum(body["effected"]["count"] for body in sums if body["decided"]["reason"] == reason)
+        assert 0 < told < 20
+        assert told + counted == 100
+    assert {str(body["asserted"]) for body in refused} == {"{'method': 'IssueCredential'}"}
+    assert sum(len(entry.body) for entry in stored) < 10_000
+
+
+async def test_counts_are_recorded_without_anything_else_to_do(database_url: str) -> None:
+    def sums(stored: list[ledger.StoredEntry]) -> int:
+        return sum(json.loads(entry.body)["effected"].get("count", 0) for entry in stored)
+
+    async with opened(database_url) as world:
+        for _ in range(50):
+            await refuse(world.desk, None, Asked(method="x"), Refusal(Reason.IDENTITY_MISSING, "no"))
+        found = 0
+        for _ in range(600):
+            await asyncio.sleep(0.05)
+            found = sums(await world.desk.database.read(lambda connection: list(ledger.entries(connection))))
+            if found == 42:
+                break
+        assert found == 42
+
+
+async def test_request_ids_are_kept_as_hashes_alone(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task(request_id="a-secret-in-the-wrong-field")
+        issued = await world.issue(task, request_id="another-secret")
+        await world.renew(issued, request_id="a-third-secret")
+        kept = await world.desk.database.read(lambda connection: connection.execute(select(requests)).all())
+    assert len(kept) == 3
+    assert "secret" not in str(kept)
 
 
 async def test_the_same_request_id_gives_the_same_lease_once(database_url: str) -> None:
