@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import socket
 import threading
@@ -116,22 +117,31 @@ class OidcIssuer:
         answer = JSONResponse({"keys": [jwk(key, kid) for kid, key in self.keys.items()]})
         self.key_sets_given += 1
         await asyncio.to_thread(self.answering.wait)
-        match self.mood:
-            case "down":
-                return Response(status_code=500)
-            case "slow":
-                await asyncio.sleep(7)
-            case "redirecting" if request.url.path == "/jwks":
-                return RedirectResponse("/elsewhere")
-            case "huge":
-                return JSONResponse({"keys": [], "padding": "x" * 10_000_000})
-            case "confused":
-                return Response("<html>not found</html>")
-            case "symmetric":
-                return JSONResponse({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "s"}]})
-            case _:
-                pass
-        return answer
+        if self.mood == "slow":
+            await asyncio.sleep(7)
+        return self._in_its_mood(request, answer)
+
+    def _in_its_mood(self, request: Request, well: JSONResponse) -> Response:
+        if self.mood == "redirecting" and request.url.path != "/jwks":
+            return well
+        answers = {
+            "down": Response(status_code=500),
+            "redirecting": RedirectResponse("/elsewhere"),
+            "huge": JSONResponse({"keys": [], "padding": "x" * 1_000_000}),
+            "particular": self._if_accepted(request, well),
+            "packing": Response(gzip.compress(bytes(well.body)), headers={"content-encoding": "gzip"}),
+            "confused": Response("<html>not found</html>"),
+            "symmetric": JSONResponse({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "s"}]}),
+        }
+        return answers.get(self.mood, well)
+
+    def _if_accepted(self, request: Request, answer: JSONResponse) -> Response:
+        """Give nothing but a key set by its own name, as a Kubernetes API server does."""
+        named = "application/jwk-set+json"
+        accepted = {part.partition(";")[0].strip() for part in request.headers.get("accept", "*/*").split(",")}
+        if not accepted & {named, "*/*"}:
+            return Response(status_code=406)
+        return Response(answer.body, media_type=named)
 
 
 @contextmanager

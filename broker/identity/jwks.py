@@ -17,7 +17,11 @@ from broker.model import strict_json
 _LARGEST = 256 * 1024
 _SHORTEST_RSA = 2_048
 _BITS_OF_BASE64 = 6  # a character
-_PRIVATE = frozenset({"d", "k", "p", "q"})
+_CURVES = frozenset({("EC", "P-256"), ("EC", "P-384"), ("EC", "P-521"), ("OKP", "Ed25519")})
+_SECRET: Mapping[object, frozenset[str]] = MappingProxyType(
+    {"RSA": frozenset({"d", "p", "q"}), "EC": frozenset({"d"}), "OKP": frozenset({"d"}), "oct": frozenset({"k"})}
+)
+"""Members that are secrets, by `kty` (RFC 7518 section 6, RFC 8037). Other kinds may call something public so."""
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _BY_CURVE: Mapping[str, str] = MappingProxyType(
     {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"},
@@ -68,7 +72,8 @@ class JwtKeySet:
 def parse_jwks(data: bytes, use: str = "sig") -> JwtKeySet:
     """Parse a key set, and take what is for signatures; `use` is what a key must say of itself if it says anything.
 
-    Keys for other ends, weak ones and those of unknown kinds are passed over, as RFC 7517 section 5 asks.
+    Keys for other ends, weak and malformed ones and those of unknown kinds are passed over, as RFC 7517 section 5 asks.
+    A member that is null is not there.
 
     Raises:
         ValueError: it is larger than 256 KiB, no key set, or holds a private or symmetric key.
@@ -79,17 +84,30 @@ def parse_jwks(data: bytes, use: str = "sig") -> JwtKeySet:
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("it is not a JSON Web Key Set")
-    if any(_PRIVATE & entry.keys() for entry in entries):
+    present = [{name: value for name, value in entry.items() if value is not None} for entry in entries]
+    if any(_is_secret(entry) for entry in present):
         raise ValueError("it holds a private or symmetric key")
-    found = [_key(entry) for entry in entries if entry.get("use", use) == use]
+    found = [_key(entry) for entry in present if entry.get("use", use) == use]
     return JwtKeySet(tuple(key for key in found if key is not None))
+
+
+def _is_secret(entry: Mapping[str, Any]) -> bool:
+    kind = entry.get("kty")
+    return isinstance(kind, str) and bool(_SECRET.get(kind, frozenset()) & entry.keys())
+
+
+def _is_of_our_kinds(entry: Mapping[str, Any]) -> bool:
+    kind, curve = entry.get("kty"), entry.get("crv")
+    if kind == "RSA":
+        return len(str(entry.get("n"))) * _BITS_OF_BASE64 >= _SHORTEST_RSA
+    return isinstance(kind, str) and isinstance(curve, str) and (kind, curve) in _CURVES
 
 
 def _key(entry: Mapping[str, Any]) -> JwtKey | None:
     kid, operations = entry.get("kid", ""), entry.get("key_ops", ["verify"])
     if not isinstance(kid, str) or not isinstance(operations, list) or "verify" not in operations:
         return None
-    if entry.get("kty") == "RSA" and len(str(entry.get("n"))) * _BITS_OF_BASE64 < _SHORTEST_RSA:
+    if not _is_of_our_kinds(entry):
         return None
     members = {name: entry[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in entry}
     try:

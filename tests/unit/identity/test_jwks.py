@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import OKPKey
 
@@ -51,6 +53,25 @@ def test_keys_for_signatures_are_taken() -> None:
         jwk(EC, "a", crv="secp256k1"),
         jwk(EC, "a", x="AAAA"),
         without(jwk(EC, "a"), "y"),
+        jwk(EC, "a", crv="P-224"),
+        jwk(EC, "a", crv="brainpoolP256r1"),
+        jwk(EC, "a", crv=["P-256"]),
+        jwk(EC, "a", crv=None),
+        jwk(EC, "a", x=7),
+        jwk(EC, "a", x="\u00e4"),
+        jwk(EC, "a", x="!" * 43),
+        jwk(EC, "a", x="A" * 9_999),
+        jwk(EC, "a", kty="OKP"),
+        jwk(RSA, "a", kty=["RSA"]),
+        jwk(RSA, "a", e="AQ"),
+        jwk(RSA, "a", e="Ag"),
+        jwk(RSA, "a", e=""),
+        {"kty": "OKP", "crv": "Ed25519ctx", "x": base64url(bytes(range(32))), "kid": "a"},
+        {"kty": "OKP", "crv": "Ed25519", "x": base64url(bytes(31)), "kid": "a"},
+        {"kty": "OKP", "crv": "Ed448", "x": base64url(bytes(57)), "kid": "a"},
+        {"kty": "AKP", "alg": "ML-DSA-65", "pub": "AAAA", "kid": "a"},
+        {"kty": "DSA", "p": "AAAA", "q": "AAAA", "g": "AAAA", "y": "AAAA", "kid": "a"},
+        {"kty": "weird", "k": "AAAA", "d": "AAAA", "kid": "a"},
         {"kty": "weird", "kid": "a"},
         {"kid": "a"},
         {"kty": "OKP", "crv": "X25519", "x": base64url(bytes(range(32))), "kid": "a"},
@@ -58,6 +79,28 @@ def test_keys_for_signatures_are_taken() -> None:
 )
 def test_other_keys_are_passed_over(entry: dict[str, Any]) -> None:
     assert parsed(entry, jwk(EC, "good")) == ["good"]
+
+
+@pytest.mark.parametrize("name", ["use", "alg", "key_ops", "x5c", "d"])
+def test_a_member_that_is_null_is_not_there(name: str) -> None:
+    assert parsed(jwk(EC, "a") | {name: None}) == ["a"]
+
+
+_ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=50),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+_MEMBERS = ["kty", "crv", "x", "y", "n", "e", "kid", "use", "alg", "key_ops"]
+
+
+@given(
+    st.sampled_from([jwk(RSA, "a"), jwk(EC, "a"), {"kty": "OKP", "crv": "Ed25519", "x": base64url(bytes(32))}]),
+    st.dictionaries(st.sampled_from(_MEMBERS), _ODD, min_size=1),
+)
+def test_no_key_however_odd_keeps_those_beside_it_from_being_taken(entry: dict[str, Any], odd: dict[str, Any]) -> None:
+    data = json.dumps({"keys": [entry | odd, jwk(EC, "good")]}).encode()
+    assert "good" in [key.kid for key in parse_jwks(data).keys]
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ async def test_a_key_that_is_withdrawn_is_gone(room: Room, keys: KeySet) -> None
     assert kids(keys) == ["k2"]
 
 
-@pytest.mark.parametrize("mood", ["down", "redirecting", "huge", "confused", "symmetric"])
+@pytest.mark.parametrize("mood", ["down", "redirecting", "huge", "packing", "confused", "symmetric"])
 async def test_an_issuer_in_trouble_leaves_the_keys_that_there_were(room: Room, keys: KeySet, mood: str) -> None:
     room.issuer.roll("k2", keep=False)
     room.issuer.mood = mood
@@ -177,6 +177,12 @@ async def test_an_issuer_in_trouble_leaves_the_keys_that_there_were(room: Room, 
     assert await keys.look_for_new()
     assert kids(keys) == ["k2"]
     assert not keys.problem
+
+
+async def test_an_issuer_may_give_its_keys_under_their_own_name_alone(room: Room, keys: KeySet) -> None:
+    room.issuer.mood = "particular"
+    room.issuer.roll("k2")
+    assert await keys.look_for_new()
 
 
 async def test_an_issuer_that_is_slow_is_not_waited_for(room: Room, keys: KeySet) -> None:
