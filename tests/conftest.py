@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def _shuffled(seed: str, text: str) -> bytes:
 def _logs() -> None:
     """Log as the daemon does."""
     logs.configure()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals() -> None:
+    """Let programs that are started here heed the signals that a shell in the background or `nohup` ignores."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ class Callers:
     async def _look_for_new(self, unknown: UnknownIssuerKey) -> None:
         """Look for the key of a token. One that seems to be forged is called so if it cannot be told now."""
         try:
-            await self.key_sets.look_for_new(unknown.issuer)
+            await self.key_sets.look_for_new(unknown)
         except Refusal:
             if unknown.forged:
                 raise unknown from None

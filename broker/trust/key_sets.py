@@ -30,7 +30,8 @@ _DISCOVERY = "/.well-known/openid-configuration"  # OpenID Connect Discovery 1.0
 _SHORTEST, _USUAL, _LONGEST = timedelta(minutes=1), timedelta(minutes=5), timedelta(hours=1)
 _FILE_AGE = timedelta(seconds=5)
 _RETRY = timedelta(seconds=10)
-_LOOKS_AT_ONCE, _LOOK_EVERY = 5, timedelta(seconds=10)
+_LOOKS_AT_ONCE, _LOOK_EVERY = 10, timedelta(seconds=10)
+_DOUBT_EVERY = timedelta(minutes=1)
 _GOOD_WITHOUT_ISSUER = timedelta(hours=4)
 _EXPECTED = (FetchError, ValueError, OSError)
 _NOTHING = JwtKeySet()
@@ -66,6 +67,7 @@ class KeySet:
         self._keys = IssuerKeys(0, _NOTHING)
         self._fetched_at = _NEVER
         self._looks = Allowance(_LOOKS_AT_ONCE, _LOOK_EVERY, monotonic)
+        self._doubts = Allowance(1, _DOUBT_EVERY, monotonic)
         self._begun = self._ended = 0  # fetches
         self._fetching: asyncio.Task[timedelta] | None = None
         self.problem: str | None = None
@@ -97,11 +99,12 @@ class KeySet:
         if self._fetcher is not None:
             await self._fetcher.close()
 
-    async def look_for_new(self) -> bool:
+    async def look_for_new(self, *, forged: bool = False) -> bool:
         """Look the keys up, for a token that none of them verifies; tell whether they have changed.
 
         Everybody who asks meanwhile waits for the same answer. A fetch that has begun already is none: what it brings
-        may be older than the token.
+        may be older than the token. Tokens that seem to be `forged` have an allowance of their own, one look a minute,
+        for an issuer that gives its next key the same id.
 
         Raises:
             Refusal: UNAVAILABLE, if the issuer does not answer, or must be spared for some seconds.
@@ -109,7 +112,7 @@ class KeySet:
         before, awaited = self._keys.generation, self._begun + 1
         while self._ended < awaited:
             if self._fetching is None:
-                self._take_a_look()
+                self._take_a_look(self._doubts if forged else self._looks)
             await self._fetch_once()
         if self.problem:
             raise self._unavailable()
@@ -161,8 +164,8 @@ class KeySet:
             raise FetchError(f"{url}: does not say where the keys are (`jwks_uri`)")
         return found
 
-    def _take_a_look(self) -> None:
-        if seconds := math.ceil(self._looks.take()):
+    def _take_a_look(self, allowance: Allowance) -> None:
+        if seconds := math.ceil(allowance.take()):
             raise Refusal(
                 Reason.UNAVAILABLE,
                 f"whether the issuer `{self._issuer.name}` has a new key, with which the token is signed, cannot be"
@@ -204,9 +207,9 @@ class KeySets:
         """Give an issuer's keys; else as `KeySet.current`."""
         return self._sets[issuer.url].current()
 
-    async def look_for_new(self, issuer: Issuer) -> bool:
+    async def look_for_new(self, unknown: UnknownIssuerKey) -> bool:
         """As `KeySet.look_for_new`."""
-        return await self._sets[issuer.url].look_for_new()
+        return await self._sets[unknown.issuer.url].look_for_new(forged=unknown.forged)
 
     @contextlib.asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:

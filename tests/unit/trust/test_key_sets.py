@@ -135,16 +135,28 @@ async def test_keys_that_are_rolled_again_and_again_are_found_each_time(room: Ro
 
 async def test_what_is_beyond_the_bound_is_told_when_to_come_again_and_found_then(room: Room, keys: KeySet) -> None:
     before = room.issuer.key_sets_given
-    for _ in range(5):
+    for _ in range(10):
         assert not await keys.look_for_new()
     room.issuer.roll("k2")
     refusal = [await unavailable(keys) for _ in range(100)][-1]
-    assert room.issuer.key_sets_given == before + 5
+    assert room.issuer.key_sets_given == before + 10
     assert f"try again in {refusal.hints.retry_seconds} seconds" in str(refusal)
     assert 0 < refusal.hints.retry_seconds <= 10
     room.time.now += refusal.hints.retry_seconds
     assert await keys.look_for_new()
-    assert room.issuer.key_sets_given == before + 6
+    assert room.issuer.key_sets_given == before + 11
+
+
+async def test_what_seems_to_be_forged_takes_no_look_from_what_does_not(room: Room, keys: KeySet) -> None:
+    assert not await keys.look_for_new(forged=True)
+    for _ in range(100):
+        with pytest.raises(Refusal):
+            await keys.look_for_new(forged=True)
+    room.issuer.roll("k2")
+    assert await keys.look_for_new()
+    room.issuer.roll("k2", keep=False)  # another key of the same name
+    room.time.now += 60
+    assert await keys.look_for_new(forged=True)
 
 
 async def test_a_fetch_that_had_begun_before_the_key_was_there_is_no_answer(room: Room, keys: KeySet) -> None:
