@@ -15,7 +15,7 @@ from broker.daemon import Ready, serve
 from broker.policy.problems import BundleError
 from broker.store.database import DatabaseProblem, plain_problems
 from broker.store.opening import LedgerMismatch
-from broker.trust.files import SvidFileError
+from broker.trust.kept import SvidFileError
 from broker.trust.key_sets import KeySourceError
 from broker.trust.workload_api import WorkloadApiError
 

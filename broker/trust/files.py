@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,6 +18,7 @@ from broker.identity.authority import Svid
 from broker.identity.bundles import TrustBundles, parse_bundle
 from broker.identity.jwks import JwtKeySet, parse_jwks
 from broker.identity.spiffe import parse_spiffe_id
+from broker.trust.kept import Kept, SvidFileError
 from broker.trust.source import SvidMaterial
 
 _SVID, _KEY, _BUNDLE = "svid.pem", "key.pem", "bundle.pem"
@@ -29,14 +32,21 @@ _UNREADABLE = (
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-class SvidFileError(Exception):
-    """An SVID's files cannot be used. The message names the file and the remedy, and never what is in it."""
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Our certificate chain and its key; whose it is, and when the chain ends."""
+
+    chain_pem: bytes
+    key_pem: bytes = field(repr=False)
+    trust_domain: str
+    not_after: datetime
 
 
 class SvidFiles:
     """The files of one SVID, the bundles of further trust domains, and the JWKS of those whose JWT-SVIDs are taken.
 
-    What cannot be used (a half-written pair, say) does not replace what could: `problem` says why, until it is mended.
+    What cannot be used (a half-written pair, say) does not replace what could, and does not keep the rest from being
+    replaced: `problem` says why, until it is mended.
     """
 
     def __init__(
@@ -51,55 +61,51 @@ class SvidFiles:
             SvidFileError: they cannot be used.
         """
         self._directory = directory
-        self._federated = dict(federated or {})
-        self._jwt_bundles = dict(jwt_bundles or {})
-        self.problem: str | None = None
-        self._stamp = self._look()
-        self._material = self._load(1)
+        self._federated_paths = dict(federated or {})
+        self._pair = Kept([directory / _SVID, directory / _KEY], self._read_pair)
+        self._own = _kept_bundle(directory / _BUNDLE)
+        self._federated = {name: _kept_bundle(path) for name, path in self._federated_paths.items()}
+        self._jwt_keys = {name: _kept_jwt_bundle(path) for name, path in (jwt_bundles or {}).items()}
+        self._material = self._put_together(1)
 
     @property
     def material(self) -> SvidMaterial:
         """Give what was read last."""
         return self._material
 
+    @property
+    def problem(self) -> str | None:
+        """Say which files cannot be used, and why."""
+        return "; ".join(part.problem for part in self._parts() if part.problem) or None
+
     def refresh(self) -> bool:
-        """Read again if a file has changed; tell whether there is something new."""
-        try:
-            stamp = self._look()
-            if stamp == self._stamp:
-                return False
-            self._material = self._load(self._material.generation + 1)
-        except SvidFileError as error:
-            self.problem = str(error)
+        """Read again what has changed, each by itself; tell whether there is something new."""
+        renewed = [part for part in self._parts() if part.refresh()]
+        if not renewed:
             return False
-        self._stamp, self.problem = stamp, None
+        self._material = self._put_together(self._material.generation + 1)
         return True
 
-    def _paths(self) -> list[Path]:
-        own = [self._directory / name for name in (_SVID, _KEY, _BUNDLE)]
-        return [*own, *self._federated.values(), *self._jwt_bundles.values()]
+    def _parts(self) -> list[Kept[Any]]:
+        return [self._pair, self._own, *self._federated.values(), *self._jwt_keys.values()]
 
-    def _look(self) -> tuple[tuple[int, int, int], ...]:
-        try:
-            seen = [path.stat() for path in self._paths()]
-        except OSError as error:
-            raise SvidFileError(
-                f"{error.filename}: {error.strerror}; an SVID is {_SVID}, {_KEY} and {_BUNDLE}"
-            ) from error
-        return tuple((found.st_mtime_ns, found.st_size, found.st_ino) for found in seen)
+    def _put_together(self, generation: int) -> SvidMaterial:
+        pair = self._pair.value
+        roots = {name: part.value for name, part in self._federated.items()} | {pair.trust_domain: self._own.value}
+        jwt_keys = {name: part.value for name, part in self._jwt_keys.items()}
+        bundles = TrustBundles(generation, roots, jwt_keys)
+        return SvidMaterial(generation, pair.chain_pem, pair.key_pem, bundles, pair.not_after)
 
-    def _load(self, generation: int) -> SvidMaterial:
+    def _read_pair(self) -> _Pair:
+        """Read key and certificate, and check that they belong together."""
         chain_pem, key_pem = self._read(_SVID), self._read(_KEY, private=True)
         own, not_after = self._check_pair(chain_pem, key_pem)
-        roots = {own: self._bundle(self._directory / _BUNDLE)}
-        for trust_domain, path in self._federated.items():
-            if trust_domain == own:
-                raise SvidFileError(
-                    f"{path}: the bundle of our own trust domain `{own}` is {self._directory / _BUNDLE}"
-                )
-            roots[trust_domain] = self._bundle(path)
-        jwt_keys = {trust_domain: self._jwt_bundle(path) for trust_domain, path in self._jwt_bundles.items()}
-        return SvidMaterial(generation, chain_pem, key_pem, TrustBundles(generation, roots, jwt_keys), not_after)
+        if own in self._federated_paths:
+            raise SvidFileError(
+                f"{self._federated_paths[own]}: the bundle of our own trust domain `{own}` is"
+                f" {self._directory / _BUNDLE}"
+            )
+        return _Pair(chain_pem, key_pem, own, not_after)
 
     def _check_pair(self, chain_pem: bytes, key_pem: bytes) -> tuple[str, datetime]:
         """Check that key and certificate belong together; give the trust domain, and when the chain ends."""
@@ -121,22 +127,6 @@ class SvidFiles:
             raise SvidFileError(f"{self._directory / _KEY}: is not the key of {path}")
         return trust_domain, min(certificate.not_valid_after_utc for certificate in chain)
 
-    def _bundle(self, path: Path) -> tuple[x509.Certificate, ...]:
-        try:
-            return parse_bundle(path.read_bytes())
-        except OSError as error:
-            raise SvidFileError(f"{path}: {error.strerror}") from error
-        except ValueError as error:
-            raise SvidFileError(f"{path}: is not a bundle of certificates in PEM") from error
-
-    def _jwt_bundle(self, path: Path) -> JwtKeySet:
-        try:
-            return parse_jwks(path.read_bytes(), use="jwt-svid")
-        except OSError as error:
-            raise SvidFileError(f"{path}: {error.strerror}") from error
-        except ValueError as error:
-            raise SvidFileError(f"{path}: is not a bundle of JWT keys: {error}") from error
-
     def _read(self, name: str, *, private: bool = False) -> bytes:
         path = self._directory / name
         try:
@@ -146,6 +136,32 @@ class SvidFiles:
                 return file.read()
         except OSError as error:
             raise SvidFileError(f"{path}: {error.strerror}") from error
+
+
+def _kept_bundle(path: Path) -> Kept[tuple[x509.Certificate, ...]]:
+    return Kept([path], lambda: _bundle(path))
+
+
+def _bundle(path: Path) -> tuple[x509.Certificate, ...]:
+    try:
+        return parse_bundle(path.read_bytes())
+    except OSError as error:
+        raise SvidFileError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise SvidFileError(f"{path}: is not a bundle of certificates in PEM") from error
+
+
+def _kept_jwt_bundle(path: Path) -> Kept[JwtKeySet]:
+    return Kept([path], lambda: _jwt_bundle(path))
+
+
+def _jwt_bundle(path: Path) -> JwtKeySet:
+    try:
+        return parse_jwks(path.read_bytes(), use="jwt-svid")
+    except OSError as error:
+        raise SvidFileError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise SvidFileError(f"{path}: is not a bundle of JWT keys: {error}") from error
 
 
 def write_svid(directory: Path, svid: Svid, bundle_pem: bytes) -> None:

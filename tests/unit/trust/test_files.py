@@ -1,6 +1,7 @@
 """SVID files: what changes is picked up, and what is broken never replaces what is good."""
 
 import base64
+import json
 import stat
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID
 
 from broker.identity.authority import Authority, Svid, issue_svid, new_authority
 from broker.identity.bundles import parse_bundle
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import system_clock
-from broker.trust.files import SvidFileError, SvidFiles, write_svid
+from broker.trust.files import SvidFiles, write_svid
+from broker.trust.kept import SvidFileError
 from tests.certificates import Shape, make, of_a_version_that_there_is_not
+from tests.issuer import jwk
 
 DAY = timedelta(days=1)
 ROOT = new_authority("example.org", DAY, system_clock())
@@ -210,6 +214,54 @@ def test_further_trust_domains_have_roots_of_their_own(folder: Folder, tmp_path:
     assert not files.refresh()
     assert str(bundle) in str(files.problem)
     assert len(files.material.bundles.roots["other.example"]) == 2
+
+
+JWKS = json.dumps({"keys": [jwk(ec.generate_private_key(ec.SECP256R1()), "p1", use="jwt-svid")]}).encode()
+OTHER = new_authority("other.example", DAY, system_clock())
+
+
+@pytest.mark.parametrize("what", ["emptied", "cut short", "gone", "of something else"])
+@pytest.mark.parametrize("name", ["other.pem", "third.pem", "other.json", "svid/bundle.pem"])
+def test_a_broken_file_keeps_no_other_from_being_read(folder: Folder, tmp_path: Path, name: str, what: str) -> None:
+    for pem in ("other.pem", "third.pem"):
+        (tmp_path / pem).write_bytes(OTHER.cert_pem)
+    (tmp_path / "other.json").write_bytes(JWKS)
+    files = SvidFiles(
+        folder.path,
+        {"other.example": tmp_path / "other.pem", "third.example": tmp_path / "third.pem"},
+        {"other.example": tmp_path / "other.json"},
+    )
+    before = files.material.bundles
+    broken, good = tmp_path / name, (tmp_path / name).read_bytes()
+    if what == "gone":
+        broken.unlink()
+    else:
+        broken.write_bytes({"emptied": b"", "cut short": good[:150], "of something else": folder.first.key_pem}[what])
+    rotated = svid()
+    for file, data in (("key.pem", rotated.key_pem), ("svid.pem", rotated.cert_pem)):
+        folder.write(file, data)
+    other = tmp_path / ("third.pem" if name == "other.pem" else "other.pem")
+    other.write_bytes(OTHER.cert_pem + ROOT.cert_pem)
+    assert files.refresh()
+    assert files.material.cert_chain_pem == rotated.cert_pem
+    assert str(broken) in str(files.problem)
+    after = files.material.bundles
+    changed = {domain for domain, roots in after.roots.items() if roots != before.roots[domain]}
+    assert changed == {other.stem + ".example"}
+    assert after.jwt_keys["other.example"] == before.jwt_keys["other.example"]
+    broken.write_bytes(good)
+    files.refresh()
+    assert files.problem is None
+
+
+def test_a_file_that_comes_back_as_it_was_is_a_problem_no_more(folder: Folder) -> None:
+    files, bundle = SvidFiles(folder.path), folder.path / "bundle.pem"
+    bundle.rename(folder.path / "away")
+    assert not files.refresh()
+    assert files.problem
+    (folder.path / "away").rename(bundle)
+    assert not files.refresh()
+    assert files.problem is None
 
 
 def test_our_own_trust_domain_has_one_bundle_only(folder: Folder, tmp_path: Path) -> None:
