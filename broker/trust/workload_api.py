@@ -12,10 +12,11 @@ import ipaddress
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
+from typing import TypeVar
 
 import grpc
 
@@ -33,6 +34,7 @@ _CHANNEL = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
+_Bundle = TypeVar("_Bundle")
 _CLOSING_SECONDS = 5.0
 _LONG_PAST = datetime.min.replace(tzinfo=UTC)
 
@@ -43,24 +45,39 @@ class WorkloadApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What we show, and what of the last pushes we believe."""
+    """What we show, and what of the last pushes we believe: nothing of trust domains whose bundles are too old."""
 
     own: X509Push
     roots: X509Push | None
     keys: JwtPush | None
+    old_roots: frozenset[str] = frozenset()
+    old_keys: frozenset[str] = frozenset()
 
     def material(self, generation: int) -> SvidMaterial:
-        roots = {} if self.roots is None else self.roots.roots
-        keys = {} if self.keys is None else self.keys.keys
+        roots = {} if self.roots is None else _without(self.roots.roots, self.old_roots)
+        keys = {} if self.keys is None else _without(self.keys.keys, self.old_keys)
         bundles = TrustBundles(generation, roots, keys)
         not_after = _LONG_PAST if self.roots is None else self.own.not_after
         return SvidMaterial(generation, self.own.cert_chain_pem, self.own.private_key_pem, bundles, not_after)
 
 
+class _Kept:
+    """Until when the bundles are believed that a push had broken: for as long as the SVID that we had then lives."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, datetime] = {}
+
+    def too_old(self, broken: Iterable[str], not_after: datetime, now: datetime) -> frozenset[str]:
+        """Give the trust domains whose bundles are believed no more. An SVID that expires at `not_after` is ours."""
+        self._until = {name: self._until.get(name, not_after) for name in broken}
+        return frozenset(name for name, until in self._until.items() if now >= until)
+
+
 class WorkloadApi:
     """What the Workload API pushes, followed by threads until it is closed.
 
-    What cannot be used does not replace what could: `problem` says why, until it is mended.
+    What cannot be used does not replace what could, and costs nothing but itself: `problem` says why, until it is
+    mended.
     """
 
     def __init__(self, socket: str, clock: Clock, timeout_seconds: float = 30) -> None:
@@ -78,7 +95,9 @@ class WorkloadApi:
         self._channel = grpc.insecure_channel(_target(socket), _CHANNEL)
         self._closed = threading.Event()
         self._x509 = WorkloadStream(
-            lambda: self._call("FetchX509SVID"), lambda message: read_x509(message, clock()), self._closed
+            lambda: self._call("FetchX509SVID"),
+            lambda message, before: read_x509(message, clock(), before),
+            self._closed,
         )
         self._jwt = WorkloadStream(
             lambda: self._call("FetchJWTBundles"), read_jwt, self._closed, otherwise=JwtPush({}, {})
@@ -94,6 +113,7 @@ class WorkloadApi:
             self.close()
             raise
         self._keys_until = self._own.not_after
+        self._kept_roots, self._kept_keys = _Kept(), _Kept()
         self._state = self._look()
         self._material = self._state.material(1)
 
@@ -130,14 +150,20 @@ class WorkloadApi:
             thread.join(_CLOSING_SECONDS)
 
     def _look(self) -> _State:
-        x509, jwt = self._x509.value, self._jwt.value
+        x509, jwt, before = self._x509.value, self._jwt.value, self._own.not_after
         self._own = x509 or self._own
         if self._jwt.problem is None:
             self._keys_until = self._own.not_after
         now = self._clock()
         if x509 is None or now >= x509.not_after:
             return _State(self._own, None, None)
-        return _State(x509, x509, jwt if now < self._keys_until else None)
+        return _State(
+            x509,
+            x509,
+            jwt if now < self._keys_until else None,
+            self._kept_roots.too_old(x509.broken, before, now),
+            self._kept_keys.too_old(jwt.broken if jwt else (), before, now),
+        )
 
     def _wait(self, seconds: float) -> X509Push:
         end = time.monotonic() + seconds
@@ -150,13 +176,23 @@ class WorkloadApi:
         return found
 
     def _stream_problems(self) -> list[str]:
-        streams = (("X.509-SVID", self._x509.problem), ("JWT bundles", self._jwt.problem))
-        return [f"{what}: {problem}" for what, problem in streams if problem]
+        x509, jwt = self._x509, self._jwt
+        streams = (("X.509-SVID", x509.problem), ("JWT bundles", jwt.problem))
+        found = [f"{what}: {problem}" for what, problem in streams if problem]
+        broken = [
+            *(x509.value.broken.values() if x509.value else ()),
+            *(jwt.value.broken.values() if jwt.value else ()),
+        ]
+        return [*found, *(f"what the agent pushed cannot be used in part: {why}" for why in broken)]
 
     def _call(self, method: str) -> Iterator[bytes]:
         """Open a stream. The request is an empty message."""
         call = self._channel.unary_stream(f"/SpiffeWorkloadAPI/{method}", bytes, bytes)
         return call(b"", metadata=_METADATA)
+
+
+def _without(bundles: Mapping[str, _Bundle], names: frozenset[str]) -> dict[str, _Bundle]:
+    return {name: found for name, found in bundles.items() if name not in names}
 
 
 def _target(socket: str) -> str:

@@ -6,9 +6,10 @@ has expired, and does not give JWT bundles as they came.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,34 +34,42 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
+_Bundle = TypeVar("_Bundle")
 _LONG_FORM = 0x80
 _PUBLIC = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @dataclass(frozen=True, slots=True)
 class X509Push:
-    """Our X.509-SVID, and the roots of each trust domain. Agents renew it at half time: it is late at `overdue_at`."""
+    """Our X.509-SVID, and the roots of each trust domain. Agents renew it at half time: it is late at `overdue_at`.
+
+    `broken` says by trust domain what was wrong with its bundle; then `roots` holds the one before, if there was one.
+    """
 
     cert_chain_pem: bytes
     private_key_pem: bytes = field(repr=False)
     roots: Mapping[str, tuple[x509.Certificate, ...]]
     not_after: datetime
     overdue_at: datetime = field(compare=False)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class JwtPush:
-    """The keys of each trust domain's JWT-SVIDs. They are the same if their documents are."""
+    """The keys of each trust domain's JWT-SVIDs. They are the same if their documents are. `broken` is as above."""
 
     documents: Mapping[str, bytes]
     keys: Mapping[str, JwtKeySet] = field(compare=False)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_x509(message: bytes, now: datetime) -> X509Push:
+def read_x509(message: bytes, now: datetime, before: X509Push | None = None) -> X509Push:
     """Read an `X509SVIDResponse` (SPIFFE Workload API section 5.2.1). Of several SVIDs the first is ours: the default.
 
+    A bundle that is broken costs nothing but itself: the one of the push before holds.
+
     Raises:
-        UnusablePush: our SVID or its key is missing, broken or expired, or a bundle is broken.
+        UnusablePush: our SVID or its key is missing, broken or expired, or there never was a good bundle of our own.
     """
     from spiffe._proto.workload_pb2 import X509SVIDResponse  # noqa: PLC0415 (an extra)
 
@@ -75,22 +84,26 @@ def read_x509(message: bytes, now: datetime) -> X509Push:
     own_id, not_after = _check_leaf(own.spiffe_id, chain)
     if now >= not_after:
         raise UnusablePush(f"the X.509-SVID expired at {not_after:%Y-%m-%d %H:%M:%S} UTC; compare the clocks")
-    roots = {_trust_domain(name): _roots(name, der) for name, der in response.federated_bundles.items()}
-    roots[own_id.trust_domain] = _certificates(own.bundle, "our own trust domain's bundle")
+    former = {} if before is None else before.roots
+    roots, broken = _each(response.federated_bundles, _roots, former)
+    ours, broken_too = _each({f"spiffe://{own_id.trust_domain}": own.bundle}, _own_roots, former)
+    if not ours:
+        raise UnusablePush(*broken_too.values())
     return X509Push(
         b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain),
         _private_key_pem(own.x509_svid_key, chain[0]),
-        roots,
+        roots | ours,
         not_after,
         not_after - (not_after - now) / 4,
+        {name: why for name, why in broken.items() if name not in ours} | broken_too,
     )
 
 
-def read_jwt(message: bytes) -> JwtPush:
-    """Read a `JWTBundlesResponse` (SPIFFE Workload API section 6.2.2).
+def read_jwt(message: bytes, before: JwtPush | None = None) -> JwtPush:
+    """Read a `JWTBundlesResponse` (SPIFFE Workload API section 6.2.2). A broken bundle costs nothing but itself.
 
     Raises:
-        UnusablePush: a bundle is broken.
+        UnusablePush: it is none.
     """
     from spiffe._proto.workload_pb2 import JWTBundlesResponse  # noqa: PLC0415 (an extra)
 
@@ -98,8 +111,28 @@ def read_jwt(message: bytes) -> JwtPush:
         response = JWTBundlesResponse.FromString(message)
     except DecodeError as error:
         raise UnusablePush("it is not a JWTBundlesResponse") from error
-    documents = {_trust_domain(name): document for name, document in response.bundles.items()}
-    return JwtPush(documents, {name: _key_set(name, document) for name, document in documents.items()})
+    former = {} if before is None else {name: (before.documents[name], keys) for name, keys in before.keys.items()}
+    found, broken = _each(response.bundles, _key_set, former)
+    documents = {name: document for name, (document, _) in found.items()}
+    return JwtPush(documents, {name: keys for name, (_, keys) in found.items()}, broken)
+
+
+def _each(
+    bundles: Mapping[str, bytes], read: Callable[[str, bytes], _Bundle], before: Mapping[str, _Bundle]
+) -> tuple[dict[str, _Bundle], dict[str, str]]:
+    """Read the bundles of trust domains, each by itself; give them, and what was wrong with which."""
+    found: dict[str, _Bundle] = {}
+    broken: dict[str, str] = {}
+    for name, content in bundles.items():
+        trust_domain = ""
+        try:
+            trust_domain = _trust_domain(name)
+            found[trust_domain] = read(trust_domain, content)
+        except UnusablePush as error:
+            broken[trust_domain] = str(error)
+            if trust_domain in before:
+                found[trust_domain] = before[trust_domain]
+    return found, broken
 
 
 def _check_leaf(expected: str, chain: tuple[x509.Certificate, ...]) -> tuple[SpiffeId, datetime]:
@@ -137,16 +170,20 @@ def _trust_domain(name: str) -> str:
     return spiffe_id.trust_domain
 
 
-def _roots(name: str, der: bytes) -> tuple[x509.Certificate, ...]:
+def _roots(trust_domain: str, der: bytes) -> tuple[x509.Certificate, ...]:
     """Read the bundle of another trust domain. An empty one revokes all that there is in it."""
-    return _certificates(der, f"the bundle of `{name}`") if der else ()
+    return _certificates(der, f"the bundle of `{trust_domain}`") if der else ()
 
 
-def _key_set(trust_domain: str, document: bytes) -> JwtKeySet:
+def _own_roots(_trust_domain: str, der: bytes) -> tuple[x509.Certificate, ...]:
+    return _certificates(der, "our own trust domain's bundle")
+
+
+def _key_set(trust_domain: str, document: bytes) -> tuple[bytes, JwtKeySet]:
     if not document:
-        return JwtKeySet()
+        return document, JwtKeySet()
     try:
-        return parse_jwks(document, use="jwt-svid")
+        return document, parse_jwks(document, use="jwt-svid")
     except ValueError as error:
         raise UnusablePush(f"the JWT bundle of `{trust_domain}` is broken: {error}") from error
 

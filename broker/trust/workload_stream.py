@@ -38,11 +38,13 @@ class WorkloadStream(Generic[_Value]):
     def __init__(
         self,
         call: Callable[[], Iterator[bytes]],
-        read: Callable[[bytes], _Value],
+        read: Callable[[bytes, _Value | None], _Value],
         closed: threading.Event,
         otherwise: _Value | None = None,
     ) -> None:
         """Take what opens a stream of messages, what reads one (or raises UnusablePush), and what ends it all.
+
+        Who reads is given the value before, for what is broken in a message that is good otherwise.
 
         `otherwise` is the value if the agent does not have this method.
         """
@@ -86,7 +88,7 @@ class WorkloadStream(Generic[_Value]):
 
     def _take(self, message: bytes) -> None:
         try:
-            value = self._read(message)
+            value = self._read(message, self.value)
         except UnusablePush as error:
             self.problem = f"what the agent pushed cannot be used: {error}"
             return

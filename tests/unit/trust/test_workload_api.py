@@ -314,9 +314,7 @@ BROKEN: dict[str, tuple[str, bytes]] = {
     "an X.509 push with a key of another": ("x509", push(Svid(svid().cert_pem, svid().key_pem))),
     "an X.509 push that is cut short": ("x509", push(svid())[:-20]),
     "an X.509 push that has expired": ("x509", push(svid(timedelta(seconds=-1)))),
-    "a broken federated bundle": ("x509", push(svid(), federated={PARTNER: der(FOREIGN.cert_pem)[:-1]})),
-    "a JWT bundle that is cut short": ("jwt", jwt_response({HOME: jwks("k2")[:-1]})),
-    "a JWT bundle among good ones": ("jwt", jwt_response({HOME: jwks("k2"), PARTNER: b"{}"})),
+    "JWT bundles that are cut short": ("jwt", jwt_response({HOME: jwks("k2")})[:-1]),
 }
 
 
@@ -334,6 +332,46 @@ def test_what_is_broken_does_not_replace_what_is_good(room: Room, case: str) -> 
     room.agent.tell("serving", **{name: good[name]})
     until(api.refresh)
     assert api.problem is None
+
+
+def test_a_broken_bundle_keeps_nothing_else_from_being_taken(room: Room) -> None:
+    room.agent.tell(
+        x509=push(room.first, federated={PARTNER: der(FOREIGN.cert_pem)}),
+        jwt=jwt_response({HOME: jwks("k1"), PARTNER: jwks("p1")}),
+    )
+    api, fresh = room.open(), svid()
+    partners = parse_bundle(FOREIGN.cert_pem)
+    room.agent.tell(
+        x509=push(fresh, federated={PARTNER: der(FOREIGN.cert_pem)[:-1]}),
+        jwt=jwt_response({HOME: jwks("k2"), PARTNER: b"{}"}),
+    )
+    taken(api, lambda: api.material.cert_chain_pem == fresh.cert_pem and kids(api)["example.org"] == ["k2"])
+    assert api.material.bundles.roots == {"example.org": ROOTS, "partner.example": partners}
+    assert kids(api)["partner.example"] == ["p1"]
+    assert "the bundle of `partner.example`" in str(api.problem)
+    assert "the JWT bundle of `partner.example` is broken" in str(api.problem)
+    room.agent.tell(
+        x509=push(fresh, federated={PARTNER: der(FOREIGN.cert_pem)}),
+        jwt=jwt_response({HOME: jwks("k2"), PARTNER: jwks("p2")}),
+    )
+    taken(api, lambda: kids(api)["partner.example"] == ["p2"])
+    until(lambda: api.problem is None)
+
+
+def test_a_bundle_that_stays_broken_is_believed_no_longer_than_our_svid_of_then(room: Room) -> None:
+    room.agent.tell(x509=push(room.first, federated={PARTNER: der(FOREIGN.cert_pem)}))
+    api = room.open()
+    room.agent.tell(x509=push(svid(3 * HOUR), federated={PARTNER: b"\x30"}), jwt=jwt_response({HOME: b"{}"}))
+    taken(api, lambda: "the JWT bundle of `example.org` is broken" in str(api.problem))
+    taken(api, lambda: "the bundle of `partner.example`" in str(api.problem))
+    room.time.ahead = HOUR - timedelta(minutes=1)
+    api.refresh()
+    assert set(api.material.bundles.roots) == {"example.org", "partner.example"}
+    assert kids(api) == {"example.org": ["k1"]}
+    room.time.ahead = HOUR
+    assert api.refresh()
+    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert kids(api) == {}
 
 
 def test_what_is_broken_from_the_start_is_said(room: Room) -> None:

@@ -1,4 +1,4 @@
-"""What the Workload API pushes is read strictly: wrong in one place is unusable as a whole."""
+"""What the Workload API pushes is read strictly: what is wrong is not taken, and a bundle costs nothing but itself."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from tests.workload_api_server import der, jwt_response, x509_response, x509_svi
 OURS, PARTNER = "spiffe://example.org/broker", "spiffe://partner.example"
 NOW = system_clock()
 ROOT, OTHER, FOREIGN = authority(), authority(), authority("partner.example")
+KEYS = json.dumps({"keys": [jwk(ec.generate_private_key(ec.SECP256R1()), "p1", use="jwt-svid")]}).encode()
 OWN = issue_svid(ROOT, parse_spiffe_id(OURS), ["localhost"], timedelta(hours=1), NOW)
 MONTGOMERY = x25519.X25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
@@ -88,10 +89,6 @@ UNUSABLE: dict[str, tuple[str, bytes]] = {
     "a certificate with a newline in its name": ("not one of", of(Shape(uris=(OURS + "\n",)))),
     "no bundle of our own": ("bundle is missing", push(bundle=b"")),
     "a broken bundle of our own": ("not made of certificates", push(bundle=der(ROOT.cert_pem)[:-1])),
-    "a broken bundle of another": ("not made of certificates", push({PARTNER: b"\x30\x00"})),
-    "a bundle in a bare name": ("no SPIFFE ID", push({"partner.example": der(FOREIGN.cert_pem)})),
-    "a bundle in a name with a newline": ("no SPIFFE ID", push({PARTNER + "\n": der(FOREIGN.cert_pem)})),
-    "a bundle in the name of a workload": ("no trust domain", push({PARTNER + "/x": der(FOREIGN.cert_pem)})),
 }
 
 
@@ -112,7 +109,6 @@ def test_an_svid_is_good_until_the_instant_that_it_names() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        b"\xff",
         jwt_response({PARTNER: b"{}"}),
         jwt_response({PARTNER: b'{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}'}),
         jwt_response({"partner.example": b'{"keys":[]}'}),
@@ -120,9 +116,44 @@ def test_an_svid_is_good_until_the_instant_that_it_names() -> None:
         jwt_response({PARTNER + "\n": b""}),
     ],
 )
-def test_jwt_bundles_that_are_wrong_in_one_place_are_unusable(message: bytes) -> None:
+def test_a_jwt_bundle_that_is_wrong_costs_nothing_but_itself(message: bytes) -> None:
+    found = read_jwt(message)
+    assert (found.keys, len(found.broken)) == ({}, 1)
+    before = read_jwt(jwt_response({PARTNER: KEYS}))
+    after = read_jwt(message, before)
+    assert after.keys == ({"partner.example": before.keys["partner.example"]} if PARTNER[9:] in after.broken else {})
+
+
+def test_what_is_no_message_of_jwt_bundles_is_unusable() -> None:
     with pytest.raises(UnusablePush):
-        read_jwt(message)
+        read_jwt(b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("name", "bundle", "why"),
+    [
+        (PARTNER, b"\x30\x00", "not made of certificates"),
+        (PARTNER, der(FOREIGN.cert_pem)[:-1], "not made of certificates"),
+        ("partner.example", der(FOREIGN.cert_pem), "no SPIFFE ID"),
+        (PARTNER + "\n", der(FOREIGN.cert_pem), "no SPIFFE ID"),
+        (PARTNER + "/x", der(FOREIGN.cert_pem), "no trust domain"),
+    ],
+)
+def test_a_bundle_that_is_wrong_costs_nothing_but_itself(name: str, bundle: bytes, why: str) -> None:
+    before = read_x509(push({PARTNER: der(FOREIGN.cert_pem)}), NOW)
+    third = {"spiffe://third.example": der(OTHER.cert_pem)}
+    found = read_x509(push({name: bundle, **third}), NOW, before)
+    own, kept = {"example.org": parse_bundle(ROOT.cert_pem)}, {"partner.example": parse_bundle(FOREIGN.cert_pem)}
+    rest = own | {"third.example": parse_bundle(OTHER.cert_pem)}
+    assert found.roots == (rest | kept if name == PARTNER else rest)
+    assert why in " ".join(found.broken.values())
+    assert read_x509(push({name: bundle, **third}), NOW).roots == rest
+
+
+def test_a_broken_bundle_of_our_own_keeps_no_svid_from_being_taken() -> None:
+    before = read_x509(push(), NOW)
+    found = read_x509(push(bundle=der(ROOT.cert_pem)[:-1]), NOW, before)
+    assert (found.roots, list(found.broken)) == (before.roots, ["example.org"])
 
 
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
