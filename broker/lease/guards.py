@@ -89,6 +89,12 @@ def within_quotas(transaction: Transaction, task: Task, limits: Limits) -> None:
         raise _over("leases_per_minute", limits.leases_per_minute, "the tenant", "try again in the next minute")
 
 
+def within_task_quota(transaction: Transaction, tenant: str, limits: Limits) -> None:
+    """Refuse a task over the quota of its tenant: what counts is what lives, not what nobody ended."""
+    if transaction.live_tasks(tenant) >= limits.active_tasks:
+        raise _over("active_tasks", limits.active_tasks, "the tenant", "end tasks that are done")
+
+
 def own_lease(lease: Lease | None, lease_id: str, holder: Principal) -> Lease:
     """Refuse a lease that is not there, or that somebody else holds; the two look the same."""
     theirs = lease is not None and (lease.holder, lease.tenant) == (holder.id, holder.tenant)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker.lease.desk import Desk
-from broker.store import explanations, leases, locks, requests, rules, tasks
+from broker.store import explanations, leases, locks, quotas, requests, rules, tasks
 from broker.store.transaction import Transaction, Work
 
 _BATCH = 1_000
@@ -33,4 +33,5 @@ def _forget_batch(desk: Desk, transaction: Transaction) -> int:
         requests.forget(connection, now)
         tasks.forget_agents(connection, before)
         explanations.forget(connection, now)
+        quotas.forget(connection, before)
     return forgotten

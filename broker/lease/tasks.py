@@ -13,7 +13,7 @@ from broker.lease.facts import principal_facts, task_facts
 from broker.lease.revoke import add_rule
 from broker.model.clock import to_micros
 from broker.model.entry import Entry, Kind
-from broker.model.errors import Hints, Reason, Refusal, invalid
+from broker.model.errors import invalid
 from broker.model.grant import ResourceGrants
 from broker.model.principal import Principal
 from broker.model.selector import Cause, Selector, Target
@@ -61,10 +61,11 @@ async def show(desk: Desk, principal: Principal, task_id: str) -> Task:
 
 
 async def extend(desk: Desk, orchestrator: Principal, task_id: str, deadline: datetime) -> Task:
-    """Move the deadline of an active task to a later instant.
+    """Move the deadline of a task that has not ended to a later instant.
 
     Raises:
-        Refusal: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, LEDGER_UNAVAILABLE.
+        Refusal: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, LEDGER_UNAVAILABLE; QUOTA_EXCEEDED, if its deadline
+            had passed, and there is no room for it any more.
     """
     return await desk.ledger.write(
         Work(partial(_record_extension, desk, orchestrator, task_id, deadline), tasks=(task_id,))
@@ -95,12 +96,7 @@ def _record_begin(
     if earlier is not None:
         return transaction.task(earlier) or earlier
     _check_deadline(desk, declared.deadline, transaction.at)
-    if tasks.count_active(transaction.connection, orchestrator.tenant) >= desk.limits.active_tasks:
-        raise Refusal(
-            Reason.QUOTA_EXCEEDED,
-            f"the tenant has used its quota `active_tasks` of {desk.limits.active_tasks}",
-            Hints(missing="active_tasks", next="end tasks that are done, or raise limits.active_tasks"),
-        )
+    guards.within_task_quota(transaction, orchestrator.tenant, desk.limits)
     task = Task(
         id=desk.ids(),
         tenant=orchestrator.tenant,
@@ -140,6 +136,8 @@ def _record_extension(
     if deadline <= task.deadline:
         raise invalid("deadline", "must be later than the present deadline; to stop sooner, end the task")
     _check_deadline(desk, deadline, transaction.at)
+    if not task.is_live(transaction.at):
+        guards.within_task_quota(transaction, task.tenant, desk.limits)  # its deadline had passed, and it lives again
     extended = replace(task, deadline=deadline, revision=task.revision + 1)
     transaction.record(
         Entry(

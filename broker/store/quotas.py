@@ -1,19 +1,31 @@
-"""SQL about how much a tenant has had in the running minute."""
+"""SQL about how much a tenant has had in a minute.
+
+Each minute has a row of its own: brokers whose clocks differ count in two minutes by turns, and none may begin anew
+what the other has filled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, delete, select, text
 
+from broker.model.clock import to_micros
 from broker.store.schema import quotas
 
+_WINDOW_MICROS = 60_000_000
 _PUT = text(
     """
     INSERT INTO quotas (tenant, "window", leases_issued) VALUES (:tenant, :window, :leases_issued)
-    ON CONFLICT (tenant) DO UPDATE SET "window" = excluded."window", leases_issued = excluded.leases_issued
+    ON CONFLICT (tenant, "window") DO UPDATE SET leases_issued = excluded.leases_issued
     """
 )
+
+
+def window(at: datetime) -> int:
+    """Give the number of the minute in which an instant is."""
+    return to_micros(at) // _WINDOW_MICROS
 
 
 def fetch(connection: Connection, tenants: Collection[str], window: int) -> dict[str, int]:
@@ -29,3 +41,8 @@ def put(connection: Connection, issued: Mapping[str, int], window: int) -> None:
     connection.execute(
         _PUT, [{"tenant": tenant, "window": window, "leases_issued": count} for tenant, count in issued.items()]
     )
+
+
+def forget(connection: Connection, before: datetime) -> int:
+    """Delete the counts of minutes before an instant; tell how many."""
+    return connection.execute(delete(quotas).where(quotas.c.window < window(before))).rowcount

@@ -76,6 +76,7 @@ tasks = Table(
     Column("revision", Integer, nullable=False),
     Index("tasks_by_tenant", "tenant", "index"),
     Index("tasks_by_state", "tenant", "state", "index"),
+    Index("tasks_by_deadline", "tenant", "state", "deadline"),
 )
 
 task_agents = Table(
@@ -161,9 +162,11 @@ requests = Table(
 quotas = Table(
     "quotas",
     metadata,
-    Column("tenant", String(255), primary_key=True),
-    Column("window", BigInteger, nullable=False),  # the minute, since the Unix epoch
+    Column("tenant", String(255), nullable=False),
+    Column("window", BigInteger, nullable=False),  # the minute, since the Unix epoch, by the clock of who issued
     Column("leases_issued", BigInteger, nullable=False),  # in that minute
+    PrimaryKeyConstraint("tenant", "window"),
+    Index("quotas_by_window", "window"),
 )
 
 explanations = Table(

@@ -39,9 +39,11 @@ def page(
     return [_task(row) for row in connection.execute(query)]
 
 
-def count_active(connection: Connection, tenant: str) -> int:
-    """Count a tenant's tasks that have not ended."""
-    query = select(func.count()).where(tasks.c.tenant == tenant, tasks.c.state == TaskState.ACTIVE.value)
+def count_live(connection: Connection, tenant: str, at: datetime) -> int:
+    """Count a tenant's tasks for which credentials may be issued at an instant."""
+    query = select(func.count()).where(
+        tasks.c.tenant == tenant, tasks.c.state == TaskState.ACTIVE.value, tasks.c.deadline > to_micros(at)
+    )
     return connection.execute(query).scalar_one()
 
 

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from broker.audit import canonical, tree
 from broker.audit.tree import Frontier
-from broker.model.clock import to_micros
 from broker.model.entry import Entry
 from broker.model.lease import Lease
 from broker.model.selector import Lock, Rule, Selector
@@ -23,7 +22,6 @@ from broker.store.requests import Answered
 
 T = TypeVar("T")
 
-_WINDOW_MICROS = 60_000_000
 _MOST_KNOWN_TASKS = 1_000
 
 
@@ -83,13 +81,15 @@ class Transaction:
         self.new_rules: list[Rule] = []
         self._frontier = known.frontier
         self._first = known.frontier.size
-        self._window = to_micros(at) // _WINDOW_MICROS
+        self._window = quotas.window(at)
         self._entries: list[Entry] = []
         self._tasks = dict(known.tasks)
         self._leases: dict[str, Lease] = {}
         self._answered: dict[tuple[str, str], tuple[bytes, str]] = {}
         self._locks = None if known.locks is None else [lock for lock in known.locks if lock.stands(at)]
         self._issued = dict(known.issued) if known.window == self._window else {}
+        self._live_tasks: dict[str, int] = {}
+        self._begun: Counter[str] = Counter()
         self._new_tasks: list[Task] = []
         self._counted: Counter[str] = Counter()
         self._new_leases: list[Lease] = []
@@ -153,6 +153,12 @@ class Transaction:
         """Tell how many leases a task has ever had."""
         return task.leases_issued + self._counted[task.id]
 
+    def live_tasks(self, tenant: str) -> int:
+        """Tell for how many of a tenant's tasks credentials may be issued."""
+        if tenant not in self._live_tasks:
+            self._live_tasks[tenant] = tasks.count_live(self.connection, tenant, self.at)
+        return self._live_tasks[tenant] + self._begun[tenant]
+
     def issued_this_minute(self, tenant: str) -> int:
         """Tell how many leases the tenant of a named task was issued in the running minute."""
         return self._issued.get(tenant, 0)
@@ -170,11 +176,13 @@ class Transaction:
 
     def add_task(self, task: Task) -> None:
         """Remember a new task."""
+        self._begun[task.tenant] += task.is_live(self.at)
         self._tasks[task.id] = task
         self._new_tasks.append(task)
 
     def change_task(self, task: Task) -> None:
         """Remember a task's new deadline, state or counters."""
+        self._begun[task.tenant] += task.is_live(self.at) - self._tasks[task.id].is_live(self.at)
         self._tasks[task.id] = task
         self.changed_tasks[task.id] = task
 

@@ -93,8 +93,9 @@ class OrchestratorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExtendTask(self, request, context):
-        """Move the deadline of an active task to a later instant.
-        Errors: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, LEDGER_UNAVAILABLE.
+        """Move the deadline of a task that has not ended to a later instant. One whose deadline had passed lives again, if
+        the tenant's quota has room for it.
+        Errors: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, QUOTA_EXCEEDED, LEDGER_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,8 +47,9 @@ class OrchestratorServiceStub:
     ListTasks: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListTasksRequest, _orchestrator_service_pb2.ListTasksResponse]
     """List tasks, newest first."""
     ExtendTask: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ExtendTaskRequest, _task_pb2.Task]
-    """Move the deadline of an active task to a later instant.
-    Errors: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, LEDGER_UNAVAILABLE.
+    """Move the deadline of a task that has not ended to a later instant. One whose deadline had passed lives again, if
+    the tenant's quota has room for it.
+    Errors: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, QUOTA_EXCEEDED, LEDGER_UNAVAILABLE.
     """
     EndTask: _grpc.UnaryUnaryMultiCallable[_orchestrator_service_pb2.EndTaskRequest, _orchestrator_service_pb2.EndTaskResponse]
     """End a task: every lease of it is dead once this returns, and none is issued after. Ending twice with the same
@@ -74,8 +75,9 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     ListTasks: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ListTasksRequest, _orchestrator_service_pb2.ListTasksResponse]  # type: ignore[assignment]
     """List tasks, newest first."""
     ExtendTask: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.ExtendTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
-    """Move the deadline of an active task to a later instant.
-    Errors: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, LEDGER_UNAVAILABLE.
+    """Move the deadline of a task that has not ended to a later instant. One whose deadline had passed lives again, if
+    the tenant's quota has room for it.
+    Errors: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, QUOTA_EXCEEDED, LEDGER_UNAVAILABLE.
     """
     EndTask: _aio.UnaryUnaryMultiCallable[_orchestrator_service_pb2.EndTaskRequest, _orchestrator_service_pb2.EndTaskResponse]  # type: ignore[assignment]
     """End a task: every lease of it is dead once this returns, and none is issued after. Ending twice with the same
@@ -122,8 +124,9 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_service_pb2.ExtendTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_pb2.Task, _abc.Awaitable[_task_pb2.Task]]:
-        """Move the deadline of an active task to a later instant.
-        Errors: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, LEDGER_UNAVAILABLE.
+        """Move the deadline of a task that has not ended to a later instant. One whose deadline had passed lives again, if
+        the tenant's quota has room for it.
+        Errors: INVALID_ARGUMENT, TASK_NOT_FOUND, TASK_NOT_ACTIVE, QUOTA_EXCEEDED, LEDGER_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
