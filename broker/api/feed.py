@@ -80,6 +80,7 @@ class Feed:
     def __init__(self, database: Database, clock: Clock, ids: Ids) -> None:
         """Make a feed; `run` brings it to life."""
         self._database = database
+        self._line = database.apart("feed")
         self._clock = clock
         self._ids = ids
         self._sessions: dict[str, _Session] = {}
@@ -93,15 +94,25 @@ class Feed:
         self._strangers_until = _freshness_from_now()
 
     async def run(self) -> None:
-        """Publish rules as they are recorded, by this broker or another, until cancelled."""
-        self._index = await self._database.read(rules.newest)
+        """Publish rules as they are recorded, by this broker or another, until cancelled.
+
+        Outlives a database that cannot be read. Anything else ends it: from then on nobody is kept fresh.
+        """
+        try:
+            await self._run()
+        finally:
+            self.close()
+            self._line.close()
+
+    async def _run(self) -> None:
+        self._index = await self._line.read(rules.newest)
         log = structlog.get_logger("feed")
         reachable = True
         while True:
             # With a file, too: a commit that was reported as failed may have succeeded, and nobody has woken us then.
             await _wait(self._wake, _POLL_SECONDS if self._database.is_shared else _HEARTBEAT_SECONDS)
             try:
-                found = await self._database.read(lambda connection: rules.after(connection, self._index))
+                found = await self._line.read(lambda connection: rules.after(connection, self._index))
             except Refusal as refusal:
                 if reachable:
                     log.warning("feed.database_unavailable", reason=refusal.reason.value)
@@ -152,7 +163,7 @@ class Feed:
         Raises:
             Refusal: FEED_SESSION_UNKNOWN.
         """
-        session = self._sessions.get(session_id)
+        session = None if self._closed else self._sessions.get(session_id)
         if session is None or session.principal != principal.id or not session.connected:
             raise Refusal(
                 Reason.FEED_SESSION_UNKNOWN, "there is no such feed session", Hints(next="watch revocations again")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError
 
-from broker.model.errors import Hints, Reason, Refusal
+from broker.store.failures import MISUSED, UNAVAILABLE, cause, commit, unavailable, using
 
 T = TypeVar("T")
 
@@ -21,11 +23,24 @@ _SQLITE_BUSY_MS = 5_000
 _POSTGRESQL_OPTIONS = "-c statement_timeout=15000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=20000"
 
 
+_POOL_SECONDS = 5
+_READERS = 8
+
+
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_READERS, thread_name_prefix="readers")
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An open database. Threads share it; each operation takes a connection of its own."""
+    """An open database. Each operation takes a connection of its own, and waits for it in one of `threads`."""
 
     engine: Engine
+    threads: ThreadPoolExecutor = field(default_factory=_readers)
+
+    def apart(self, name: str) -> Database:
+        """Open the database once more, with one connection and one thread: for what must not wait behind others."""
+        return Database(_engine(self.engine.url, 1), ThreadPoolExecutor(1, thread_name_prefix=name))
 
     @property
     def is_shared(self) -> bool:
@@ -38,21 +53,27 @@ class Database:
         Raises:
             Refusal: LEDGER_UNAVAILABLE, if the database cannot be reached.
         """
-        return await asyncio.to_thread(self.read_now, query)
+        return await self.run(partial(self.read_now, query))
+
+    async def run(self, step: Callable[[], T]) -> T:
+        """Run something that may wait for the database in one of its threads."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, step)
 
     def read_now(self, query: Callable[[Connection], T]) -> T:
         """Run a query in this thread; else as `read`."""
         try:
-            with self._begin(self.engine, "BEGIN") as connection:
+            with using(self._begin(self.engine, "BEGIN")) as connection:
                 return query(connection)
-        except (OperationalError, InterfaceError) as error:
-            raise unavailable(error) from error
+        except MISUSED:
+            raise
+        except UNAVAILABLE as error:
+            raise unavailable("the ledger cannot be read") from error
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Open a read transaction that sees one state throughout, whatever is written meanwhile."""
         engine = self.engine.execution_options(isolation_level="REPEATABLE READ") if self.is_shared else self.engine
-        with self._begin(engine, "BEGIN") as connection:
+        with using(self._begin(engine, "BEGIN")) as connection:
             yield connection
 
     @contextmanager
@@ -61,9 +82,9 @@ class Database:
 
         SQLite takes its one lock at once, so that no transaction fails half way on the upgrade of a lock.
         """
-        with self.begin() as connection:
+        with using(self.begin()) as connection:
             yield connection
-            connection.commit()
+            commit(connection)
 
     def begin(self) -> Connection:
         """Begin a write transaction. Closing the connection undoes what is not committed."""
@@ -75,23 +96,15 @@ class Database:
             try:
                 connection.exec_driver_sql(sqlite_begin)
             except BaseException:
+                connection.invalidate()
                 connection.close()
                 raise
         return connection
 
     def close(self) -> None:
         """Close all connections."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
         self.engine.dispose()
-
-
-def unavailable(error: DBAPIError) -> Refusal:
-    """Turn a database failure into the refusal that callers see. The details are for the log alone."""
-    del error
-    return Refusal(
-        Reason.LEDGER_UNAVAILABLE,
-        "the ledger cannot be reached or written, so nothing was done",
-        Hints(next="try again in a moment; operators: see the broker's log and the database"),
-    )
 
 
 class DatabaseProblem(Exception):
@@ -103,8 +116,8 @@ def plain_problems() -> Iterator[None]:
     """Give what the driver says as a DatabaseProblem: for tools that talk to people."""
     try:
         yield
-    except DBAPIError as error:
-        raise DatabaseProblem(f"the database says: {str(error.orig).partition(chr(10))[0]}") from error
+    except UNAVAILABLE as error:
+        raise DatabaseProblem(f"the database says: {cause(error)}") from error
 
 
 def parse_url(url: str) -> URL:
@@ -131,24 +144,29 @@ def parse_url(url: str) -> URL:
 
 def open_database(url: str) -> Database:
     """Open a database by URL or path. Nothing is read yet, so this succeeds without a server."""
-    parsed = parse_url(url)
-    if parsed.get_backend_name() == "postgresql":
+    return Database(_engine(parse_url(url), _READERS))
+
+
+def _engine(url: URL, connections: int) -> Engine:
+    if url.get_backend_name() == "postgresql":
         # The options bound how long a stuck server or a lock can hold the writer up.
-        engine = create_engine(
-            parsed,
-            hide_parameters=True,  # they hold what callers wrote, and failures are logged
-            pool_size=5,
-            max_overflow=5,
-            pool_pre_ping=True,
-            pool_timeout=5,
-            connect_args={"connect_timeout": 5, "options": _POSTGRESQL_OPTIONS},
-        )
+        arguments = {"connect_timeout": 5, "options": _POSTGRESQL_OPTIONS}
     else:
-        engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": _SQLITE_BUSY_MS / 1000})
+        arguments = {"timeout": _SQLITE_BUSY_MS / 1000}
+    engine = create_engine(
+        url,
+        hide_parameters=True,  # they hold what callers wrote, and failures are logged
+        pool_size=connections,
+        max_overflow=0,
+        pool_pre_ping=url.get_backend_name() == "postgresql",
+        pool_timeout=_POOL_SECONDS,
+        connect_args=arguments,
+    )
+    if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     # One statement for many rows: one round trip, or one release of the interpreter's lock, per batch and not per row.
     engine.dialect.use_insertmanyvalues_wo_returning = True
-    return Database(engine)
+    return engine
 
 
 def _prepare_sqlite(dbapi_connection, _record) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 (SQLAlchemy's hook)

@@ -17,38 +17,34 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from broker.audit import checkpoint
-from broker.audit.checkpoint import Checkpoint
 from broker.audit.note import NoteSigner
-from broker.audit.tree import Frontier
 from broker.model.clock import Clock
-from broker.model.entry import Entry, Kind
+from broker.model.entry import Entry
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.selector import Rule
 from broker.model.task import Task
-from broker.store import ledger, opening, refusal_counts
-from broker.store.database import Database, unavailable
+from broker.store import failures, ledger, opening, refusal_counts
+from broker.store.database import Database
+from broker.store.failures import UNAVAILABLE
 from broker.store.refusal_counts import RefusalCounts, Refused
 from broker.store.transaction import AfterCommit, Known, Stale, Transaction, Work
 
 T = TypeVar("T")
 
-_UNAVAILABLE = (OperationalError, InterfaceError, ProgrammingError, PoolTimeout)  # the last but one: a table is missing
 _LARGEST_BATCH = 512
 _QUIET_ROUNDS = 20  # of the event loop, which takes up one call a round; idle ones take microseconds
 _MOST_WAITING = 20_000
 _REFUSALS_PER_BATCH = 16
 _MOST_REFUSALS_WAITING = 1_000
+_AGAIN = "try again in a moment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ class Writer:
         self, database: Database, origin: str, signer: NoteSigner, clock: Clock, committed: Callable[[Committed], None]
     ) -> None:
         """Make a writer; `committed` is called on the event loop after each commit."""
-        self._database = database
+        self._database = database.apart("ledger-writer")
         self._origin = origin
         self._signer = signer
         self._clock = clock
@@ -88,31 +84,31 @@ class Writer:
         self._stopping = False
         self._known: Known | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
         self._log = structlog.get_logger("ledger")
 
-    def start(self) -> None:
-        """Start writing, for callers on the running event loop.
+    def start(self) -> asyncio.Task[None]:
+        """Start writing, for callers on the running event loop; give what writes, which ends when it is told to stop.
 
         Raises:
             Refusal: LEDGER_UNAVAILABLE, if the database cannot be reached.
             LedgerMismatch: the database holds another ledger, or a damaged one.
         """
         try:
-            self._open()
-        except (OperationalError, InterfaceError) as error:
-            raise unavailable(error) from error
+            opening.open_ledger(self._database, self._origin, self._signer, self._clock)
+        except UNAVAILABLE as error:
+            raise failures.unavailable(f"the ledger cannot be opened: {failures.cause(error)}") from error
         self._writing = asyncio.create_task(self._run(), name="ledger-writer")
+        return self._writing
 
     async def stop(self) -> None:
-        """Finish what waits, then stop."""
+        """Finish what waits, then stop. A database that fails meanwhile is not waited for a second time."""
         self._stopping = True
         self._record_counts()
         if self._writing is not None:
-            await self._writing
+            await asyncio.wait([self._writing])
         if self._counting is not None:
             self._counting.cancel()
-        self._thread.shutdown()
+        self._database.close()
 
     async def write(self, work: Work[T]) -> T:
         """Do a work, and return when it is durable.
@@ -124,7 +120,7 @@ class Writer:
             raise Refusal(
                 Reason.UNAVAILABLE,
                 "the broker is shutting down" if self._stopping else "too many requests wait for the ledger",
-                Hints(next="try again in a moment"),
+                Hints(next=_AGAIN),
             )
         return await self._enqueue(self._works, work)  # type: ignore[return-value]
 
@@ -157,15 +153,20 @@ class Writer:
         return future
 
     async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self._gather()
-            while (batch := self._take()) or self._counts_are_due:
-                await self._commit(batch)
+        """Write until told to stop. However that ends, nobody is left waiting."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
                 await self._gather()
-            if self._stopping and not self._works and not self._refusals:
-                return
+                while (batch := self._take()) or self._counts_are_due:
+                    await self._commit(batch)
+                    await self._gather()
+                if self._stopping:
+                    return
+        finally:
+            self._stopping = True
+            self._tell_all(Refusal(Reason.UNAVAILABLE, "the broker is shutting down", Hints(next=_AGAIN)))
 
     async def _gather(self) -> None:
         """Let requests that are on their way join the batch, as long as they keep coming."""
@@ -185,22 +186,37 @@ class Writer:
         """Commit a batch, and tell the callers. If one work of many is at fault, it fails alone."""
         try:
             transaction, outcomes = await self._try(batch)
-        except _UNAVAILABLE as error:
-            self._log.error("ledger.unavailable", error=type(error).__name__, cause=_cause(error), works=len(batch))
+        except Exception as error:  # noqa: BLE001 (whatever a work did, the writer must live on)
             self._known = None
-            _tell(batch, [unavailable(error)] * len(batch))  # type: ignore[arg-type]
-        except Exception as error:  # noqa: BLE001 (whatever a work did, the writer must live on, and nothing was committed)
-            self._known = None
-            if len(batch) > 1:
-                for waiting in batch:
-                    await self._commit([waiting])
-                return
-            self._log.exception("ledger.work_failed")
-            _tell(batch, [error])
+            await self._failed(batch, error)
         else:
-            if transaction.new_rules or transaction.changed_tasks:
-                self._committed(Committed(transaction.new_rules, transaction.changed_tasks))
-            _tell(batch, outcomes)
+            try:
+                if transaction.new_rules or transaction.changed_tasks:
+                    self._committed(Committed(transaction.new_rules, transaction.changed_tasks))
+            finally:
+                _tell(batch, outcomes)
+
+    async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
+        refusal = failures.refusal(error)
+        if refusal is not None:
+            cause = failures.cause(error)
+            self._log.error("ledger.unavailable", error=type(error).__name__, cause=cause, works=len(batch))
+            _tell(batch, [refusal] * len(batch))
+            if self._stopping:
+                self._tell_all(refusal)
+        elif len(batch) > 1:
+            for waiting in batch:
+                await self._commit([waiting])
+        else:
+            self._log.error("ledger.work_failed", exc_info=error)
+            _tell(batch, [error] * len(batch))
+
+    def _tell_all(self, refusal: Refusal) -> None:
+        """Refuse everything that waits."""
+        waiting = [*self._works, *self._refusals]
+        self._works.clear()
+        self._refusals.clear()
+        _tell(waiting, [refusal] * len(waiting))
 
     async def _try(self, batch: list[_Waiting]) -> tuple[Transaction, list[object]]:
         """Do steps 2 to 5; give what came of each work.
@@ -209,14 +225,14 @@ class Writer:
         threads could take turns.
         """
         counted = self._take_counts()
-        connection = await self._in_thread(self._database.begin)
+        connection = await self._database.run(self._database.begin)
         try:
             prepare = partial(self._prepare, connection, batch, counted)
-            transaction, outcomes, known = await self._in_thread(prepare) if self._database.is_shared else prepare()
-        except BaseException:
-            await self._in_thread(connection.close)  # which undoes everything
+            transaction, outcomes, known = await self._database.run(prepare) if self._database.is_shared else prepare()
+        except BaseException as error:
+            await self._database.run(partial(_undo, connection, error))
             raise
-        await self._in_thread(partial(_finish, connection))
+        await self._database.run(partial(_finish, connection))
         self._known = known
         self._counts.recorded(counted)
         return transaction, outcomes
@@ -245,43 +261,20 @@ class Writer:
             transaction.record(entry)
         known = transaction.write()
         if known.frontier.size != size:
-            ledger.advance(connection, size, known.frontier, self._sign(known.frontier))
+            ledger.advance(connection, size, known.frontier, opening.note(self._origin, self._signer, known.frontier))
         return transaction, outcomes, known
 
-    async def _in_thread(self, step: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, step)
 
-    def _sign(self, frontier: Frontier) -> str:
-        return self._signer.sign(checkpoint.format(Checkpoint(self._origin, frontier.size, frontier.root())))
-
-    def _open(self) -> None:
-        """Find the ledger, or start it."""
-        with self._database.transaction() as connection:
-            head = ledger.head(connection)
-            if head is None:
-                empty = Known(Frontier.empty())
-                ledger.start(connection, self._origin, self._sign(empty.frontier))
-                transaction = Transaction(connection, self._clock(), empty)
-                transaction.record(
-                    Entry(
-                        kind=Kind.LEDGER_STARTED,
-                        at=transaction.at,
-                        tenant="",
-                        effected={"origin": self._origin, "vkey": str(self._signer.vkey)},
-                    )
-                )
-                frontier = transaction.write().frontier
-                ledger.advance(connection, 0, frontier, self._sign(frontier))
-                return
-            opening.check(connection, head, self._origin, self._signer.vkey)
+def _undo(connection: Connection, error: BaseException) -> None:
+    """Give a transaction up."""
+    with suppress(type(error)), failures.using(connection):
+        raise error
 
 
 def _finish(connection: Connection) -> None:
-    """5. Commit. If that fails, nothing has happened."""
-    try:
-        connection.commit()
-    finally:
-        connection.close()
+    """5. Commit."""
+    with failures.using(connection):
+        failures.commit(connection)
 
 
 def _tell(batch: Sequence[_Waiting], outcomes: Sequence[object]) -> None:
@@ -315,8 +308,3 @@ def _outcome(work: Work[object], transaction: Transaction) -> object:
             msg = "a work refused after it had changed something"
             raise RuntimeError(msg) from refusal
         return refusal
-
-
-def _cause(error: Exception) -> str:
-    """Name a database failure without its SQL and parameters."""
-    return str(error.orig) if isinstance(error, DBAPIError) else str(error)

@@ -1,0 +1,89 @@
+"""What a failure of the database means: there is one meaning for all of them, and one more for a failed commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from broker.model.errors import Hints, Reason, Refusal
+
+UNAVAILABLE = (DBAPIError, PoolTimeout)
+"""How it shows that the database cannot be used now: it is away, read-only, full, locked, damaged, a table is missing.
+All of it means the same. `MISUSED` is among it, means something else, and is to be caught before."""
+
+MISUSED = (IntegrityError, DataError)
+"""How the database says that what was asked of it cannot be: the fault is ours, and asking again would not help."""
+
+# The mark of a commit is the last thing that SQLite writes: if that failed, it is not there. (fsync is another matter.)
+_SQLITE_UNDONE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_READONLY)
+# How PostgreSQL's codes begin: a constraint is violated, transactions cannot be in a row, one was idle for too long.
+_POSTGRESQL_UNDONE = ("23", "40", "25P03")
+_AGAIN = "try again in a moment; operators: see the broker's log and the database"
+_SAME_AGAIN = "ask again with the same request_id, by which nothing is done twice; what ends or revokes may be repeated"
+
+
+class Undecided(Exception):
+    """A commit has failed in a way that does not tell whether it was done."""
+
+
+@contextmanager
+def using(connection: Connection) -> Iterator[Connection]:
+    """Use a connection, and close it. One that has failed is not used again: what is wrong may be wrong for ever."""
+    with connection:
+        try:
+            yield connection
+        except (*UNAVAILABLE, Undecided):
+            connection.invalidate()
+            raise
+
+
+def commit(connection: Connection) -> None:
+    """Commit.
+
+    Raises:
+        Undecided: that failed, and may have been done nevertheless.
+        DBAPIError: it was not done.
+    """
+    try:
+        connection.commit()
+    except UNAVAILABLE as error:
+        if _is_undone(error):
+            raise
+        raise Undecided(cause(error)) from error
+
+
+def refusal(error: Exception) -> Refusal | None:
+    """Say what a failure means to whoever asked for a change; None if the database is not to blame."""
+    if isinstance(error, Undecided):
+        message = "the ledger's database failed while it committed: it is not known whether this was done"
+        return unavailable(message, _SAME_AGAIN)
+    if isinstance(error, UNAVAILABLE) and not isinstance(error, MISUSED):
+        return unavailable("the ledger cannot be reached or written, so nothing was done")
+    return None
+
+
+def unavailable(message: str, following: str = _AGAIN) -> Refusal:
+    """Make the refusal that callers see. The details are for the log alone."""
+    return Refusal(Reason.LEDGER_UNAVAILABLE, message, Hints(next=following))
+
+
+def cause(error: BaseException) -> str:
+    """Name a failure in a line, without its SQL and parameters."""
+    told = error.orig if isinstance(error, DBAPIError) else error
+    return str(told).partition("\n")[0]
+
+
+def _is_undone(error: BaseException) -> bool:
+    """Tell whether it is known that a COMMIT which failed like this has left nothing behind.
+
+    That the connection was lost says nothing: the database may have committed before, and the answer got lost.
+    """
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(original, sqlite3.Error):
+        return getattr(original, "sqlite_errorcode", None) in _SQLITE_UNDONE
+    return str(getattr(original, "sqlstate", None) or "").startswith(_POSTGRESQL_UNDONE)
