@@ -34,6 +34,7 @@ from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory
 from broker.identity.jwt import JwtAuthenticator
 from broker.identity.x509 import Authenticator
+from broker.jobs.crew import Crew, PartEnded
 from broker.jobs.refresh import refresh
 from broker.jobs.rotate import KeyRoom, Rotation
 from broker.jobs.schedule import Schedule
@@ -77,10 +78,10 @@ class _Doors:
     http: HttpServer | None
     feed: Feed
 
-    async def open(self, vkey: str) -> Ready:
+    async def open(self, vkey: str, crew: Crew) -> Ready:
         await self.grpc.start()
         if self.http is not None:
-            self.http.start()
+            crew.watch(self.http.start())
         return Ready(self.grpc.port, self.grpc.jwt_port, None if self.http is None else self.http.port, vkey)
 
     def renew(self) -> None:
@@ -112,26 +113,38 @@ async def serve(
     Raises:
         SvidFileError, KeyFileError, KeySourceError, BundleError, DatabaseProblem, LedgerMismatch, Refusal: it cannot
             start.
+        PartEnded: a part that must live as long as the daemon has ended.
     """
     gc.set_threshold(_GC_ALLOCATIONS, 50, 50)
-    stop, log = _stop_signal(), structlog.get_logger("daemon")
+    stop, crew = _stop_signal(), Crew()
     async with AsyncExitStack() as stack:
         source = await _source(stack, settings.identity, clock)
         database = await _database(stack, settings)
         feed, keys = Feed(database, clock, uuid7), _key_room(settings, clock)
         signer = NoteSigner(settings.origin, keys.keys.checkpoint)
-        desk = await _desk(stack, settings, clock, database, feed, keys, signer)
-        callers = await _callers(stack, settings.identity, source, desk)
+        desk = await _desk(stack, settings, clock, database, feed, keys, signer, crew)
+        stack.push_async_callback(crew.dismiss)
+        callers = _callers(settings.identity, source, desk)
         doors = _doors(settings.listen, source, callers, feed, keys, str(signer.vkey))
         doors.grpc.add(also)
-        schedule = Schedule(desk, partial(_rotate, keys, feed, desk))
-        schedule.start()
-        stack.callback(schedule.stop)
-        for work in (feed.run(), refresh(source, clock, doors.renew)):
-            stack.callback(asyncio.create_task(work).cancel)
-        ready(await doors.open(str(signer.vkey)))
-        log.info("daemon.ready", port=doors.grpc.port)
-        await stop.wait()
+        crew.start("feed", feed.run())
+        crew.start("identity", refresh(source, clock, doors.renew))
+        crew.start("key_sets", callers.key_sets.run())
+        crew.start("schedule", Schedule(desk, partial(_rotate, keys, feed, desk)).run())
+        ready(await doors.open(str(signer.vkey), crew))
+        await _until_told(stop, crew, doors)
+
+
+async def _until_told(stop: asyncio.Event, crew: Crew, doors: _Doors) -> None:
+    """Serve until told to stop, or until a part has ended; then drain."""
+    log = structlog.get_logger("daemon")
+    log.info("daemon.ready", port=doors.grpc.port)
+    try:
+        await crew.wait(stop)
+    except PartEnded as ended:
+        log.critical("daemon.part_ended", problem=str(ended), exc_info=ended)
+        raise
+    finally:
         log.info("daemon.draining")
         await doors.close()
 
@@ -184,6 +197,7 @@ async def _desk(
     feed: Feed,
     keys: KeyRoom,
     signer: NoteSigner,
+    crew: Crew,
 ) -> Desk:
     """Lay the desk out, with a ledger writer at work."""
     cache, policy = TaskCache(database), Policy(bundle.load(settings.policy_bundle))
@@ -194,7 +208,7 @@ async def _desk(
             feed.wake()
 
     writer = Writer(database, settings.origin, signer, clock, committed)
-    writer.start()
+    crew.watch(writer.start())
     stack.push_async_callback(writer.stop)
     desk = Desk(
         clock=clock,
@@ -212,10 +226,9 @@ async def _desk(
     return desk
 
 
-async def _callers(stack: AsyncExitStack, settings: IdentitySettings, source: SvidSource, desk: Desk) -> Callers:
+def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Callers:
     directory = Directory(settings.rules, settings.denied)
     key_sets = KeySets(settings.issuers)
-    await stack.enter_async_context(key_sets.kept_fresh())
 
     def bundles() -> TrustBundles:
         return source.material.bundles

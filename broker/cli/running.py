@@ -12,6 +12,7 @@ from broker.cli.failure import stopping_on
 from broker.config.settings import Settings
 from broker.credential.keyfiles import KeyFileError
 from broker.daemon import Ready, serve
+from broker.jobs.crew import PartEnded
 from broker.policy.problems import BundleError
 from broker.store.database import DatabaseProblem, plain_problems
 from broker.store.opening import LedgerMismatch
@@ -24,7 +25,7 @@ def run(settings: Settings, ready: Callable[[Ready], None], also: Sequence[grpc.
     """Serve until SIGTERM or SIGINT; logs go to stderr. `ready` is told when it serves; `also` is served beside it.
 
     Raises:
-        Stop: the broker cannot start; the message says why.
+        Stop: the broker cannot start, or cannot go on; the message says why.
         Refusal: the database cannot be reached.
     """
     logs.configure()
@@ -37,6 +38,7 @@ def run(settings: Settings, ready: Callable[[Ready], None], also: Sequence[grpc.
         BundleError,
         LedgerMismatch,
         DatabaseProblem,
+        PartEnded,
         RuntimeError,
     )
     with stopping_on(*problems), plain_problems():

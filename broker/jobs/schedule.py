@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import structlog
+from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from broker.credential.keyfiles import KeyFileError
 from broker.lease.desk import Desk
 from broker.lease.expire import record_expiry
 from broker.lease.retain import forget_old
@@ -26,7 +29,7 @@ class Schedule:
     """Wakes the jobs. Expiry is woken for the instant when the next lease is due."""
 
     def __init__(self, desk: Desk, rotate_keys: Callable[[], Awaitable[None]]) -> None:
-        """Make a schedule; nothing runs before `start`."""
+        """Make a schedule; `run` brings it to life."""
         self._desk = desk
         self._rotate_keys = rotate_keys
         self._scheduler = AsyncIOScheduler(
@@ -34,16 +37,27 @@ class Schedule:
         )
         self._log = structlog.get_logger("jobs")
 
-    def start(self) -> None:
-        """Start, on the running event loop."""
+    async def run(self) -> None:
+        """Run the jobs, until cancelled.
+
+        Raises:
+            Exception: what a job has failed with, for another reason than a database or a file that cannot be used.
+        """
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def fail(event: JobExecutionEvent) -> None:
+            if not failed.done():
+                failed.set_exception(event.exception)
+
+        self._scheduler.add_listener(fail, EVENT_JOB_ERROR)
         self._expire_at(self._desk.clock())
         self._scheduler.add_job(self._retain, IntervalTrigger(seconds=int(_RETENTION.total_seconds())), id="retain")
         self._scheduler.add_job(self._rotate, IntervalTrigger(seconds=int(_ROTATION.total_seconds())), id="rotate")
         self._scheduler.start()
-
-    def stop(self) -> None:
-        """Stop; a job that runs is left to finish."""
-        self._scheduler.shutdown(wait=False)
+        try:
+            await failed
+        finally:
+            self._scheduler.shutdown(wait=False)
 
     def _expire_at(self, instant: datetime) -> None:
         self._scheduler.add_job(self._expire, DateTrigger(instant), id=_EXPIRE, replace_existing=True)
@@ -69,5 +83,5 @@ class Schedule:
     async def _rotate(self) -> None:
         try:
             await self._rotate_keys()
-        except (OSError, Refusal) as error:
+        except (OSError, KeyFileError, Refusal) as error:
             self._log.error("jobs.rotate_failed", error=str(error))

@@ -8,10 +8,9 @@ says at the time, or not at all. Looks are bounded, however many such tokens com
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -211,16 +210,12 @@ class KeySets:
         """As `KeySet.look_for_new`."""
         return await self._sets[unknown.issuer.url].look_for_new(forged=unknown.forged)
 
-    @contextlib.asynccontextmanager
-    async def kept_fresh(self) -> AsyncIterator[None]:
-        """Keep all of them fresh for the time of a block."""
-        running = [asyncio.create_task(keys.run()) for keys in self._sets.values()]
-        try:
-            yield
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+    async def run(self) -> None:
+        """Keep all of them fresh, until cancelled."""
+        async with asyncio.TaskGroup() as running:
+            for keys in self._sets.values():
+                running.create_task(keys.run())
+            await asyncio.Event().wait()
 
 
 def _fetcher(issuer: Issuer, source: KeySource) -> Fetcher:

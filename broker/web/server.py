@@ -73,9 +73,10 @@ class HttpServer:
         """The port that it listens on."""
         return int(self._socket.getsockname()[1])
 
-    def start(self) -> None:
-        """Serve."""
-        self._serving = asyncio.create_task(self._server.serve([self._socket]))
+    def start(self) -> asyncio.Task[None]:
+        """Serve; give what serves, which ends when it is stopped."""
+        self._serving = asyncio.create_task(self._server.serve([self._socket]), name="http")
+        return self._serving
 
     def refresh(self) -> None:
         """Show the certificate as it is now to whoever connects from now on.

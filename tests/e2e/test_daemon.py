@@ -308,3 +308,23 @@ async def test_no_secret_is_in_the_log_or_the_database(tmp_path: Path) -> None:
     keys = [line for file in (tmp_path / "keys").glob("*.pem") for line in file.read_bytes().splitlines()[1:-1]]
     assert keys
     assert not any(line in kept for line in keys)
+
+
+async def test_a_part_that_dies_ends_the_daemon_which_tells_why_and_keeps_nobody_fresh(tmp_path: Path) -> None:
+    """A rule that cannot be read is nothing that a feed could go on without: it ends, and the daemon with it."""
+    with running(tmp_path) as broker:
+        broker.begin_task()
+        endpoint = Endpoint.of(broker.address, broker.svids / "verifier")
+        async with watching(Verifier(RESOURCE), endpoint):
+            engine = create_engine(f"sqlite:///{tmp_path / 'broker.db'}")
+            with engine.begin() as connection:
+                unreadable = "INSERT INTO rules VALUES (1000000, 'acme', 'nonsense', '', 'operator', 0, 1e18)"
+                connection.execute(text(unreadable))
+            engine.dispose()
+            await asyncio.to_thread(wait_for, lambda: not alive(pid_of(broker)), 30)
+        ended = os.waitid(os.P_PID, pid_of(broker), os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        assert ended.si_status == 1
+    log = (tmp_path / "broker.log").read_text()
+    assert "daemon.part_ended" in log
+    assert "nonsense" in log
