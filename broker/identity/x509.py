@@ -7,16 +7,19 @@ TLS has checked the chain already, but against the roots of all trust domains to
 3. it has exactly one URI SAN: a SPIFFE ID with a path;
 4. it is a leaf with a strong key: no CA, may sign data and no certificates, may authenticate clients;
 5. the ID's trust domain is one of ours;
-6. the chain leads to a root of *that* trust domain, in the bundle as it is now;
+6. the chain leads to a root of *that* trust domain, in the bundle as it is now, by CAs that may vouch for clients, and
+   nothing else is shown;
 7. nothing in the chain has expired;
 8. neither the ID nor the serial is denied;
 9. a rule of the configuration says what the workload is.
 
-What does not change with time is remembered per certificate, bundle and rules; 7 is checked each time.
+What does not change with time is remembered per leaf, for the chain it was last shown with and the bundle; 7 is checked
+each time.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,20 +27,10 @@ from datetime import datetime
 from typing import NoReturn
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from cryptography.x509.verification import (
-    Criticality,
-    ExtensionPolicy,
-    Policy,
-    PolicyBuilder,
-    Store,
-    VerificationError,
-)
 
+from broker.identity import chain
 from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory
 from broker.identity.spiffe import SpiffeId, parse_spiffe_id
@@ -45,34 +38,12 @@ from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 
 _REMEMBERED = 10_000
+_LARGEST, _MOST = 64 * 1024, 10
+_BEGIN = b"-----BEGIN"
 _TRANSPORTS = frozenset({"ssl", "tls"})
 _TLS_VERSIONS = frozenset({"TLSv1.2", "TLSv1.3"})
 _METHOD = "x509_svid"
 _RENEW = "fetch a fresh X.509-SVID and connect again"
-
-_UNREADABLE = (
-    ValueError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-_SHORTEST_RSA = 2_048
-
-
-def _may_sign(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
-    """Refuse a CA that says it may not sign certificates (RFC 5280 section 4.2.1.3)."""
-    if usage is not None and not usage.key_cert_sign:
-        raise ValueError("the CA may not sign certificates")
-
-
-_CA = (
-    ExtensionPolicy.permit_all()
-    .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
-    .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _may_sign)
-)
-_LEAF = ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +58,12 @@ class PeerEvidence:
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
-    """A principal whose chain was verified, with the span in which all of the chain is valid."""
+    """A principal whose chain was verified, with the span in which all of the chain is valid.
 
+    `shown` tells all that was shown, and in which bundles its root was.
+    """
+
+    shown: tuple[int, bytes]
     principal: Principal
     not_before: datetime
     not_after: datetime
@@ -101,7 +76,7 @@ class Authenticator:
         """Make an authenticator with an empty memory."""
         self._bundles = bundles
         self._directory = directory
-        self._remembered: OrderedDict[tuple[int, bytes, bytes], _Verified] = OrderedDict()
+        self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()  # by the leaf's digest
 
     def authenticate(self, evidence: PeerEvidence, at: datetime) -> Principal:
         """Give the principal behind a connection.
@@ -118,27 +93,31 @@ class Authenticator:
         if evidence.tls_version not in _TLS_VERSIONS:
             _refuse("the connection's TLS is older than 1.2")
         bundles = self._bundles()
-        key = (bundles.generation, evidence.leaf_pem, evidence.chain_pem)
-        verified = self._remembered.get(key)
-        if verified is None:
-            verified = self._verify(evidence, bundles, at)
-            self._remembered[key] = verified
+        leaf, shown = _digest(evidence.leaf_pem), (bundles.generation, _digest(evidence.chain_pem))
+        verified = self._remembered.get(leaf)
+        if verified is None or verified.shown != shown:
+            verified = self._verify(evidence, shown, bundles, at)
+            self._remembered[leaf] = verified
             if len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
         if not verified.not_before <= at < verified.not_after:
             _refuse_time(at >= verified.not_after)
         return verified.principal
 
-    def _verify(self, evidence: PeerEvidence, bundles: TrustBundles, at: datetime) -> _Verified:
+    def _verify(
+        self, evidence: PeerEvidence, shown: tuple[int, bytes], bundles: TrustBundles, at: datetime
+    ) -> _Verified:
+        if len(evidence.leaf_pem) + len(evidence.chain_pem) > _LARGEST or evidence.chain_pem.count(_BEGIN) > _MOST:
+            _refuse(f"what was shown is more than {_MOST} certificates, or more than {_LARGEST // 1024} KiB")
         try:
             leaf = x509.load_pem_x509_certificate(evidence.leaf_pem)
             intermediates = x509.load_pem_x509_certificates(evidence.chain_pem) if evidence.chain_pem else []
             extensions, public_key = leaf.extensions, leaf.public_key()
-        except _UNREADABLE:
+        except chain.UNREADABLE:
             _refuse("the certificate is malformed, or of a kind that is not supported")
         spiffe_id = _spiffe_id(extensions)
         _check_leaf(extensions)
-        if not _is_strong(public_key):
+        if not chain.is_strong(public_key):
             _refuse("the certificate's key is weak; use P-256, P-384, P-521, Ed25519, or RSA with 2048 bits")
         roots = bundles.roots.get(spiffe_id.trust_domain)
         if not roots:
@@ -146,11 +125,16 @@ class Authenticator:
         # Before the chain, so that an expired leaf is called what it is.
         if at >= leaf.not_valid_after_utc:
             _refuse_time(expired=True)
-        chain = _chain(leaf, intermediates, roots, at)
+        try:
+            verified = chain.verify(leaf, intermediates, roots, at)
+        except chain.ChainError as error:
+            _refuse(str(error))
+        not_after = min(certificate.not_valid_after_utc for certificate in verified)
         return _Verified(
-            self._principal(spiffe_id, leaf, min(certificate.not_valid_after_utc for certificate in chain)),
-            max(certificate.not_valid_before_utc for certificate in chain),
-            min(certificate.not_valid_after_utc for certificate in chain),
+            shown,
+            self._principal(spiffe_id, leaf, not_after),
+            max(certificate.not_valid_before_utc for certificate in verified),
+            not_after,
         )
 
     def _principal(self, spiffe_id: SpiffeId, leaf: x509.Certificate, not_after: datetime) -> Principal:
@@ -203,29 +187,8 @@ def _check_leaf(extensions: x509.Extensions) -> None:
         _refuse("the certificate may not authenticate clients")
 
 
-def _is_strong(key: CertificatePublicKeyTypes) -> bool:
-    if isinstance(key, rsa.RSAPublicKey):
-        return key.key_size >= _SHORTEST_RSA
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return isinstance(key.curve, _CURVES)
-    return isinstance(key, ed25519.Ed25519PublicKey)
-
-
-def _chain(
-    leaf: x509.Certificate, intermediates: list[x509.Certificate], roots: tuple[x509.Certificate, ...], at: datetime
-) -> list[x509.Certificate]:
-    """Check 6, and 7 for all of the chain: give it, leaf first, root last."""
-    verifier = (
-        PolicyBuilder()
-        .store(Store(list(roots)))
-        .time(at)
-        .extension_policies(ca_policy=_CA, ee_policy=_LEAF)
-        .build_client_verifier()
-    )
-    try:
-        return verifier.verify(leaf, intermediates).chain
-    except VerificationError:
-        _refuse("the certificate does not lead to a root of its own trust domain")
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _refuse(what: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """Each of the nine checks on an X.509-SVID, attacked with a certificate that fails it alone."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdentifier
@@ -62,10 +63,13 @@ class World:
         evidence = PeerEvidence("ssl", "TLSv1.3", leaf.pem, b"".join(link.pem for link in chain))
         return self.authenticator.authenticate(evidence, at)
 
-    def refuses(self, leaf: Made, *chain: Made, at: datetime = NOW) -> Reason:
+    def refusal(self, leaf: Made, *chain: Made, at: datetime = NOW) -> Refusal:
         with pytest.raises(Refusal) as caught:
             self.ask(leaf, *chain, at=at)
-        return caught.value.reason
+        return caught.value
+
+    def refuses(self, leaf: Made, *chain: Made, at: datetime = NOW) -> Reason:
+        return self.refusal(leaf, *chain, at=at).reason
 
 
 def leaf(issuer: Made | None = OURS, **changes: Any) -> Made:
@@ -312,24 +316,102 @@ def test_a_workload_cannot_sign_for_another() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "told"),
     [
-        {"constraints": None},
-        {"constraints": x509.BasicConstraints(False, None)},
-        {"usage": usage("digital_signature")},
-        {"usage": usage("crl_sign")},
-        {"more": ((x509.NameConstraints([x509.UniformResourceIdentifier("other.example")], None), True),)},
-        {"before": -HOUR, "after": 2 * HOUR},
-        {"after": -SECOND},
+        ({"constraints": None}, "not that of a CA"),
+        ({"constraints": x509.BasicConstraints(False, None)}, "not that of a CA"),
+        ({"usage": usage("digital_signature")}, "may not sign certificates"),
+        ({"usage": usage("crl_sign")}, "may not sign certificates"),
+        (
+            {"more": ((x509.NameConstraints([x509.UniformResourceIdentifier("other.example")], None), True),)},
+            "limits of one of its CAs",
+        ),
+        ({"purposes": (SERVER,)}, "may not vouch for clients"),
+        ({"purposes": (ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.OCSP_SIGNING)}, "may not vouch"),
+        ({"before": -HOUR, "after": 2 * HOUR}, "not valid yet"),
+        ({"after": -SECOND}, "has expired"),
     ],
     ids=[
         "no basic constraints", "no CA", "may not sign certificates", "may sign CRLs only", "for other names",
-        "not valid yet", "expired",
+        "for servers", "for other ends", "not valid yet", "expired",
     ],
 )  # fmt: skip
-def test_an_intermediate_that_may_not_sign_breaks_the_chain(changes: dict[str, Any]) -> None:
-    link = ca(**changes)
-    assert World().refuses(leaf(link), link) is Reason.IDENTITY_INVALID
+def test_an_intermediate_that_may_not_sign_breaks_the_chain_and_is_told(changes: dict[str, Any], told: str) -> None:
+    upper = ca(subject="upper", **changes)
+    lower = ca(upper, subject="lower")
+    for refusal in (World().refusal(leaf(upper), upper), World().refusal(leaf(lower), lower, upper)):
+        assert refusal.reason is Reason.IDENTITY_INVALID
+        assert told in refusal.message
+
+
+@pytest.mark.parametrize("purposes", [(CLIENT,), (SERVER, CLIENT), (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)])
+def test_cas_for_clients_may_vouch_for_clients(purposes: tuple[ObjectIdentifier, ...]) -> None:
+    upper = ca(subject="upper", purposes=purposes)
+    lower = ca(upper, subject="lower", purposes=purposes)
+    assert World().ask(leaf(lower), lower, upper).id == RESEARCHER
+
+
+def test_a_purpose_of_any_ca_in_the_chain_counts() -> None:
+    upper = ca(subject="upper", purposes=(SERVER,))
+    lower = ca(upper, subject="lower", purposes=(CLIENT,))
+    assert "may not vouch for clients" in World().refusal(leaf(lower), lower, upper).message
+    for_servers = make(replace(ca_shape("servers"), purposes=(SERVER,)), NOW)
+    world = World(TrustBundles(1, {"example.org": (for_servers.certificate,)}))
+    assert "may not vouch for clients" in world.refusal(leaf(for_servers)).message
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (ed25519.Ed25519PrivateKey.generate, "Ed25519"),
+        (ed448.Ed448PrivateKey.generate, "Ed448"),
+        (lambda: rsa.generate_private_key(65_537, 1_024), "RSA with 1024 bits"),
+        (lambda: ec.generate_private_key(ec.SECP224R1()), "secp224r1"),
+    ],
+)
+def test_a_key_that_no_ca_may_have_is_told(kind: Callable[[], CertificateIssuerPrivateKeyTypes], told: str) -> None:
+    odd = make(ca_shape("odd"), NOW, None, kind())
+    world = World(TrustBundles(1, {"example.org": (odd.certificate,)}))
+    assert f"has a key of {told}; use P-256" in world.refusal(leaf(odd)).message
+    link = make(ca_shape("odd"), NOW, OURS, kind())
+    assert f"has a key of {told}; use P-256" in World().refusal(leaf(link), link).message
+
+
+def test_who_is_foreign_is_called_so_whatever_is_shown() -> None:
+    stranger = ca(STRANGERS)
+    for chain in ((), (stranger,), (stranger, STRANGERS), (STRANGERS, stranger, OURS)):
+        assert "does not lead to a root" in World().refusal(leaf(stranger), *chain).message
+
+
+# What is shown, and what is remembered of it.
+
+
+def test_a_certificate_that_is_none_of_the_chain_is_refused_each_time() -> None:
+    world, link = World(), ca()
+    good = leaf(link)
+    for _ in range(2):
+        for junk in (leaf(), leaf(STRANGERS), STRANGERS, THEIRS, ca(subject="another")):
+            assert "not part of the chain" in world.refusal(good, link, junk).message
+        assert world.ask(good, link).id == RESEARCHER
+    for chain in ((good, link), (link, link), (OURS, link), (link, OURS)):
+        assert world.ask(good, *chain).id == RESEARCHER
+
+
+def test_more_than_a_chain_can_hold_is_not_looked_at() -> None:
+    good = leaf()
+    assert "more than 10 certificates" in World().refusal(good, *[OURS] * 11).message
+    long = PeerEvidence("ssl", "TLSv1.3", good.pem, b"\n" * 65_536 + OURS.pem)
+    with pytest.raises(Refusal, match="more than 64 KiB"):
+        World().authenticator.authenticate(long, NOW)
+
+
+def test_one_entry_of_a_bounded_size_is_remembered_per_leaf() -> None:
+    world, good = World(), leaf()
+    for number in range(100):
+        padded = PeerEvidence("ssl", "TLSv1.3", good.pem, b"x" * 60_000 + b"\n%d\n" % number + OURS.pem)
+        assert world.authenticator.authenticate(padded, NOW).id == RESEARCHER
+    (entry,) = world.authenticator._remembered.items()
+    assert len(pickle.dumps(entry)) < 4_096
 
 
 def test_a_chain_longer_than_a_ca_allows_is_refused() -> None:
