@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import sys
 
+_CLI = ("click", "rich")
+
 
 def main() -> None:
-    """Run the command line, or say what is missing where only the client and the verifier are installed."""
+    """Run the command line, or say what is missing where not all of it is installed."""
     try:
         from broker.cli import main as run  # noqa: PLC0415 (it needs more than the base install has)
+
+        run()
     except ModuleNotFoundError as error:
-        sys.exit(f"credbroker: the command line needs `{error.name}`: pip install 'credbroker[server]'")
-    run()
+        if error.name is None or error.name.partition(".")[0] == "broker":
+            raise
+        extra, what = (
+            ("cli", "the command line") if error.name.partition(".")[0] in _CLI else ("server", "this command")
+        )
+        sys.exit(f"credbroker: {what} needs `{error.name}`: pip install 'credbroker[{extra}]'")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from broker.cli.failure import stopping_on
 from broker.cli.options import DurationType
@@ -16,16 +18,27 @@ from broker.model.clock import system_clock
 
 
 def _directory_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Take the folder, as `DIR` or as `--dir DIR`."""
+
+    @functools.wraps(command)
+    @click.pass_context
+    def run(ctx: click.Context, /, *, directory: Path, named: Path | None, **rest: object) -> object:
+        if named and ctx.get_parameter_source("directory") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("name the folder once: DIR, or --dir DIR")
+        return command(directory=named or directory, **rest)
+
+    folder = click.Path(file_okay=False, path_type=Path)
+    run = click.argument("named", metavar="[DIR]", required=False, type=folder)(run)
     return click.option(
         "--dir",
         "directory",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=folder,
         default="keys",
         show_default=True,
         envvar="CREDBROKER_KEYS_DIR",
         show_envvar=True,
-        help="The folder with the keys.",
-    )(command)
+        help="The folder with the keys, if DIR does not name it.",
+    )(run)
 
 
 @click.group()
@@ -40,7 +53,7 @@ def create(directory: Path) -> None:
     """Make the key that signs checkpoints and the first that signs tokens, in files of mode 0600.
 
     \b
-    credbroker keys create --dir /var/lib/credbroker/keys
+    credbroker keys create /var/lib/credbroker/keys
     """
     from broker.credential.keyfiles import KeyFileError, create_keys
 
@@ -56,7 +69,7 @@ def list_keys(directory: Path) -> None:
     """List the token keys: which signs now, which is published for later, which stays for tokens that are alive.
 
     \b
-    credbroker keys list --dir /var/lib/credbroker/keys
+    credbroker keys list /var/lib/credbroker/keys
     """
     _show(directory)
 
@@ -71,7 +84,7 @@ def rotate(directory: Path, lead: timedelta) -> None:
     """Make the next token key: published at once, signing after --lead. Tokens of the old one live on.
 
     \b
-    credbroker keys rotate --dir /var/lib/credbroker/keys --lead 1h
+    credbroker keys rotate /var/lib/credbroker/keys --lead 1h
     """
     from broker.credential.keyfiles import KeyFileError, open_keys, publish_next
 

@@ -30,23 +30,41 @@ def ledger() -> None:
 
 
 @ledger.command()
+@click.option(
+    "--vkey-out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep the key in this file; if it holds another, say so and stop.",
+)
 @remote
-def checkpoint(caller: Caller) -> None:
+def checkpoint(caller: Caller, vkey_out: Path | None) -> None:
     """Show the newest checkpoint and the key that verifies it. Keep both: they are what the future is held to.
 
     \b
-    credbroker ledger checkpoint
+    credbroker ledger checkpoint --vkey-out ledger.vkey
     """
     from broker.cli.calls import as_auditor
 
     with as_auditor(caller) as broker:
         answer = broker.GetCheckpoint(pb.GetCheckpointRequest(), timeout=caller.timeout)
+    if vkey_out is not None:
+        _keep(answer.vkey, vkey_out)
     if wants_json():
         show({**plain(answer.checkpoint), "vkey": answer.vkey})
         return
     show({"size": answer.checkpoint.size, "vkey": answer.vkey})
     for line in ["", *answer.checkpoint.note.splitlines()]:
         click.echo(printable(line))
+
+
+def _keep(vkey: str, file: Path) -> None:
+    """Write a key to a file, where no other is kept: the first that was seen is the one to trust."""
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(vkey + "\n")
+    except FileExistsError:
+        if _key(str(file)) != vkey:
+            raise Stop(f"`{file}` holds another key than the broker's, `{vkey}`: ask whose ledger it is") from None
 
 
 @ledger.command()
