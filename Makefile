@@ -23,6 +23,10 @@ demo: $(READY) ## Watch the whole life of a credential, and a stock MCP client, 
 test: $(READY) $(READY_MCP1) ## Run every test, on SQLite and PostgreSQL
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
+.PHONY: test-long
+test-long: $(READY) ## Break the broker for half an hour: every fault, and kill -9 at each step and 150 other instants
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "long or not long" tests/faults tests/laws
+
 .PHONY: check
 check: $(READY) check-protos ## Check format, style, types, imports, generated code and migrations
 	$(BIN)/ruff format --check

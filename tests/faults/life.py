@@ -1,0 +1,78 @@
+"""The life of a broker that may be killed, paused and steered: a real process, always at the same address."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from broker.cli.bench.broker import Broker, prepare, process, read_line
+from tests.fakes import eventually
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def living(
+    folder: Path, port: int = 0, *, within: Sequence[str] = (), die_at: str = "", passes: int = 1
+) -> Iterator[Broker]:
+    """Run a broker for the time of a block, `within` a command that starts others; it may be dead when that ends.
+
+    With `die_at` it kills itself when it passes a step (tests/faults/steps.py) for so many times.
+
+    Raises:
+        Stop: it did not start.
+    """
+    deployment, log, began = prepare(folder), folder / "broker.log", time.monotonic()
+    command = [*within, sys.executable, "-m", "tests.faults.launch", "--dir", str(folder), "--port", str(port)]
+    if die_at:
+        command += ["--die-at", die_at, "--passes", str(passes)]
+    with process(command, log, {**os.environ, "PYTHONPATH": str(ROOT)}) as popen:
+        ready = read_line(popen, log)
+        try:
+            yield Broker(ready["address"], deployment.svids, pid=popen.pid, started_in=time.monotonic() - began)
+        finally:
+            popen.send_signal(signal.SIGCONT)  # so that it hears that it should stop; nothing, if it is dead
+
+
+def settle(folder: Path, url: str) -> None:
+    """Write a deployment whose database is at a URL."""
+    deployment = prepare(folder)
+    told = url.replace("postgresql+psycopg:", "postgresql:")
+    configured = deployment.configuration.read_text()
+    deployment.configuration.write_text(re.sub(r'^url = ".*"$', f'url = "{told}"', configured, flags=re.MULTILINE))
+
+
+async def ended(broker: Broker, seconds: float = 60.0) -> None:
+    """Wait until a broker's process is gone."""
+    assert broker.pid is not None
+    pid = broker.pid
+    await eventually(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None, seconds)
+
+
+async def stopped(task: asyncio.Task[None]) -> None:
+    """Stop what a test runs beside itself; raise what it failed with."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def kill(broker: Broker) -> None:
+    """`kill -9`."""
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        port: int = tried.getsockname()[1]
+        return port
