@@ -1,7 +1,8 @@
 """Constraints on the arguments of a call: well-formed when asked for, and checked on every call.
 
-Types are strict and nothing is normalised: 1, 1.0, "1" and true are four different values, and text is compared code
-point by code point. There are no regular expressions. What is not understood is refused.
+Types are strict and nothing is normalised: 1, "1" and true are three different values, and text is compared code point
+by code point. There are no regular expressions. What is not understood is refused, and so is what the guard and a
+server behind it could read differently.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from broker.model import json_pointer
+from broker.intent import paths, prefixes
 from broker.model.errors import invalid
 from broker.model.grant import Constraint, Operator, Scalar
+from broker.model.json_pointer import MISSING, is_pointer
 
 _LONGEST_PATH = 256
 _LONGEST_TEXT = 1_024
@@ -27,7 +29,7 @@ def check_constraint(constraint: Constraint, field: str) -> None:
         Refusal: INVALID_ARGUMENT, naming what is wrong below `field`.
     """
     path, values = constraint.path, constraint.values
-    if len(path) > _LONGEST_PATH or not json_pointer.is_pointer(path):
+    if len(path) > _LONGEST_PATH or not is_pointer(path):
         raise invalid(f"{field}.path", f"must be a JSON Pointer of at most {_LONGEST_PATH} characters, such as /repo")
     for number, value in enumerate(values):
         if isinstance(value, str) and len(value) > _LONGEST_TEXT:
@@ -45,7 +47,7 @@ def violation(constraints: Iterable[Constraint], arguments: object) -> Constrain
     `arguments` is parsed JSON. Whatever it is, this raises nothing.
     """
     for constraint in constraints:
-        if not _holds(constraint, json_pointer.find(constraint.path, arguments)):
+        if not _holds(constraint, paths.find(constraint.path, arguments)):
             return constraint
     return None
 
@@ -77,15 +79,16 @@ def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:  # 
 
 def _holds(constraint: Constraint, value: object) -> bool:  # noqa: C901, PLR0911 (a line per operator)
     operator, operands = constraint.op, constraint.values
-    if value is json_pointer.MISSING:
-        return operator is Operator.ABSENT
+    if value in (MISSING, paths.UNCLEAR):
+        return value is MISSING and operator is Operator.ABSENT
     match operator:
         case Operator.EQ | Operator.IN:
-            return any(type(value) is type(operand) and value == operand for operand in operands)
+            return any(_is_same(value, operand) for operand in operands)
         case Operator.PREFIX:
-            return isinstance(value, str) and _starts_with(value, str(operands[0]))
+            return isinstance(value, str) and prefixes.starts_within(value, str(operands[0]))
         case Operator.RANGE:
-            return _is_integer(value) and int(operands[0]) <= value <= int(operands[1])  # type: ignore[operator]
+            number = _whole(value)
+            return number is not None and int(operands[0]) <= number <= int(operands[1])
         case Operator.MAX_LEN:
             return isinstance(value, (str, list, dict)) and len(value) <= int(operands[0])
         case Operator.HOST_IN:
@@ -96,11 +99,20 @@ def _holds(constraint: Constraint, value: object) -> bool:  # noqa: C901, PLR091
             return False
 
 
-def _starts_with(value: str, prefix: str) -> bool:
-    """Tell whether a text starts with a prefix, and does not climb out of it again if it is a path."""
-    if not value.startswith(prefix):
-        return False
-    return "/" not in prefix or ".." not in value.replace("\\", "/").split("/")
+def _is_same(value: object, operand: Scalar) -> bool:
+    if _is_integer(operand):
+        return _whole(value) == operand
+    return type(value) is type(operand) and value == operand
+
+
+def _whole(value: object) -> int | None:
+    """Give a whole number, however it is written: 10, 10.0 and 1e1 are one integer to JSON Schema (6.1.1) and servers.
+
+    None for anything else, and for numbers of which not every reader has each digit.
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_INTEGER:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _host_of(url: str) -> str | None:

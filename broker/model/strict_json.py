@@ -7,18 +7,24 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 
-def parse(data: bytes, *, fractions: bool, integer: Callable[[str], int] = int) -> Any:  # noqa: ANN401 (any JSON)
+def parse(
+    data: bytes,
+    *,
+    fractions: bool,
+    integer: Callable[[str], int] = int,
+    fraction: Callable[[str], float] = float,
+) -> Any:  # noqa: ANN401 (any JSON)
     """Parse a document (RFC 8259, and RFC 7493 section 2.3). Numbers with a fraction or exponent only if `fractions`.
 
     Raises:
-        ValueError: it is anything else; or `integer`, which makes the whole numbers, says so.
+        ValueError: it is anything else; or `integer` or `fraction`, which make the numbers, say so.
     """
     try:
         return json.loads(
             data.decode(),
             object_pairs_hook=_unique,
             parse_constant=_no_number,
-            parse_float=float if fractions else _no_number,
+            parse_float=fraction if fractions else _no_number,
             parse_int=integer,
         )
     except RecursionError as error:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ AUTHORIZATION = "Authorization"
 HANG_UP: Mapping[str, str] = {"connection": "close"}
 _TOO_SLOW, _TOO_LARGE = 408, 413
 _UNAUTHORIZED = 401
+_LARGEST_EXACT = 2**53
 _BEARER, _DPOP = "bearer", "dpop"
 _ERRORS: Mapping[Reason, str] = {
     Reason.TOOL_NOT_GRANTED: "insufficient_scope",
@@ -112,9 +114,24 @@ def parse(body: bytes) -> object:
     if not body:
         return None
     try:
-        return strict_json.parse(body, fractions=True)
+        return strict_json.parse(body, fractions=True, fraction=_fraction)
     except ValueError as error:
-        raise invalid("body", "must be strict JSON in UTF-8, each member once") from error
+        raise invalid(
+            "body", "must be strict JSON in UTF-8, each member once, each number such that all read"
+        ) from error
+
+
+def _fraction(text: str) -> float:
+    """Read a number with a fraction or an exponent; none that is whole in a double, and not where digits are kept."""
+    number = float(text)
+    if number.is_integer() and abs(number) <= _LARGEST_EXACT:
+        try:
+            exact = Decimal(text) == int(number)
+        except InvalidOperation:  # an exponent beyond all
+            exact = False
+        if not exact:
+            raise ValueError("a number of more digits than a double has")
+    return number
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

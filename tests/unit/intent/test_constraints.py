@@ -20,12 +20,20 @@ HOLDS: list[tuple[Operator, tuple[Any, ...], Any]] = [
     (Operator.EQ, ("acme/web",), "acme/web"),
     (Operator.EQ, (1,), 1),
     (Operator.EQ, (True,), True),
+    (Operator.EQ, (1,), 1.0),  # one integer, however it is written
+    (Operator.EQ, (0,), -0.0),
+    (Operator.IN, (10, 20), 20.0),
     (Operator.IN, ("a", 2, False), 2),
     (Operator.IN, ("a", 2, False), False),
     (Operator.PREFIX, ("docs/",), "docs/a.md"),
     (Operator.PREFIX, ("v",), "v..1"),
+    (Operator.PREFIX, ("docs",), "docs/.well-known/a..b"),
+    (Operator.PREFIX, ("docs/",), "docs/100% sure"),
+    (Operator.PREFIX, ("docs/",), "docs/Ko\u0308ln \U0001f468\u200d\U0001f469"),
+    (Operator.PREFIX, ("https://api.example/v1/",), "https://api.example/v1/a%20b?at=1..2&x=K%C3%B6ln"),
     (Operator.RANGE, (1, 50), 1),
     (Operator.RANGE, (1, 50), 50),
+    (Operator.RANGE, (1, 50), 50.0),
     (Operator.MAX_LEN, (3,), "abc"),
     (Operator.MAX_LEN, (0,), ""),
     (Operator.MAX_LEN, (2,), [1, 2]),
@@ -40,21 +48,65 @@ BREAKS: list[tuple[Operator, tuple[Any, ...], Any]] = [
     (Operator.EQ, ("\u00e9",), "e\u0301"),  # nothing is normalised
     (Operator.EQ, (1,), True),
     (Operator.EQ, (True,), 1),
-    (Operator.EQ, (1,), 1.0),
+    (Operator.EQ, (1,), 1.5),
     (Operator.EQ, (1,), "1"),
+    (Operator.EQ, ("1",), 1),
+    (Operator.EQ, (2**53 - 1,), float(2**53)),
     (Operator.EQ, ("a",), ["a"]),
     (Operator.EQ, ("a",), None),
     (Operator.IN, (0,), False),
+    (Operator.IN, (0,), 1e-300),
     (Operator.IN, ("a",), "b"),
     (Operator.PREFIX, ("docs/",), "docs"),
     (Operator.PREFIX, ("docs/",), "docs/../secret"),
     (Operator.PREFIX, ("docs/",), "docs/a\\..\\..\\secret"),
     (Operator.PREFIX, ("docs/",), "docs/.."),
     (Operator.PREFIX, ("docs/",), ["docs/a"]),
+    *(
+        (Operator.PREFIX, ("docs",), f"docs{climb}etc/passwd")
+        for climb in (
+            "/../",
+            "\\..\\",
+            "/..\\",
+            "/%2e%2e/",
+            "/.%2E/",
+            "/%252e%252e%252f",
+            "/%25252e./",
+            "/..%2f",
+            "/..%5c",
+            "/%u002e%u002e/",
+            "/%uff0e%uff0e/",
+            "/%c0%ae%c0%ae/",  # longer than UTF-8 allows
+            "/%ef%bc%8e./",
+            "/\uff0e\uff0e/",
+            "/\u2025/",
+            "\u2215..\u2215",
+            "\uff0f..\uff3c",
+            "/..;/",
+            "/..;a=b/",
+            "/.. /",
+            "/..\u00a0/",
+            "/.\u200b./",
+            "/.\u0301./",
+            "/....//",
+            "?file=../",
+            "\x00/",
+            "%00/",
+            "/.\t./",
+            "\n../",
+            "%0a../",
+            "/\ud800/",
+            "/" + "%25" * 3 + "2e./" + "%25" * 9 + "2e./../",
+        )
+    ),
     (Operator.RANGE, (1, 50), 0),
     (Operator.RANGE, (1, 50), 51),
     (Operator.RANGE, (0, 1), True),
     (Operator.RANGE, (1, 50), 1.5),
+    (Operator.RANGE, (1, 50), 51.0),
+    (Operator.RANGE, (1, 50), float("inf")),
+    (Operator.RANGE, (1, 50), 10**400),
+    (Operator.RANGE, (1, 50), [7]),
     (Operator.RANGE, (1, 50), "7"),
     (Operator.MAX_LEN, (3,), "abcd"),
     (Operator.MAX_LEN, (3,), 1),
@@ -92,9 +144,72 @@ def test_an_argument_out_of_bounds_breaks(operator: Operator, operands: tuple[An
 def test_an_argument_that_is_not_there_breaks_all_but_absent(operator: Operator) -> None:
     operands = next(operands for op, operands, _ in HOLDS + BREAKS if op is operator)
     constraint = Constraint("/x/y", operator, operands)
-    without: list[Any] = [{}, {"x": 1}, {"x": {}}, {"x": []}, [], None, "x", 1, {"x": {"Y": 1}}]
+    without: list[Any] = [{}, {"x": 1}, {"x": {}}, {"x": []}, {"x": None}, [], None, 1, {"x": {"z": 1}, "z": {"y": 1}}]
     for arguments in without:
         assert (violation([constraint], arguments) is None) == (operator is Operator.ABSENT)
+
+
+OTHERWISE: list[Any] = [
+    {"x": '{"y": 1}'},
+    {"x": ' \n{"y": 1}'},
+    {"x": '"{\\"y\\": 1}"'},
+    {"x": "y: 1"},
+    {"x": ""},
+    {"x": b"y"},
+    '{"x": {"y": 1}}',
+    {"x": [{"y": 1}]},
+    {"x": [["y", 1]]},
+    [{"x": {"y": 1}}],
+    {"X": {"y": 1}},
+    {"x": {"Y": 1}},
+    {"x": {}, "X": {"y": 1}},
+    {"x": {"z": 1, "\uff59": 1}},
+    {"x": {"y\x00": 1}},
+    {"x": {" y": 1}},
+    {"x": {"_y": 1}},
+]
+
+
+@pytest.mark.parametrize("operator", Operator)
+def test_what_a_server_could_find_otherwise_breaks_all(operator: Operator) -> None:
+    operands = next(operands for op, operands, _ in HOLDS + BREAKS if op is operator)
+    for arguments in OTHERWISE:
+        assert violation([Constraint("/x/y", operator, operands)], arguments) is not None, arguments
+
+
+@pytest.mark.parametrize(
+    ("path", "spelling"),
+    [
+        ("/key", "\u212aey"),  # the Kelvin sign
+        ("/class", "cla\u017fs"),  # a long s
+        ("/limit", "l\u0131mit"),  # an i without its dot
+        ("/stra\u00dfe", "STRASSE"),
+        ("/caf\u00e9", "cafe\u0301"),
+        ("/max_count", "maxCount"),
+        ("/a~1b", "A/B"),
+    ],
+)
+def test_a_second_spelling_of_a_name_on_the_way_breaks_all(path: str, spelling: str) -> None:
+    name = path[1:].replace("~1", "/")
+    for arguments in ({name: 1, spelling: 2}, {spelling: 2, name: 1}, {spelling: 1}):
+        for constraint in (Constraint(path, Operator.EQ, (1,)), Constraint(path, Operator.ABSENT)):
+            assert violation([constraint], arguments) is not None
+    assert violation([Constraint(path, Operator.EQ, (1,))], {name: 1, "other": 2, "OTHER": 3}) is None
+
+
+def test_keys_that_no_constraint_names_are_data() -> None:
+    files = {"README": "a", "readme": "b"}
+    assert violation([Constraint("/files", Operator.MAX_LEN, (2,))], {"files": files}) is None
+    assert violation([Constraint("/repo", Operator.EQ, ("x",))], {"repo": "x", **files}) is None
+
+
+def test_no_argument_takes_long_to_look_at() -> None:
+    """What is not linear does not end in minutes."""
+    marks = "\u0301\u0327" * 500_000
+    prefix = Constraint("/x", Operator.PREFIX, ("docs",))
+    for value in (f"docs/{marks}", "docs/" + "%25" * 500_000, "docs/" + "." * 1_000_000, "docs" + " ." * 500_000):
+        violation([prefix], {"x": value})
+    assert violation([Constraint("/x", Operator.PRESENT)], {"x": 1, marks: 2}) is None
 
 
 @pytest.mark.parametrize(

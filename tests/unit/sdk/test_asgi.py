@@ -144,7 +144,13 @@ async def test_a_path_cannot_write_into_the_challenge(http: httpx.AsyncClient, p
     assert "set-cookie" not in answer.headers
 
 
-@pytest.mark.parametrize("limit", [0, 51, "10", True, 10.0, None, [10]])
+@pytest.mark.parametrize("limit", ["10", "10.0", "1e1", "0.1E2"])
+async def test_an_integer_is_one_however_it_is_written(http: httpx.AsyncClient, limit: str) -> None:
+    answer = await http.post("/search_notes", headers=bearing(token()), content=f'{{"limit": {limit}}}'.encode())
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("limit", [0, 51, "10", True, 10.5, 51.0, 10**30, None, [10]])
 async def test_an_argument_out_of_bounds_is_403(http: httpx.AsyncClient, limit: object) -> None:
     answer = await http.post("/search_notes", headers=bearing(token()), json={"limit": limit})
     assert (answer.status_code, answer.json()["reason"]) == (403, "ARGUMENT_OUT_OF_BOUNDS")
@@ -157,6 +163,10 @@ async def test_an_argument_out_of_bounds_is_403(http: httpx.AsyncClient, limit: 
         b'{"limit": 10, "limit": 1000}',
         b'{"a": {"b": 1, "b": 2}, "limit": 10}',
         b'{"limit": NaN}',
+        b'{"limit": 50.00000000000000000001}',
+        b'{"limit": 0.99999999999999999999}',
+        b'{"limit": 1e-99999999999999999999}',
+        b'\xef\xbb\xbf{"limit": 10}',
         b'{"limit": 10',
         b'\xff\xfe{"limit": 10}',
         b"[" * 100_000,
