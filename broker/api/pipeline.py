@@ -21,7 +21,7 @@ from broker.lease.desk import Desk
 from broker.lease.refuse import Asked, refuse
 from broker.model.errors import Reason, Refusal, invalid
 from broker.model.principal import Principal
-from broker.trust.callers import Callers
+from broker.trust.callers import Callers, ShownProof
 from broker.wire.codes import grpc_code
 from broker.wire.status import to_status_bytes
 from broker.wire.unknown import refuse_unknown
@@ -95,14 +95,14 @@ class Pipeline:
 
     async def _authenticate(self, path: str, method: Method, context: Context) -> Principal:
         """Find out who calls, on this call."""
-        evidence = peer_evidence(context.auth_context())
+        evidence, metadata = peer_evidence(context.auth_context()), context.invocation_metadata()
+        text = proof(metadata)
+        shown = ShownProof(text, "POST", self.desk.issuer + path) if text else None
         if evidence.leaf_pem:
             principal = self.callers.by_certificate(evidence)
         else:
-            principal = await self.callers.by_token(bearer_token(context.invocation_metadata()))
-        if method.proof and (text := proof(context.invocation_metadata())):
-            return self.callers.with_key(principal, text, "POST", self.desk.issuer + path)
-        return principal
+            principal = await self.callers.by_token(bearer_token(metadata), shown)
+        return self.callers.with_key(principal, shown) if method.proof and shown else principal
 
     def _look_again(self, method: Method, context: Context) -> None:
         """Look again who it is, before each message of a stream, which may outlive certificates, tokens and keys."""

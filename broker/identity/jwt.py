@@ -8,6 +8,8 @@
 6. the claims keep the issuer's conditions;
 7. the subject is not denied, and a rule of the configuration says what it is.
 
+Whether who brings it has the key that it is bound to (`cnf`), if it is, its caller checks.
+
 What does not change with time is remembered per token and keys; 5 is checked each time. Nothing is ever fetched because
 a token says so.
 """
@@ -15,6 +17,7 @@ a token says so.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,6 +45,7 @@ _HEADER_NAMES = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
 _SVID_TYPES = frozenset({None, "JWT", "JOSE"})  # JWT-SVID section 2.3
 # RFC 7523 and its revision. Access tokens, proofs of possession and security events have types of their own.
 _TYPES = frozenset({*_SVID_TYPES, "client-authentication+jwt"})
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _LONGEST_KID = 128
 _LATEST = 253_402_300_799  # the end of the year 9999
 
@@ -65,10 +69,15 @@ class UnknownIssuerKey(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class JwtEvidence:
-    """What a token has proven. `once` identifies it where it may be used one time only; else it is empty."""
+    """What a token has proven.
+
+    `once` identifies it where it may be used one time only, and `key` is the thumbprint (RFC 7638) of the key of which
+    who brings it must have proof, where it says so (RFC 9449 section 6.1); else they are empty.
+    """
 
     principal: Principal
     once: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +156,7 @@ class JwtAuthenticator:
         principal = self._directory.identify(
             name, method="oidc", proof=_digest(parsed.token), not_after=not_after, task_id=_task(issuer, claims)
         )
-        return _Verified(JwtEvidence(principal, _once(issuer, claims)), not_before)
+        return _Verified(JwtEvidence(principal, _once(issuer, claims), _key(claims)), not_before)
 
     def _svid(self, parsed: _Parsed, bundles: TrustBundles, at: datetime) -> _Verified:
         _check_algorithm(parsed, _SVID_ALGORITHMS)
@@ -169,7 +178,7 @@ class JwtAuthenticator:
         principal = self._directory.identify(
             str(spiffe_id), method="jwt_svid", proof=_digest(parsed.token), not_after=not_after
         )
-        return _Verified(JwtEvidence(principal), not_before)
+        return _Verified(JwtEvidence(principal, key=_key(parsed.claims)), not_before)
 
 
 def _parse(token: str) -> _Parsed:
@@ -261,6 +270,22 @@ def _once(issuer: Issuer, claims: Mapping[str, Any]) -> str:
     if not isinstance(jti, str) or not jti:
         _refuse(f"tokens of `{issuer.name}` are good for one time, and this one has no `jti`")
     return hashlib.sha256(f"{issuer.name}\n{jti}".encode()).hexdigest()
+
+
+def _key(claims: Mapping[str, Any]) -> str:
+    """Say to which key a token is bound (RFC 7800). What cannot be proven here makes it good in nobody's hands."""
+    if "cnf" not in claims:
+        return ""
+    found = claims["cnf"]
+    if not isinstance(found, dict) or found.keys() != {"jkt"}:
+        names = ", ".join(f"`{name[:32]}`" for name in found) if isinstance(found, dict) else ""
+        _refuse(
+            f"the token is bound to a key (`cnf`) by {names or 'nothing'}, which cannot be proven here; what can is"
+            " `jkt` alone, by DPoP"
+        )
+    if not isinstance(found["jkt"], str) or not _THUMBPRINT.fullmatch(found["jkt"]):
+        _refuse("the token's `cnf` holds a `jkt` that is no thumbprint")
+    return found["jkt"]
 
 
 def _digest(token: str) -> bytes:

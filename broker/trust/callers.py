@@ -17,6 +17,15 @@ from broker.trust.source import SvidSource
 
 
 @dataclass(frozen=True, slots=True)
+class ShownProof:
+    """A proof of possession (RFC 9449) as it came with a call, which is for this method and URL."""
+
+    text: str
+    method: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Callers:
     """Makes principals of certificates and of tokens; of none while we have no identity of our own (`source`)."""
 
@@ -36,12 +45,14 @@ class Callers:
         self._check_ourselves()
         return self.certificates.authenticate(evidence, self.desk.clock())
 
-    async def by_token(self, token: str) -> Principal:
+    async def by_token(self, token: str, shown: ShownProof | None = None) -> Principal:
         """Give the principal that a token proves, and use the token up if it is good for one time.
+
+        Of a token that is bound to a key, the proof that came with the call must be of that key.
 
         Raises:
             Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED, IDENTITY_UNKNOWN, ASSERTION_REPLAYED;
-                UNAVAILABLE, LEDGER_UNAVAILABLE.
+                PROOF_INVALID; UNAVAILABLE, LEDGER_UNAVAILABLE.
         """
         self._check_ourselves()
         if not token:
@@ -51,23 +62,26 @@ class Callers:
                 Hints(missing="authorization", next="send a JWT-SVID, or a token of a trusted issuer, as bearer token"),
             )
         evidence = await self._evidence(token)
+        principal = self._in_hand(evidence, shown)
         if evidence.once:
-            await use_once(self.desk, evidence.once, evidence.principal.not_after)
-        return evidence.principal
+            await use_once(self.desk, evidence.once, principal.not_after)
+        return principal
 
     def by_token_again(self, token: str) -> Principal:
-        """Give the principal of a token in a call that goes on, for which it is used up already; else as `by_token`."""
+        """Give the principal of a token in a call that goes on, which was let in with it; else as `by_token`."""
         self._check_ourselves()
         return self.tokens.authenticate(token, self.desk.clock()).principal
 
-    def with_key(self, principal: Principal, proof: str, method: str, url: str) -> Principal:
-        """Give a principal that has proven on this call, which is for a method and URL, to hold a key (RFC 9449).
+    def with_key(self, principal: Principal, shown: ShownProof) -> Principal:
+        """Give a principal that has proven on this call to hold a key, unless it has already.
 
         Raises:
             Refusal: PROOF_INVALID; UNAVAILABLE.
         """
+        if principal.proof_key:
+            return principal
         now = self.desk.clock()
-        proven = dpop.verify(proof, dpop.Request(method=method, url=url), now)
+        proven = dpop.verify(shown.text, dpop.Request(method=shown.method, url=shown.url), now)
         self.replays.use(proven, now)
         return replace(principal, proof_key=proven.thumbprint)
 
@@ -79,6 +93,20 @@ class Callers:
                 "the broker has no identity now: its X.509-SVID has expired, or was taken from it",
                 Hints(next="try again in a moment; operators: the broker's log says why"),
             )
+
+    def _in_hand(self, evidence: JwtEvidence, shown: ShownProof | None) -> Principal:
+        if not evidence.key:
+            return evidence.principal
+        if shown is None:
+            raise Refusal(
+                Reason.PROOF_INVALID,
+                "the token is bound to a key (`cnf`), and the call proves none",
+                Hints(missing="DPoP", next="send a DPoP proof of that key with the call (RFC 9449)"),
+            )
+        principal = self.with_key(evidence.principal, shown)
+        if principal.proof_key != evidence.key:
+            dpop.refuse("it is of another key than the one that the token is bound to (`cnf`)")
+        return principal
 
     async def _evidence(self, token: str) -> JwtEvidence:
         try:

@@ -27,7 +27,7 @@ def application(callers: Callers, keys: Callable[[], KeySet]) -> Starlette:
     issuer = callers.desk.issuer
     below = urlsplit(issuer).path
     token = TokenEndpoint(callers, TOKEN)
-    introspection, revocation = IntrospectionEndpoint(callers, keys), RevocationEndpoint(callers, keys)
+    introspection, revocation = IntrospectionEndpoint(callers, keys, INTROSPECT), RevocationEndpoint(callers, keys)
 
     async def about(_request: Request) -> Response:
         return JSONResponse(metadata(issuer), headers={"cache-control": _KEYS_AGE})

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.model.principal import Principal
-from broker.trust.callers import Callers
+from broker.trust.callers import Callers, ShownProof
 from broker.web.forms import Form
 
 ASSERTION_TYPES = frozenset(
@@ -18,7 +18,13 @@ ASSERTION_TYPES = frozenset(
 _SCHEME = "bearer "
 
 
-async def client(callers: Callers, form: Form) -> Principal:
+def shown_proof(request: Request, url: str) -> ShownProof | None:
+    """Give the proof of possession that came with a request for a URL of ours, if one did."""
+    proofs = request.headers.getlist("dpop")
+    return ShownProof(",".join(proofs), "POST", url) if proofs else None
+
+
+async def client(callers: Callers, form: Form, shown: ShownProof | None) -> Principal:
     """Authenticate a client by its assertion.
 
     Raises:
@@ -33,12 +39,12 @@ async def client(callers: Callers, form: Form) -> Principal:
     assertion = form.get("client_assertion")
     if assertion and form.get("client_assertion_type") not in ASSERTION_TYPES:
         raise invalid("client_assertion_type", f"must be one of {', '.join(sorted(ASSERTION_TYPES))}")
-    principal = await callers.by_token(assertion)
+    principal = await callers.by_token(assertion, shown)
     check_client_id(principal, form)
     return principal
 
 
-async def client_or_bearer(callers: Callers, request: Request, form: Form) -> Principal:
+async def client_or_bearer(callers: Callers, request: Request, form: Form, shown: ShownProof | None) -> Principal:
     """Authenticate a client by its assertion, or by the same kind of token in the header `Authorization`.
 
     Raises:
@@ -46,14 +52,14 @@ async def client_or_bearer(callers: Callers, request: Request, form: Form) -> Pr
     """
     header = request.headers.get("authorization", "")
     if not header:
-        return await client(callers, form)
+        return await client(callers, form, shown)
     if form.get("client_assertion") or header[: len(_SCHEME)].lower() != _SCHEME:
         raise Refusal(
             Reason.IDENTITY_INVALID,
             "the caller does not prove its identity in exactly one way that is taken",
             Hints(next="send one client assertion, or one bearer token"),
         )
-    return await callers.by_token(header[len(_SCHEME) :].strip())
+    return await callers.by_token(header[len(_SCHEME) :].strip(), shown)
 
 
 def check_client_id(principal: Principal, form: Form) -> None:

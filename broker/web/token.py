@@ -26,7 +26,7 @@ from broker.model.errors import Refusal, invalid
 from broker.model.intent import Intent
 from broker.model.lease import Binding
 from broker.model.principal import Group, Principal
-from broker.trust.callers import Callers
+from broker.trust.callers import Callers, ShownProof
 from broker.web import authorization
 from broker.web import callers as web_callers
 from broker.web.errors import oauth_error
@@ -64,28 +64,26 @@ class TokenEndpoint:
 
     async def _authenticate(self, request: Request, form: Form) -> Principal:
         """Find out who asks, and whether it holds a key."""
-        principal = await self._principal(form)
-        proofs = request.headers.getlist("dpop")
-        if not proofs:
-            return principal
-        return self.callers.with_key(principal, ",".join(proofs), "POST", self.callers.desk.issuer + self.path)
+        shown = web_callers.shown_proof(request, self.callers.desk.issuer + self.path)
+        principal = await self._principal(form, shown)
+        return self.callers.with_key(principal, shown) if shown else principal
 
-    async def _principal(self, form: Form) -> Principal:
+    async def _principal(self, form: Form, shown: ShownProof | None) -> Principal:
         match form.required("grant_type"):
             case "client_credentials":
-                return await web_callers.client(self.callers, form)
+                return await web_callers.client(self.callers, form, shown)
             case t if t == JWT_BEARER:
-                return await self._by_grant(form, "assertion")
+                return await self._by_grant(form, "assertion", shown)
             case t if t == TOKEN_EXCHANGE:
                 _check_exchange(form)
-                return await self._by_grant(form, "subject_token")
+                return await self._by_grant(form, "subject_token", shown)
         raise invalid("grant_type", f"must be one of {', '.join(GRANT_TYPES)}")
 
-    async def _by_grant(self, form: Form, name: str) -> Principal:
+    async def _by_grant(self, form: Form, name: str, shown: ShownProof | None) -> Principal:
         """Authenticate by a token that is grant and proof at once."""
         if form.get("client_assertion"):
             raise invalid("client_assertion", f"goes without {name}, which proves the identity here")
-        principal = await self.callers.by_token(form.required(name))
+        principal = await self.callers.by_token(form.required(name), shown)
         web_callers.check_client_id(principal, form)
         return principal
 

@@ -26,16 +26,21 @@ _NO_STORE = (("cache-control", "no-store"),)
 
 @dataclass(frozen=True, slots=True)
 class IntrospectionEndpoint:
-    """Tells a resource whether a token that is for it is good now. Of other tokens it tells nothing."""
+    """Tells a resource whether a token that is for it is good now. Of other tokens it tells nothing.
+
+    `path` is where clients find it, below the issuer.
+    """
 
     callers: Callers
     keys: Callable[[], KeySet]
+    path: str
 
     async def answer(self, request: Request) -> Response:
         """Answer one request."""
         try:
             form = await read_form(request)
-            verifier = await web_callers.client_or_bearer(self.callers, request, form)
+            shown = web_callers.shown_proof(request, self.callers.desk.issuer + self.path)
+            verifier = await web_callers.client_or_bearer(self.callers, request, form, shown)
             guards.in_group(verifier, Group.VERIFIERS)
             token = form.required("token")
             found = await introspect(self.callers.desk, verifier, self.keys(), token)

@@ -280,6 +280,62 @@ def test_a_proof_over_grpc_binds_as_well(facade: Facade, task_id: str) -> None:
     assert refusal.value.reason is Reason.PROOF_INVALID
 
 
+def bound_to(key: EcSigner) -> dict[str, Any]:
+    return {"cnf": {"jkt": key.kid}}
+
+
+def test_a_token_of_the_callers_that_is_bound_to_a_key_is_good_with_a_proof_of_it_alone(
+    facade: Facade, task_id: str
+) -> None:
+    key, other = EcSigner.generate(), EcSigner.generate()
+    for token in (facade.workload(**bound_to(key)), facade.jwt_svid(**bound_to(key))):
+        for grant in (
+            {"client_assertion": token},
+            {"grant_type": WIF, "assertion": token, "client_assertion_type": ""},
+            {
+                "grant_type": EXCHANGE,
+                "subject_token": token,
+                "subject_token_type": JWT_TYPE,
+                "client_assertion_type": "",
+            },
+        ):
+            for proof in (None, made_for(facade, other, "/token"), made_for(facade, key, "/introspect")):
+                refused = facade.token({"dpop": proof} if proof else {}, **grant, task=task_id)
+                assert (refused.status_code, refused.json()["reason"]) == (400, "PROOF_INVALID")
+            answer = facade.token({"dpop": made_for(facade, key, "/token")}, **grant, task=task_id)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["token_type"] == "DPoP"
+
+
+def test_over_grpc_a_bound_token_is_good_with_a_proof_of_its_key_alone(facade: Facade, task_id: str) -> None:
+    key, other, path = EcSigner.generate(), EcSigner.generate(), "/broker.v1.AgentService/IssueCredential"
+    token = facade.workload(**bound_to(key))
+    for proof in (None, made_for(facade, other, path), made_for(facade, key, "/token")):
+        with pytest.raises(Refusal) as refusal:
+            issue(facade, token, asking(task_id), *([("dpop", proof)] if proof else []))
+        assert refusal.value.reason is Reason.PROOF_INVALID
+    assert issue(facade, token, asking(task_id), ("dpop", made_for(facade, key, path))).lease.confirmation == key.kid
+
+
+def test_who_looks_tokens_up_must_have_the_key_of_its_own_token_too(facade: Facade, task_id: str) -> None:
+    key = EcSigner.generate()
+    token = facade.token(client_assertion=facade.workload(), task=task_id).json()["access_token"]
+    gateway = facade.workload(sub="gateway", **bound_to(key))
+    headers = {"authorization": f"Bearer {gateway}"}
+    assert facade.http.post("/introspect", data={"token": token}, headers=headers).json()["reason"] == "PROOF_INVALID"
+    headers["dpop"] = made_for(facade, key, "/introspect")
+    assert facade.http.post("/introspect", data={"token": token}, headers=headers).json()["active"]
+    request = verifier_service_pb2.IntrospectCredentialRequest(token=token)
+    with facade.channel() as channel:
+        call = verifier_service_pb2_grpc.VerifierServiceStub(channel).IntrospectCredential
+        bearing = ("authorization", f"Bearer {gateway}")
+        with pytest.raises(grpc.RpcError) as error:
+            call(request, metadata=(bearing,), timeout=10)
+        assert refusal_from(error.value).reason is Reason.PROOF_INVALID
+        proof = made_for(facade, key, "/broker.v1.VerifierService/IntrospectCredential")
+        assert call(request, metadata=(bearing, ("dpop", proof)), timeout=10).active
+
+
 def test_what_is_bound_to_tls_is_not_for_callers_without_it(facade: Facade, task_id: str) -> None:
     for resource, tool in ((REPO, "read_file"), (SAFE, "search_notes")):
         with pytest.raises(Refusal) as refusal:

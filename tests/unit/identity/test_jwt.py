@@ -427,6 +427,43 @@ def test_a_token_for_one_time_is_told_by_issuer_and_jti() -> None:
         door.authenticate(workload(jti=None), NOW)
 
 
+@pytest.mark.parametrize("make", [workload, svid])
+def test_a_token_that_is_bound_to_a_key_says_so(make: Callable[..., str]) -> None:
+    thumbprint = "x" * 43
+    assert authenticator().authenticate(make(cnf={"jkt": thumbprint}), NOW).key == thumbprint
+    assert authenticator().authenticate(make(), NOW).key == ""
+
+
+@pytest.mark.parametrize("make", [workload, svid])
+@pytest.mark.parametrize(
+    "confirmation",
+    [
+        {"x5t#S256": "x" * 43},
+        {"jkt": "x" * 43, "x5t#S256": "x" * 43},
+        {"jwk": jwk(EC, "e1")},
+        {"kid": "e1"},
+        {},
+        {"jkt": "x" * 42},
+        {"jkt": "x" * 42 + "\n"},
+        {"jkt": ""},
+        {"jkt": None},
+        {"jkt": ["x" * 43]},
+        ["jkt"],
+        "x" * 43,
+        True,
+    ],
+)
+def test_a_token_that_is_bound_in_a_way_that_cannot_be_proven_is_refused(
+    make: Callable[..., str], confirmation: object
+) -> None:
+    refused(make(cnf=confirmation), told="`cnf`")
+
+
+def test_a_token_that_is_bound_to_null_is_refused() -> None:
+    claims = json.dumps({**CLAIMS, "cnf": None}).encode()
+    refused(compact(RSA, {"alg": "RS256", "kid": "r1"}, claims), told="`cnf`")
+
+
 def test_the_template_makes_the_subject() -> None:
     issuer = replace(CI, subject=SubjectTemplate.parse("{repository_id}:{environment}"))
     principal = authenticator(issuer).authenticate(workload(repository_id=65, environment="prod"), NOW).principal
