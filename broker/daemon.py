@@ -28,6 +28,7 @@ from broker.api.tls import server_credentials
 from broker.api.verifiers import VerifierService
 from broker.audit.note import NoteSigner
 from broker.config.identity import IdentitySettings
+from broker.config.open_files import allow_as_many_as_possible
 from broker.config.settings import ListenSettings, Settings
 from broker.credential.replays import Replays
 from broker.identity.bundles import TrustBundles
@@ -55,6 +56,7 @@ from broker.web.app import application
 from broker.web.server import Certificate, HttpServer
 
 _DRAIN_SECONDS = 10.0
+_SHARES = 4  # of the files that may be open: each listener's connections, and everything else
 _GC_ALLOCATIONS = (
     50_000  # requests leave hardly any cycles behind: looking for them as often as by default costs a fifth
 )
@@ -258,11 +260,13 @@ def _doors(
     for_tokens = None
     if settings.jwt_address is not None:
         for_tokens = (settings.jwt_address, server_credentials(source, mutual=False))
-    server = Server(mutual, Pipeline(desk, callers), services, for_tokens)
+    share = allow_as_many_as_possible() // _SHARES
+    server = Server(mutual, Pipeline(desk, callers), services, for_tokens, share)
     if settings.http_address is None:
         return _Doors(server, None, feed)
     app = application(callers, keys.published)
-    return _Doors(server, HttpServer(settings.http_address, app, partial(_certificate, settings, source)), feed)
+    certificate = partial(_certificate, settings, source)
+    return _Doors(server, HttpServer(settings.http_address, app, certificate, most_connections=share), feed)
 
 
 def _certificate(settings: ListenSettings, source: SvidSource) -> Certificate:

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from broker.api.pipeline import Pipeline
 
+_MOST_CONNECTIONS = 10_000  # of a listener
 _LARGEST_REQUEST = 256 * 1024
 _MINUTE_MS = 60_000
 _NEWS_SECONDS = 0.1  # until watchers have heard that the server stops
@@ -25,6 +26,8 @@ _OPTIONS = (
     ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),  # a new connection shows a fresh certificate
     ("grpc.max_connection_age_grace_ms", _MINUTE_MS),
     ("grpc.max_concurrent_streams", 1_000),
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_connection_idle_ms", 5 * _MINUTE_MS),
 )
 
 
@@ -64,13 +67,18 @@ class Server:
         pipeline: Pipeline,
         services: Mapping[ServiceDescriptor, object],
         for_tokens: Listener | None = None,
+        most_connections: int = _MOST_CONNECTIONS,
     ) -> None:
         """Make a server with a listener for mutual TLS, and perhaps one for callers with tokens.
+
+        What gRPC bounds of a listener's connections are their number, if `most_connections` is less than usual, and how
+        long each may take to begin; it cannot tell how many are of one address.
 
         Raises:
             RuntimeError: an address cannot be listened on.
         """
-        self._server = grpc.aio.server(options=_OPTIONS)
+        most = min(_MOST_CONNECTIONS, most_connections)
+        self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", most)))
         self._health = _Health()
         self._names = [service.full_name for service in services]
         self._server.add_generic_rpc_handlers(

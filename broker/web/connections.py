@@ -23,6 +23,16 @@ class PatientProtocol(H11Protocol):
         self._patience = patience
         self._end: asyncio.TimerHandle | None = None
 
+    @property
+    def has_asked(self) -> bool:
+        """Tell whether there ever was a request."""
+        return self.cycle is not None
+
+    @property
+    def is_answering(self) -> bool:
+        """Tell whether there is a request, whole, that is not answered yet."""
+        return self.has_asked and not self.cycle.more_body and not self.cycle.response_complete
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin to wait."""
         super().connection_made(transport)

@@ -10,19 +10,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from broker.web.connections import PatientProtocol, unambiguous
+from broker.web.listener import Listener
 
 _BACKLOG = 1_024
 _KEEP_ALIVE_SECONDS = 10
 _REQUEST_SECONDS = 20.0
 _LAST_LOOK_SECONDS = 0.3  # uvicorn looks every tenth of a second whether it shall stop
-_MOST_AT_ONCE = 1_000
+_MOST_CONNECTIONS = 1_000
+_ADDRESSES = 5  # that can fill it together; from there on, who has the most makes room
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,16 @@ class HttpServer:
     """Serves an application over HTTPS."""
 
     def __init__(
-        self, address: str, app: ASGIApp, certificate: Callable[[], Certificate], patience: float = _REQUEST_SECONDS
+        self,
+        address: str,
+        app: ASGIApp,
+        certificate: Callable[[], Certificate],
+        patience: float = _REQUEST_SECONDS,
+        most_connections: int = _MOST_CONNECTIONS,
     ) -> None:
         """Listen, but do not serve yet. A request must be there and answered within `patience`, in seconds.
+
+        There are `most_connections` open at a time, if that is less than usual.
 
         Raises:
             OSError: the address cannot be listened on.
@@ -52,21 +60,26 @@ class HttpServer:
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._load()
         self._socket = _listen(host.strip("[]"), int(port))
-        self._server = _Server(
-            uvicorn.Config(
-                unambiguous(app),
-                http=partial(PatientProtocol, patience),  # type: ignore[arg-type]  # makes one, as the class does
-                ssl_context_factory=lambda _config, _default: self._tls,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                ws="none",
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                limit_concurrency=_MOST_AT_ONCE,
-            )
+        most = min(_MOST_CONNECTIONS, most_connections)
+        config = uvicorn.Config(
+            unambiguous(app),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        )
+        self._server = _Server(config)
+        self._listener = Listener(
+            self._socket,
+            self._tls,
+            lambda: PatientProtocol(patience, config=config, server_state=self._server.server_state, app_state={}),
+            most=most,
+            most_of_an_address=most // _ADDRESSES,
         )
         self._serving: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
@@ -75,7 +88,7 @@ class HttpServer:
 
     def start(self) -> asyncio.Task[None]:
         """Serve; give what serves, which ends when it is stopped."""
-        self._serving = asyncio.create_task(self._server.serve([self._socket]), name="http")
+        self._serving = asyncio.create_task(self._serve(), name="http")
         return self._serving
 
     def refresh(self) -> None:
@@ -92,8 +105,11 @@ class HttpServer:
     async def stop(self, grace_seconds: float) -> None:
         """Let the requests under way finish, then close, without waiting for clients that have nothing to say."""
         self._server.should_exit = True
-        if self._serving is None:
+        if self._serving is None or self._listening is None:
             return
+        self._listening.cancel()
+        await asyncio.wait([self._listening])
+        self._socket.close()
         state, end = self._server.server_state, asyncio.get_running_loop().time() + grace_seconds
         await asyncio.wait([self._serving], timeout=_LAST_LOOK_SECONDS)
         while state.tasks and asyncio.get_running_loop().time() < end:  # uvicorn has no event for it
@@ -104,6 +120,11 @@ class HttpServer:
             connection.transport.abort()
         await asyncio.wait([self._serving], timeout=_LAST_LOOK_SECONDS)
         self._serving.cancel()
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as group:  # neither goes on without the other
+            self._listening = group.create_task(self._listener.run())
+            group.create_task(self._server.serve([]))  # connections come from our own listener
 
     def _load(self) -> None:
         with _written(self._shown) as path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,13 +38,25 @@ class Server:
     whole: int = 0
     broken: int = 0
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, whence: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         context = ssl.create_default_context(cadata=ROOT.cert_pem.decode())
-        return await asyncio.open_connection("localhost", self.http.port, ssl=context)
+        return await asyncio.open_connection(
+            "127.0.0.1", self.http.port, ssl=context, server_hostname="localhost", local_addr=(whence, 0)
+        )
+
+    async def connect_plain(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.http.port)
+
+    async def get(self, whence: str = "127.0.0.1") -> bytes:
+        reader, writer = await self.connect(whence)
+        writer.write(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        answer, _ = await heard(reader)
+        writer.close()
+        return answer
 
 
 @asynccontextmanager
-async def serving(pause: float = 0) -> AsyncIterator[Server]:
+async def serving(pause: float = 0, patience: float = PATIENCE) -> AsyncIterator[Server]:
     async def answer(request: Request) -> PlainTextResponse:
         try:
             await request.body()
@@ -56,7 +68,7 @@ async def serving(pause: float = 0) -> AsyncIterator[Server]:
         return PlainTextResponse("done")
 
     app = Starlette(routes=[Route("/", answer, methods=["GET", "POST"])])
-    server = Server(HttpServer("127.0.0.1:0", app, lambda: Certificate(SVID.cert_pem, SVID.key_pem), PATIENCE))
+    server = Server(HttpServer("127.0.0.1:0", app, lambda: Certificate(SVID.cert_pem, SVID.key_pem), patience))
     server.http.start()
     try:
         yield server
@@ -64,12 +76,12 @@ async def serving(pause: float = 0) -> AsyncIterator[Server]:
         await server.http.stop(1)
 
 
-async def heard(reader: asyncio.StreamReader) -> tuple[bytes, float]:
+async def heard(reader: asyncio.StreamReader, patience: float = 15) -> tuple[bytes, float]:
     """Give what comes until the server hangs up, and after how many seconds it does."""
     began = asyncio.get_running_loop().time()
     found = bytearray()
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patience):
             while chunk := await reader.read(65_536):
                 found += chunk
     except (ConnectionError, ssl.SSLError):
@@ -162,3 +174,75 @@ async def test_it_stops_without_waiting_for_the_silent_but_for_answers() -> None
         assert asyncio.get_running_loop().time() - began < 4
         for _, found in [*silent, (reader, writer)]:
             found.close()
+
+
+CROWD = 1_000
+OTHER = "127.0.0.2"
+Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def crowd(open_one: Callable[[], Awaitable[Opened]], size: int, data: bytes = b"") -> AsyncIterator[Opened]:
+    for _ in range(size):
+        reader, writer = await open_one()
+        writer.write(data)
+        yield reader, writer
+
+
+async def gone(opened: list[Opened]) -> int:
+    """Count those that the server has hung up on."""
+
+    async def is_gone(reader: asyncio.StreamReader) -> bool:
+        try:
+            async with asyncio.timeout(0.1):
+                return not await reader.read(1)
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    return sum(await asyncio.gather(*(is_gone(reader) for reader, _ in opened)))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb\x03\x03" + b"x" * 3_000, b"\x16" * 5_000])
+async def test_a_crowd_of_silent_connections_is_bounded_and_keeps_nobody_out(data: bytes) -> None:
+    """From its own address, or from another."""
+    async with serving(patience=20) as server:
+        opened = [one async for one in crowd(server.connect_plain, CROWD, data)]
+        for whence in ("127.0.0.1", OTHER):
+            assert (await server.get(whence)).endswith(b"done")
+        assert await gone(opened) >= CROWD - 200
+        for _, writer in opened:
+            writer.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"GET", POST, POST + b"x" * 50, GET])
+async def test_a_crowd_of_idle_tls_connections_is_bounded_and_keeps_nobody_out(data: bytes) -> None:
+    async with serving(patience=20) as server:
+        opened = [one async for one in crowd(server.connect, 300, data)]
+        for whence in ("127.0.0.1", OTHER):
+            assert (await server.get(whence)).endswith(b"done")
+        if data != GET:  # else they hear their answer first
+            assert await gone(opened) >= 100
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_whoever_is_being_answered_makes_no_room_for_others() -> None:
+    async with serving(pause=4, patience=60) as server:
+        busy = [one async for one in crowd(server.connect, 200, GET)]
+        await asyncio.sleep(0.5)
+        with pytest.raises(OSError):
+            await server.connect()
+        assert (await server.get(OTHER)).endswith(b"done")
+        for reader, writer in busy:
+            assert (await reader.readuntil(b"done")).startswith(b"HTTP/1.1 200")
+            writer.close()
+
+
+async def test_a_handshake_that_is_not_finished_is_hung_up_on() -> None:
+    async with serving(patience=60) as server:
+        reader, writer = await server.connect_plain()
+        writer.write(b"\x16\x03\x01")
+        _, seconds = await heard(reader, 30)
+        assert 4 < seconds < 20
+        writer.close()

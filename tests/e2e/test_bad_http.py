@@ -139,6 +139,23 @@ def test_odd_characters_are_refused_and_do_not_break_the_record(
     assert answer.json()["error_description"].isprintable()
 
 
+# Connections.
+
+
+def test_a_silent_connection_costs_little(facade: Facade) -> None:
+    """asyncio's own buffer alone would be 256 KiB for each."""
+
+    def kibibytes() -> int:
+        status = Path(f"/proc/{facade.broker.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+    with connection(facade), ExitStack() as stack:
+        before = kibibytes()
+        for _ in range(150):
+            stack.enter_context(connection(facade))
+        assert kibibytes() - before < 150 * 150
+
+
 # Requests.
 
 
