@@ -9,23 +9,20 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TypeVar
 
 import click
 
-from broker.cli.calls import too_slow
-from broker.cli.failure import Stop
 from broker.cli.handover import Handover
 from broker.cli.options import Caller
 from broker.cli.output import printable
 from broker.cli.wanted import Wanted
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
-from broker.sdk.client import Client, Credential
+from broker.sdk.client import Client
+from broker.sdk.credential import Credential
+from broker.sdk.keeping import Event
 
 T = TypeVar("T")
 
@@ -50,58 +47,30 @@ async def supervise(
         OSError: the token cannot be handed over; the command was not started.
     """
     with _passing_on() as signals, way as handover:
-        async with Client(caller.address, caller.svid_dir) as client:
-            issuing = client.issue(wanted.task_id, wanted.tools.resource, wanted.tools.grants, lifetime=wanted.lifetime)
-            credential = await _within(caller.timeout, issuing)
-            held = _Held(client, credential, handover, wanted.lifetime, caller.timeout)
-            try:
+
+        def tell(credential: Credential, event: Event, error: Refusal | OSError | None) -> None:
+            if error is None:
                 handover.put(credential.token)
-                return await _run(command, held, signals)
-            finally:
-                await held.release()
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A credential in a command's hands. `timeout`, in seconds, holds for each call to the broker."""
-
-    client: Client
-    credential: Credential
-    handover: Handover
-    lifetime: timedelta | None
-    timeout: float
-
-    async def keep(self) -> None:
-        """Renew at two thirds of each token's life, until that is refused for good. What goes wrong is told once."""
-        told = False
-        while True:
-            left = (self.credential.expires_at - system_clock()) / timedelta(seconds=1)
-            await asyncio.sleep(max(_RETRY_SECONDS, left * _RENEW_AFTER))
-            try:
-                await _within(self.timeout, self.client.renew(self.credential, lifetime=self.lifetime))
-                self.handover.put(self.credential.token)
-            except (Refusal, Stop, OSError) as error:
-                final = isinstance(error, Refusal) and error.reason in _FINAL
-                if final or not told:
-                    again = "any more" if final else "for now"
-                    _tell(
-                        f"the credential cannot be renewed {again}, and is dead by {self._end()} at the latest: {error}"
-                    )
-                if final:
-                    return
-                told = True
             else:
-                told = False
+                _tell(_told(credential, event, error))
 
-    async def release(self) -> None:
-        """Give it back. If that cannot be, tell until when it lives."""
-        try:
-            await _within(self.timeout, self.client.release(self.credential.lease_id))
-        except (Refusal, Stop) as error:
-            _tell(f"lease {self.credential.lease_id} could not be released, and lives until {self._end()}: {error}")
+        tools = wanted.tools
+        async with (
+            Client(caller.address, caller.svid_dir, timeout=caller.timeout) as client,
+            client.credential(
+                wanted.task_id, tools.resource, tools.grants, lifetime=wanted.lifetime, tell=tell
+            ) as credential,
+        ):
+            handover.put(credential.token)
+            return await _run(command, handover, signals)
 
-    def _end(self) -> str:
-        return f"{self.credential.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+
+def _told(credential: Credential, event: Event, error: Refusal | OSError) -> str:
+    """Say what has become of a credential, and until when it lives."""
+    end = f"{credential.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+    if event is Event.NOT_RELEASED:
+        return f"lease {credential.lease_id} {event}, and lives until {end}: {error}"
+    return f"the credential {event}, and is dead by {end} at the latest: {error}"
 
 
 class _Signals:
@@ -149,37 +118,20 @@ def _reaches_the_command(number: signal.Signals) -> bool:
         os.close(terminal)
 
 
-async def _run(command: Sequence[str], held: _Held, signals: _Signals) -> int:
+async def _run(command: Sequence[str], handover: Handover, signals: _Signals) -> int:
     if signals.early:
         return _BY_SIGNAL + signals.early[0]
     try:
-        process = signals.command = _start(command, held.handover)
+        process = signals.command = _start(command, handover)
     except OSError as error:
         _tell(f"cannot start `{command[0]}`: {error.strerror}")
         return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_STARTED
-    renewal = asyncio.create_task(held.keep())
-    try:
-        code = await asyncio.to_thread(process.wait)
-    finally:
-        renewal.cancel()
-        await asyncio.gather(renewal, return_exceptions=True)
+    code = await asyncio.to_thread(process.wait)
     return code if code >= 0 else _BY_SIGNAL - code
 
 
 def _start(command: Sequence[str], handover: Handover) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=handover.environment(os.environ), pass_fds=handover.descriptors)
-
-
-async def _within(seconds: float, call: Awaitable[T]) -> T:
-    """Wait for a call for so long.
-
-    Raises:
-        Stop: there was no answer.
-    """
-    try:
-        return await asyncio.wait_for(call, seconds)
-    except TimeoutError:
-        raise too_slow(seconds) from None
 
 
 def _tell(text: str) -> None:

@@ -114,7 +114,7 @@ def live_lease(lease: Lease, at: datetime) -> Lease:
         raise Refusal(
             Reason.LEASE_NOT_LIVE,
             f"lease `{lease.id}` is {state.value}",
-            Hints(next="ask for a new credential, if the task still runs"),
+            Hints(lease_state=state.value, next="ask for a new credential, if the task still runs"),
         )
     return lease
 

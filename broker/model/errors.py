@@ -61,7 +61,7 @@ class FieldViolation:
 class Hints:
     """What a refusal tells beside its message; the same on every surface. Empty means: does not apply.
 
-    `retry_seconds` is when to come again, if that is known.
+    `retry_seconds` is when to come again, if that is known. `lease_state` is that of a lease that is not live.
     """
 
     missing: str = ""
@@ -69,6 +69,7 @@ class Hints:
     policy_revision: str = ""
     decision_id: str = ""
     retry_seconds: int = 0
+    lease_state: str = ""
 
     def metadata(self) -> dict[str, str]:
         """Give the hints that apply under their names in `google.rpc.ErrorInfo.metadata` (lowerCamel)."""
@@ -78,6 +79,7 @@ class Hints:
             "policyRevision": self.policy_revision,
             "decisionId": self.decision_id,
             "retrySeconds": str(self.retry_seconds or ""),
+            "leaseState": self.lease_state,
         }
         return {name: text for name, text in named.items() if text}
 

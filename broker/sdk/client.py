@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -24,7 +24,10 @@ from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment, Task, TaskState
 from broker.sdk.connection import Connection, Endpoint
+from broker.sdk.credential import Credential
 from broker.sdk.identity import Identity
+from broker.sdk.keeping import Event, Keeper, Tell, Wish, tell_log
+from broker.sdk.patience import Patience
 from broker.sdk.possession import Prover, issuer_of
 from broker.sdk.refusals import refusal_from
 from broker.sdk.secret import Secret
@@ -38,11 +41,8 @@ from broker.wire.times import duration_to_wire, instant_from_wire, instant_to_wi
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
 
-_CALL_SECONDS = 10.0
-_RENEW_AFTER = 2 / 3  # of a token's life
-_RETRY_SECONDS = 1.0
+_ATTEMPT_SECONDS = 10.0  # so that a broker which is stuck does not use all the time up
 _AGENT_SERVICE = agent_pb.DESCRIPTOR.services_by_name["AgentService"].full_name
-_GIVE_UP = (Reason.LEASE_NOT_LIVE, Reason.LEASE_NOT_FOUND, Reason.TASK_NOT_ACTIVE, Reason.LIFETIME_EXHAUSTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,35 +58,11 @@ class TaskDeclaration:
     risk_threshold: int = 50
 
 
-@dataclass(slots=True, kw_only=True)
-class Credential:
-    """A credential in hand, for one resource. `token` and `expires_at` move on when it is renewed, so ask each time.
-
-    `prover` is there if it is bound to a key.
-    """
-
-    lease_id: str
-    resource: str
-    token: Secret
-    expires_at: datetime
-    prover: Prover | None = None
-
-    def headers(self, method: str, url: str, nonce: str = "") -> dict[str, str]:
-        """Give the headers for one request: the token, and a fresh proof if it is bound to a key (RFC 9449 section 7).
-
-        `nonce` is what the server wants to see in proofs, if it has said so. The headers are secret.
-        """
-        token = self.token.reveal()
-        if self.prover is None:
-            return {"authorization": f"Bearer {token}"}
-        proof = self.prover.prove(method, url, token=token, nonce=nonce)
-        return {"authorization": f"DPoP {token}", "dpop": proof}
-
-
 class Client:
     """Calls a broker, as the workload whose X.509-SVID is in a folder, or by another `identity`.
 
-    A call that may have been lost is sent once more, under the same request id, so that it happens once.
+    A call whose answer got lost, or that the broker cannot do just now, is sent again under the same request id, so
+    it happens once: with pauses between, until `timeout` is over.
     """
 
     def __init__(
@@ -97,13 +73,15 @@ class Client:
         identity: Identity | None = None,
         holder_key: EcSigner | None = None,
         issuer: str | None = None,
+        timeout: float = 30.0,
         clock: Clock = system_clock,
         ids: Ids = uuid7,
     ) -> None:
         """Make a client. What is not given comes from the environment, as `Endpoint.of` says.
 
         With a `holder_key`, credentials are bound to it, unless their resource binds them to TLS; proofs of it name
-        the broker by its `issuer` URL, from CREDBROKER_ISSUER if not given.
+        the broker by its `issuer` URL, from CREDBROKER_ISSUER if not given. `timeout`, in seconds, is for a call with
+        all its repetitions.
 
         Raises:
             Refusal: INVALID_ARGUMENT, if something of this is set nowhere, or two identities are given.
@@ -112,6 +90,7 @@ class Client:
         self._prover = None if holder_key is None else Prover(holder_key, clock, ids)
         self._issuer = "" if holder_key is None else issuer_of(issuer)
         self._connection: Connection | None = None
+        self._timeout = timeout
         self._clock = clock
         self._ids = ids
 
@@ -156,19 +135,28 @@ class Client:
         *,
         lifetime: timedelta | None = None,
         explanation: str = "",
+        tell: Tell = tell_log,
     ) -> AsyncIterator[Credential]:
-        """Hold a credential for the time of a block: renewed while it runs, released at its end.
+        """Hold a credential for the time of a block: kept good while it runs, released at its end.
+
+        It is renewed in time. If that could not be and it has expired, or its lease can live no longer, another lease
+        takes its place, as long as the task lives; but none does after a revocation. `tell` hears what becomes of it.
 
         Raises:
             Refusal: as in protos/broker/v1/agent_service.proto.
         """
-        credential = await self.issue(task_id, resource, grants, lifetime=lifetime, explanation=explanation)
-        renewal = asyncio.create_task(self._keep_renewed(credential, lifetime))
+        wish = Wish(
+            task_id=task_id, resource=resource, grants=tuple(grants), lifetime=lifetime, explanation=explanation
+        )
+        credential = await self._issue(wish, self._ids())
+        keeper = Keeper(self, credential, wish, self._clock, self._ids, tell)
+        keeping = asyncio.create_task(keeper.run())
         try:
             yield credential
         finally:
-            renewal.cancel()
-            await asyncio.shield(self._release_quietly(credential.lease_id))
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            await asyncio.shield(self._release_all(credential, keeper.former, tell))
 
     async def create_task(self, declaration: TaskDeclaration) -> Task:
         """Declare a task that outlives this call; end it with `end_task`."""
@@ -182,13 +170,17 @@ class Client:
             risk_threshold=declaration.risk_threshold,
             request_id=self._ids(),
         )
-        return task_from_wire(await self._call(lambda: self._orchestrator().CreateTask(request, timeout=_CALL_SECONDS)))
+        answer = await self._call(lambda seconds: self._orchestrator().CreateTask(request, timeout=seconds))
+        return task_from_wire(answer)
 
     async def end_task(self, task_id: str, outcome: TaskState, *, barrier: bool = False) -> int:
         """End a task; give the ledger index of the rule that killed its credentials."""
         request = orchestrator_pb.EndTaskRequest(task_id=task_id, outcome=task_state_to_wire(outcome), barrier=barrier)
-        timeout = _CALL_SECONDS * (3 if barrier else 1)
-        return (await self._call(lambda: self._orchestrator().EndTask(request, timeout=timeout))).index
+        attempt = self._timeout if barrier else _ATTEMPT_SECONDS  # a barrier waits for verifiers
+        answer = await self._call(
+            lambda seconds: self._orchestrator().EndTask(request, timeout=seconds), attempt=attempt
+        )
+        return answer.index
 
     async def issue(
         self,
@@ -200,26 +192,16 @@ class Client:
         explanation: str = "",
     ) -> Credential:
         """Get a credential that nobody renews or releases for you."""
-        request = agent_pb.IssueCredentialRequest(
-            task_id=task_id,
-            resource=resource,
-            grants=grants_to_wire(grants),
-            lifetime=None if lifetime is None else duration_to_wire(lifetime),
-            request_id=self._ids(),
-            explanation=explanation,
+        wish = Wish(
+            task_id=task_id, resource=resource, grants=tuple(grants), lifetime=lifetime, explanation=explanation
         )
-        answer = await self._call(
-            lambda: self._agent().IssueCredential(
-                request, timeout=_CALL_SECONDS, metadata=self._proof("IssueCredential")
-            )
-        )
-        return Credential(
-            lease_id=answer.lease.lease_id,
-            resource=resource,
-            token=Secret(answer.token),
-            expires_at=instant_from_wire(answer.lease.expire_time, "lease.expire_time"),
-            prover=self._prover if answer.lease.binding == lease_pb2.BINDING_DPOP else None,
-        )
+        return await self._issue(wish, self._ids())
+
+    async def issue_again(self, credential: Credential, wish: Wish, request_id: str) -> None:
+        """Put a new lease and its token in the place of what a credential was."""
+        fresh = await self._issue(wish, request_id)
+        credential.lease_id, credential.token = fresh.lease_id, fresh.token
+        credential.expires_at, credential.prover = fresh.expires_at, fresh.prover
 
     async def renew(self, credential: Credential, *, lifetime: timedelta | None = None) -> None:
         """Renew a credential in place."""
@@ -229,8 +211,8 @@ class Client:
             request_id=self._ids(),
         )
         answer = await self._call(
-            lambda: self._agent().RenewCredential(
-                request, timeout=_CALL_SECONDS, metadata=self._proof("RenewCredential")
+            lambda seconds: self._agent().RenewCredential(
+                request, timeout=seconds, metadata=self._proof("RenewCredential")
             )
         )
         credential.token = Secret(answer.token)
@@ -239,18 +221,29 @@ class Client:
     async def release(self, lease_id: str) -> int:
         """Give a credential back; give the ledger index of the rule that ended it."""
         request = agent_pb.ReleaseCredentialRequest(lease_id=lease_id)
-        return (await self._call(lambda: self._agent().ReleaseCredential(request, timeout=_CALL_SECONDS))).index
+        return (await self._call(lambda seconds: self._agent().ReleaseCredential(request, timeout=seconds))).index
 
-    async def _keep_renewed(self, credential: Credential, lifetime: timedelta | None) -> None:
-        """Renew at two thirds of each token's life. What cannot be renewed is left to expire."""
-        while True:
-            left = (credential.expires_at - self._clock()) / timedelta(seconds=1)
-            await asyncio.sleep(max(_RETRY_SECONDS, left * _RENEW_AFTER))
-            try:
-                await self.renew(credential, lifetime=lifetime)
-            except Refusal as refusal:
-                if refusal.reason in _GIVE_UP:
-                    return
+    async def _issue(self, wish: Wish, request_id: str) -> Credential:
+        request = agent_pb.IssueCredentialRequest(
+            task_id=wish.task_id,
+            resource=wish.resource,
+            grants=grants_to_wire(wish.grants),
+            lifetime=None if wish.lifetime is None else duration_to_wire(wish.lifetime),
+            request_id=request_id,
+            explanation=wish.explanation,
+        )
+        answer = await self._call(
+            lambda seconds: self._agent().IssueCredential(
+                request, timeout=seconds, metadata=self._proof("IssueCredential")
+            )
+        )
+        return Credential(
+            lease_id=answer.lease.lease_id,
+            resource=wish.resource,
+            token=Secret(answer.token),
+            expires_at=instant_from_wire(answer.lease.expire_time, "lease.expire_time"),
+            prover=self._prover if answer.lease.binding == lease_pb2.BINDING_DPOP else None,
+        )
 
     async def _end(self, task_id: str, outcome: TaskState) -> None:
         """End a task, also when the block was cancelled; one that has ended in the block stays as it is."""
@@ -260,22 +253,29 @@ class Client:
             if refusal.reason is not Reason.TASK_NOT_ACTIVE:
                 raise
 
-    async def _release_quietly(self, lease_id: str) -> None:
-        """Release a lease; it expires by itself if the broker cannot be reached."""
-        with contextlib.suppress(Refusal):
-            await self.release(lease_id)
+    async def _release_all(self, credential: Credential, former: str, tell: Tell) -> None:
+        """Release what a block has held. Leases expire by themselves if the broker cannot be reached."""
+        try:
+            for lease_id in (credential.lease_id, former):
+                if lease_id:
+                    await self.release(lease_id)
+        except Refusal as refusal:
+            tell(credential, Event.NOT_RELEASED, refusal)
 
-    async def _call(self, send: Callable[[], Awaitable[T]]) -> T:
-        """Send a call; once more if the broker could not be reached, which the request id makes safe."""
-        for attempt in (1, 2):
+    async def _call(self, send: Callable[[float], Awaitable[T]], *, attempt: float = _ATTEMPT_SECONDS) -> T:
+        """Send a call, for so many seconds at a time, until it is answered, or our patience is over."""
+        patience = Patience(self._timeout, attempt=attempt)
+        while True:
             try:
-                return await send()
+                return await send(patience.attempt())
             except grpc.aio.AioRpcError as error:
                 refusal = refusal_from(error)
-                if attempt == 2 or refusal.reason is not Reason.UNAVAILABLE:  # noqa: PLR2004
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._connection is not None:
+                    self._connection.renew()  # it may lead to nobody any more
+                seconds = patience.pause(refusal)
+                if seconds is None:
                     raise refusal from None  # the gRPC error's text repeats the request's metadata
-                await asyncio.sleep(_RETRY_SECONDS)
-        raise AssertionError  # the second attempt returns or raises
+                await asyncio.sleep(seconds)
 
     def _proof(self, method: str) -> Metadata:
         """Make a proof for one attempt at a call, as the broker takes each once."""

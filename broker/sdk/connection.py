@@ -29,7 +29,8 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 5_000),  # by default minutes, for which a verifier would stay stale
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # the time that one attempt has, of connecting and TLS
+    ("grpc.max_reconnect_backoff_ms", 2_000),  # by default minutes, for which a verifier would stay stale
     ("grpc.use_local_subchannel_pool", 1),  # a channel is a connection of its own, with its own certificate
 )
 
@@ -181,6 +182,10 @@ class Connection:
             self._channel = grpc.aio.secure_channel(self._address, credentials.for_channel(), _OPTIONS)
             self._credentials = credentials
         return self._channel
+
+    def renew(self) -> None:
+        """Let the next call open a channel of its own; those under way keep theirs."""
+        self._credentials = self._channel = None
 
     async def close(self) -> None:
         """Close the channel and the source."""

@@ -10,6 +10,13 @@ import grpc
 from broker.model.errors import Hints, Reason, Refusal
 from broker.wire.status import from_status_bytes
 
+_LOST = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,  # a stream that was reset, by HTTP/2's codes; the broker's own failures have its words
+    grpc.StatusCode.UNKNOWN,
+)
 _DETAILS = "grpc-status-details-bin"
 
 
@@ -20,7 +27,7 @@ def refusal_from(error: grpc.RpcError) -> Refusal:
         if name == _DETAILS and isinstance(value, bytes) and (refusal := from_status_bytes(value)) is not None:
             return refusal
     code, details = error.code(), error.details()
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+    if code in _LOST:
         return Refusal(
             Reason.UNAVAILABLE,
             f"the broker cannot be reached: {details}",

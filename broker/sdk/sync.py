@@ -14,8 +14,10 @@ from typing import Any, Self, TypeVar
 from broker.credential.keys import EcSigner
 from broker.model.grant import Grant
 from broker.model.task import Task, TaskState
-from broker.sdk.client import Client, Credential, TaskDeclaration
+from broker.sdk.client import Client, TaskDeclaration
+from broker.sdk.credential import Credential
 from broker.sdk.identity import Identity
+from broker.sdk.keeping import Tell, tell_log
 
 T = TypeVar("T")
 
@@ -31,9 +33,12 @@ class SyncClient:
         identity: Identity | None = None,
         holder_key: EcSigner | None = None,
         issuer: str | None = None,
+        timeout: float = 30.0,
     ) -> None:
         """Make a client; else as `Client`."""
-        self._client = Client(address, svid_dir, identity=identity, holder_key=holder_key, issuer=issuer)
+        self._client = Client(
+            address, svid_dir, identity=identity, holder_key=holder_key, issuer=issuer, timeout=timeout
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -64,10 +69,17 @@ class SyncClient:
 
     @contextmanager
     def credential(
-        self, task_id: str, resource: str, grants: Sequence[Grant], *, lifetime: timedelta | None = None
+        self,
+        task_id: str,
+        resource: str,
+        grants: Sequence[Grant],
+        *,
+        lifetime: timedelta | None = None,
+        tell: Tell = tell_log,
     ) -> Iterator[Credential]:
-        """Hold a credential for the time of a block; else as `Client.credential`."""
-        with self._block(self._client.credential(task_id, resource, grants, lifetime=lifetime)) as credential:
+        """Hold a credential for the time of a block; else as `Client.credential`. `tell` is called in our thread."""
+        held = self._client.credential(task_id, resource, grants, lifetime=lifetime, tell=tell)
+        with self._block(held) as credential:
             yield credential
 
     def create_task(self, declaration: TaskDeclaration) -> Task:

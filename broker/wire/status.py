@@ -51,6 +51,7 @@ def from_status_bytes(data: bytes) -> Refusal | None:
         policy_revision=info.metadata.get("policyRevision", ""),
         decision_id=info.metadata.get("decisionId", ""),
         retry_seconds=_seconds(info.metadata.get("retrySeconds", "")),
+        lease_state=info.metadata.get("leaseState", ""),
     )
     violations = tuple(FieldViolation(found.field, found.description) for found in bad_request.field_violations)
     return Refusal(reason, status.message, hints, violations)

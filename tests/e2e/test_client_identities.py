@@ -24,8 +24,9 @@ from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.sdk import workload
-from broker.sdk.client import Client, Credential
+from broker.sdk.client import Client
 from broker.sdk.connection import Endpoint
+from broker.sdk.credential import Credential
 from broker.sdk.feed import watching
 from broker.sdk.identity import WorkloadSocket
 from broker.sdk.sync import SyncClient
@@ -169,7 +170,7 @@ async def test_a_broker_of_another_trust_domain_is_not_ours(facade: Facade) -> N
     with agent_of(facade, RESEARCHER) as agent:
         for federated, reason in ((True, Reason.UNAVAILABLE), (False, Reason.LEASE_NOT_FOUND)):
             agent.push(federated=federated)
-            async with Client(facade.broker.address, identity=agent.socket) as client:
+            async with Client(facade.broker.address, identity=agent.socket, timeout=3) as client:
                 with pytest.raises(Refusal) as refused:
                     await client.release("l-1")
             assert refused.value.reason is reason
@@ -274,7 +275,7 @@ async def test_a_token_is_never_sent_without_tls_or_to_whoever_is_not_the_broker
                     peer.sendall(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")  # the settings of a plain HTTP/2 server
 
         listening = asyncio.create_task(asyncio.to_thread(listen))
-        async with Client(f"localhost:{listener.getsockname()[1]}", identity=identity) as client:
+        async with Client(f"localhost:{listener.getsockname()[1]}", identity=identity, timeout=3) as client:
             with pytest.raises(Refusal) as refused:
                 await client.release("l-1")
             assert refused.value.reason is Reason.UNAVAILABLE
@@ -282,7 +283,7 @@ async def test_a_token_is_never_sent_without_tls_or_to_whoever_is_not_the_broker
     assert heard
     assert token.encode() not in heard
     (tmp_path / "ca.pem").write_bytes(authority().cert_pem)
-    async with Client(facade.broker.jwt_address, identity=identity) as client:
+    async with Client(facade.broker.jwt_address, identity=identity, timeout=3) as client:
         with pytest.raises(Refusal) as refused:
             await client.release("l-1")
     assert refused.value.reason is Reason.UNAVAILABLE

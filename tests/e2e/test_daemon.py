@@ -62,7 +62,7 @@ async def test_told_to_stop_it_finishes_what_it_has_begun_and_lets_verifiers_go(
         endpoint = Endpoint.of(broker.address, broker.svids / "verifier")
         async with (
             watching(Verifier(RESOURCE), endpoint) as verifier,
-            Client(broker.address, broker.svids / "researcher") as agent,
+            Client(broker.address, broker.svids / "researcher", timeout=3) as agent,
             connect(broker.address, broker.svids / "researcher") as channel,
         ):
             health = health_pb2_grpc.HealthStub(channel)
@@ -89,7 +89,7 @@ async def test_told_to_stop_it_finishes_what_it_has_begun_and_lets_verifiers_go(
 def test_out_of_disk_there_is_no_credential_and_no_restart_is_needed(tmp_path: Path) -> None:
     with running(tmp_path) as broker:
         task_id = broker.begin_task()
-        with SyncClient(broker.address, broker.svids / "researcher") as agent:
+        with SyncClient(broker.address, broker.svids / "researcher", timeout=3) as agent:
             lease_id = agent.issue(task_id, RESOURCE, GRANTS).lease_id
             largest = max(file.stat().st_size for file in tmp_path.glob("broker.db*"))
             unlimited = resource.prlimit(pid_of(broker), resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
@@ -127,7 +127,7 @@ def test_without_its_database_there_is_no_credential_and_no_restart_is_needed(
 
     with running(tmp_path) as broker:
         task_id = broker.begin_task()
-        with SyncClient(broker.address, broker.svids / "researcher") as agent:
+        with SyncClient(broker.address, broker.svids / "researcher", timeout=3) as agent:
             assert agent.issue(task_id, RESOURCE, GRANTS).lease_id
             allow(False)
             for _ in range(3):

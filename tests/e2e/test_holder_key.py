@@ -11,8 +11,9 @@ from broker.credential.keys import EcSigner
 from broker.credential.replays import Nonces
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
-from broker.sdk.client import Client, Credential
+from broker.sdk.client import Client
 from broker.sdk.connection import Endpoint
+from broker.sdk.credential import Credential
 from broker.sdk.feed import watching
 from broker.sdk.hands import Hands
 from broker.sdk.sync import SyncClient

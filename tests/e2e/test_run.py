@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from broker.cli.bench.broker import RESOURCE, TOOL
+from broker.cli.bench.broker import RESOURCE, TOOL, prepare
 from broker.cli.failure import Exit
 from broker.cli.unverified import decode
 from broker.model.task import TaskState
@@ -301,12 +301,36 @@ def test_when_the_task_ends_the_command_goes_on_and_is_told_once(house: House) -
     assert house.states(task_id) == ["REVOKED"]
 
 
+def test_a_command_gets_another_credential_when_the_total_lifetime_of_its_lease_is_over(
+    house: House, tmp_path: Path
+) -> None:
+    configuration = prepare(tmp_path).configuration
+    configuration.write_text(configuration.read_text().replace("[limits]\n", '[limits]\ntotal_lifetime = "4s"\n'))
+    with opened(tmp_path) as doors:
+        lasting = House(doors, house.runtime)
+        task_id = lasting.begin_task()
+        program = """
+import base64, time
+lease = lambda: json.loads(base64.urlsafe_b64decode(read().split(".")[1] + "=="))["jti"]
+first = lease()
+while lease() == first:
+    time.sleep(0.05)
+report(first=first, second=lease())
+"""
+        running = lasting.start(task_id, python(program), "--lifetime", "3s")
+        report = running.report()
+        assert decode(report["token"]).claims["jti"] == report["second"] != report["first"]
+        assert running.end() == (0, "")
+        assert "LIVE" not in lasting.states(task_id)
+        assert len(lasting.states(task_id)) >= 2
+    assert not house.leftovers()
+
+
 def test_what_cannot_be_released_is_said_to_live_until_it_expires(house: House, tmp_path: Path) -> None:
     with opened(tmp_path) as doors:
         lonely = House(doors, house.runtime)
-        running = lonely.start(
-            lonely.begin_task(), python("report(); sys.stdin.readline(); sys.exit(5)"), stdin=subprocess.PIPE
-        )
+        program = python("report(); sys.stdin.readline(); sys.exit(5)")
+        running = lonely.start(lonely.begin_task(), program, "--timeout", "2s", stdin=subprocess.PIPE)
         claims = decode(running.report()["token"]).claims
     code, stderr = running.end()
     assert code == 5

@@ -9,7 +9,7 @@ from datetime import datetime
 from broker.cli.bench.broker import AGENT, TOOL
 from broker.model.errors import Reason, Refusal
 from broker.model.task import Task
-from broker.sdk.client import Credential
+from broker.sdk.credential import Credential
 from broker.sdk.hands import Hands
 from broker.sdk.verifier import Verifier
 

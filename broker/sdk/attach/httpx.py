@@ -10,7 +10,7 @@ from collections.abc import Generator
 import httpx
 
 from broker.sdk.attach import http
-from broker.sdk.client import Credential
+from broker.sdk.credential import Credential
 
 
 class CredentialAuth(httpx.Auth):

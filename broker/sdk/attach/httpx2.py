@@ -10,7 +10,7 @@ from collections.abc import Generator
 import httpx2
 
 from broker.sdk.attach import http
-from broker.sdk.client import Credential
+from broker.sdk.credential import Credential
 
 
 class CredentialAuth(httpx2.Auth):

@@ -22,6 +22,7 @@ refusals = st.builds(
         policy_revision=texts,
         decision_id=texts,
         retry_seconds=st.integers(0, 999_999_999),
+        lease_state=st.sampled_from(["", "expired", "revoked"]),
     ),
     st.lists(st.builds(FieldViolation, texts, texts), max_size=4).map(tuple),
 )
