@@ -17,6 +17,7 @@ from fastmcp.server.auth.auth import AccessToken, TokenVerifier
 from fastmcp.server.dependencies import get_access_token
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools.base import Tool
+from mcp.types import Request
 from pydantic import BaseModel
 
 from broker.model.errors import Hints, Reason, Refusal
@@ -59,10 +60,8 @@ class FastMcpMiddleware(Middleware):
         Raises:
             McpError: it is refused.
         """
-        message = context.message
-        params = message.model_dump(by_alias=True) if isinstance(message, BaseModel) else message
         try:
-            methods.check(self._admit(), context.method or "", params, self._also)
+            methods.check(self._admit(), context.method or "", _params(context.message), self._also)
         except Refusal as refusal:
             raise McpError(**methods.error_of(refusal)) from refusal
         return await call_next(context)
@@ -76,6 +75,12 @@ class FastMcpMiddleware(Middleware):
 
     def _admit(self) -> Admitted:
         return self._verifier.admit(self._token())
+
+
+def _params(message: object) -> object:
+    """Give the params of a message: some requests come whole, others as their params alone."""
+    params = message.params if isinstance(message, Request) else message
+    return params.model_dump(by_alias=True) if isinstance(params, BaseModel) else params
 
 
 def _token_of_request() -> str:

@@ -8,20 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.model.errors import Refusal, invalid
+from broker.model.spellings import are_distinct
 from broker.sdk import http_request
 from broker.sdk.http_request import Scope
 from broker.sdk.mcp import methods
 
+_REQUEST = frozenset({"jsonrpc", "id", "method", "params"})
+_RESPONSES = (frozenset({"jsonrpc", "id", "result"}), frozenset({"jsonrpc", "id", "error"}))
+_MOST_IN_BATCH = 64
 _CONTENT_TYPES = ("application/json", "application/json;charset=utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A request, or a notification if `id` is None. What answers a request of the server's has no method."""
+    """A request, or a notification if `id` is None; or what answers a request of the server's, with its id."""
 
     method: str = ""
     id: str | int | None = None
     params: object = None
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class Post:
 
     def asks(self) -> bool:
         """Tell whether somebody waits for an answer to one of the messages."""
-        return any(message.id is not None for message in self.messages)
+        return bool(self._asking())
 
     def lists(self) -> bool:
         """Tell whether the answer may list tools."""
@@ -46,9 +51,12 @@ class Post:
     def answer(self, refusal: Refusal) -> bytes:
         """Give the body that answers each request with the refusal."""
         error = methods.error_of(refusal)
-        asking: list[str | int | None] = [message.id for message in self.messages if message.id is not None]
+        asking = self._asking()
         answers = [{"jsonrpc": "2.0", "id": identity, "error": error} for identity in asking or [None]]
         return json.dumps(answers if self.batch and asking else answers[0]).encode()
+
+    def _asking(self) -> list[str | int | None]:
+        return [message.id for message in self.messages if message.id is not None and not message.answers]
 
 
 def read(scope: Scope, body: bytes) -> Post:
@@ -63,8 +71,9 @@ def read(scope: Scope, body: bytes) -> Post:
         raise invalid("method", "must be POST; or GET or DELETE, without a body")
     _check_form(scope)
     document = http_request.parse(body)
-    _check_names(document)
     if isinstance(document, list) and document:
+        if len(document) > _MOST_IN_BATCH:
+            raise invalid("body", f"must be at most {_MOST_IN_BATCH} messages")
         return Post([_message(entry) for entry in document], batch=True)
     return Post([_message(document)])
 
@@ -92,36 +101,39 @@ def _check_form(scope: Scope) -> None:
         raise invalid("content-encoding", "is not supported")
 
 
-def _check_names(document: object) -> None:
-    """Refuse members that differ only in case: some parsers (Go's) take them for the same, and the last one counts."""
-    rest = [document]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, list):
-            rest += value
-        elif isinstance(value, dict):
-            if len({name.casefold() for name in value}) != len(value):
-                raise invalid("body", "must not have members that differ only in case")
-            rest += value.values()
-
-
 def _message(entry: object) -> Message:
+    """Read a message, which is either a request or a response, by its members: their names are known, and exact."""
     if not isinstance(entry, dict):
         raise invalid("body", "must be a JSON-RPC message, or a list of such")
-    if "method" not in entry:
-        if "result" in entry or "error" in entry:
-            return Message()
-        raise invalid("method", "is missing")
-    method, identity = entry["method"], entry.get("id")
+    members = frozenset(entry)
+    if entry.get("jsonrpc") != "2.0":
+        raise invalid("jsonrpc", 'must be "2.0"')
+    if members in _RESPONSES:
+        return Message(id=_id(entry["id"]), answers=True)
+    if "method" not in members or not members <= _REQUEST:
+        raise invalid("body", "must be a request (jsonrpc, id, method, params), or a response (jsonrpc, id, result)")
+    method = entry["method"]
     if not isinstance(method, str):
         raise invalid("method", "must be a text")
-    if "id" in entry and (not isinstance(identity, (str, int)) or isinstance(identity, bool)):
+    return Message(method, _id(entry["id"]) if "id" in members else None, _params(entry))
+
+
+def _id(value: object) -> str | int:
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
         raise invalid("id", "must be a text or a whole number")
-    return Message(method, identity, _params(entry))
+    return value
 
 
 def _params(entry: dict[str, Any]) -> object:
     params = entry.get("params")
-    if params is not None and not isinstance(params, dict):
+    if params is None:
+        return None
+    if not isinstance(params, dict):
         raise invalid("params", "must be an object")
+    meta = params.get("_meta", {})
+    if not isinstance(meta, dict):
+        raise invalid("params._meta", "must be an object")
+    for field, members in (("params", params), ("params._meta", meta)):
+        if not are_distinct(members):
+            raise invalid(field, "must not have a member in two spellings, as some servers read names in any case")
     return params

@@ -13,6 +13,15 @@ CALL = "tools/call"
 LIST = "tools/list"
 _FREE = frozenset({"initialize", "server/discover", "ping", LIST})
 _NOTIFICATIONS = "notifications/"
+_PARAMS = {  # of 2024-11-05 to 2026-07-28
+    CALL: frozenset({"_meta", "name", "arguments", "task", "inputResponses", "requestState"}),
+    LIST: frozenset({"_meta", "cursor"}),
+    "initialize": frozenset({"_meta", "protocolVersion", "capabilities", "clientInfo"}),
+    "server/discover": frozenset({"_meta"}),
+    "ping": frozenset({"_meta"}),
+}
+"""What the messages that pass by themselves hold in `params`."""
+
 _NAME = re.compile(r"[A-Za-z0-9_./$-]{1,64}")
 # Error codes that a server may define itself are from -32000 on; those from -32020 on are the specification's.
 _REFUSED = -32003
@@ -24,8 +33,10 @@ def check(admitted: Admitted, method: str, params: object, also: Collection[str]
     What is neither is refused: resources and prompts may hold as much as any tool gives, and no grant names them.
 
     Raises:
-        Refusal: TOOL_NOT_GRANTED, ARGUMENT_OUT_OF_BOUNDS; INVALID_ARGUMENT, if a call does not name a tool.
+        Refusal: TOOL_NOT_GRANTED, ARGUMENT_OUT_OF_BOUNDS; INVALID_ARGUMENT, if a call does not name a tool, or its
+            params hold what is not known.
     """
+    _check_params(method, params)
     if method == CALL:
         admitted.check(tool_of(params), arguments_of(params))
     elif method not in _FREE and method not in also and not method.startswith(_NOTIFICATIONS):
@@ -55,16 +66,19 @@ def arguments_of(params: object) -> object:
     Raises:
         Refusal: INVALID_ARGUMENT.
     """
-    members = params if isinstance(params, Mapping) else {}
-    if any(name != "arguments" and str(name).casefold() == "arguments" for name in members):
-        # Parsers that ignore case (Go's) would take them for the arguments.
-        raise invalid("params", "must spell `arguments` in lower case")
-    arguments = members.get("arguments")
+    arguments = params.get("arguments") if isinstance(params, Mapping) else None
     if arguments is None:
         return {}
     if not isinstance(arguments, Mapping):
         raise invalid("params.arguments", "must be an object")
     return arguments
+
+
+def _check_params(method: str, params: object) -> None:
+    """Refuse members that no version of MCP knows: a server that reads names in any case could take them for others."""
+    known = _PARAMS.get(method)
+    if known is not None and isinstance(params, Mapping) and not params.keys() <= known:
+        raise invalid("params", f"must have no members but {', '.join(sorted(known))}, spelled so")
 
 
 def error_of(refusal: Refusal) -> dict[str, Any]:
