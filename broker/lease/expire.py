@@ -6,20 +6,23 @@ from collections import defaultdict
 from datetime import datetime
 
 from broker.lease.desk import Desk
+from broker.lease.pace import in_steps
 from broker.model.entry import Entry, Kind
 from broker.store import leases
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Transaction
 
-_BATCH = 500
+_BATCH = 100  # whose recording takes some milliseconds
 
 
 async def record_expiry(desk: Desk) -> datetime | None:
     """Record all leases whose time is up, batch by batch; give the instant when the next is due, None if none is.
 
     Safe to run on every replica at once: each batch is chosen and closed in one transaction at the ledger's head.
+
+    Raises:
+        Refusal: LEDGER_UNAVAILABLE.
     """
-    while await desk.ledger.write(Work(_record_batch)) == _BATCH:
-        pass
+    await in_steps(desk, _record_batch, _BATCH)
     return await desk.database.read(leases.next_due)
 
 

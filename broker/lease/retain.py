@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from broker.lease.desk import Desk
-from broker.store import explanations, leases, locks, quotas, requests, rules, tasks
-from broker.store.transaction import Transaction, Work
+from datetime import timedelta
+from functools import partial
 
-_BATCH = 1_000
+from broker.lease.desk import Desk
+from broker.lease.pace import in_steps
+from broker.store import explanations, leases, locks, quotas, requests, rules, tasks
+from broker.store.rows import Forget
+from broker.store.transaction import Transaction
+
+_BATCH = 200
 
 
 async def forget_old(desk: Desk) -> int:
     """Delete ended leases, rules, request ids, lifted locks and explanations past retention; give the leases' number.
 
-    In small transactions, so that nobody waits long; safe to run on every replica at once.
+    In small steps, so that nobody waits long; safe to run on every replica at once.
+
+    Raises:
+        Refusal: LEDGER_UNAVAILABLE.
     """
-    total = 0
-    while True:
-        forgotten = await desk.ledger.write(Work(lambda transaction: _forget_batch(desk, transaction)))
-        total += forgotten
-        if forgotten < _BATCH:
-            return total
-
-
-def _forget_batch(desk: Desk, transaction: Transaction) -> int:
-    connection, now = transaction.connection, transaction.at
-    before = now - desk.limits.retention
-    forgotten = leases.forget(connection, before, _BATCH)
-    if forgotten < _BATCH:
+    limits = desk.limits
+    kept: tuple[tuple[Forget, timedelta], ...] = (
         # A rule is kept for as long as the leases it ended, so that their state can still be told.
-        rules.forget(connection, before - desk.limits.total_lifetime)
-        locks.forget(connection, before)
-        requests.forget(connection, now)
-        tasks.forget_agents(connection, before)
-        explanations.forget(connection, now)
-        quotas.forget(connection, before)
+        (rules.forget, limits.retention + limits.total_lifetime),
+        (locks.forget, limits.retention),
+        (requests.forget, timedelta()),
+        (tasks.forget_agents, limits.retention),
+        (explanations.forget, timedelta()),
+        (quotas.forget, limits.retention),
+    )
+    forgotten = await in_steps(desk, partial(_forget_batch, leases.forget, limits.retention), _BATCH)
+    for forget, age in kept:
+        await in_steps(desk, partial(_forget_batch, forget, age), _BATCH)
     return forgotten
+
+
+def _forget_batch(forget: Forget, age: timedelta, transaction: Transaction) -> int:
+    return forget(transaction.connection, transaction.at - age, _BATCH)

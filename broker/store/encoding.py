@@ -10,6 +10,7 @@ from broker.model.entry import Json
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 
 _REMEMBERED = 1_000
+_LONGEST_REMEMBERED = 1_000  # characters: so that what is remembered is at most a megabyte or few
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -30,7 +31,7 @@ def dump_grants(grants: Iterable[Grant]) -> str:
 
 def load_grants(text: str) -> tuple[Grant, ...]:
     """Decode what `dump_grants` made."""
-    return tuple(_grant(item) for item in json.loads(text))
+    return _remembered_grants(text) if len(text) <= _LONGEST_REMEMBERED else _parse_grants(text)
 
 
 def resources_to_json(resources: Iterable[ResourceGrants]) -> list[Json]:
@@ -59,6 +60,13 @@ def dump_names(names: tuple[str, ...]) -> str:
 def load_names(text: str) -> tuple[str, ...]:
     """Decode what `dump_names` made."""
     return tuple(json.loads(text))
+
+
+def _parse_grants(text: str) -> tuple[Grant, ...]:
+    return tuple(_grant(item) for item in json.loads(text))
+
+
+_remembered_grants = lru_cache(maxsize=_REMEMBERED)(_parse_grants)
 
 
 def _grant(item: dict) -> Grant:  # type: ignore[type-arg]

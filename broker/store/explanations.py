@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, insert
 
 from broker.model.clock import to_micros
+from broker.store.rows import delete_some
 from broker.store.schema import explanations
 
 
@@ -38,6 +39,6 @@ def add(connection: Connection, new: Collection[Explanation]) -> None:
     )
 
 
-def forget(connection: Connection, before: datetime) -> int:
-    """Delete explanations that have been kept long enough; tell how many."""
-    return connection.execute(delete(explanations).where(explanations.c.expires_at < to_micros(before))).rowcount
+def forget(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete explanations that have been kept long enough, at most so many; tell how many."""
+    return delete_some(connection, explanations, explanations.c.expires_at < to_micros(before), limit)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, insert, or_, select
 
 from broker.model.clock import from_micros, to_micros
 from broker.model.selector import Lock, Selector, Target
+from broker.store.rows import delete_some
 from broker.store.schema import locks
 
 
@@ -56,6 +57,6 @@ def remove(connection: Connection, ids: Collection[str]) -> None:
     connection.execute(delete(locks).where(locks.c.id.in_(ids)))
 
 
-def forget(connection: Connection, before: datetime) -> int:
-    """Delete locks that lifted themselves before an instant; tell how many."""
-    return connection.execute(delete(locks).where(locks.c.expires_at < to_micros(before))).rowcount
+def forget(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete locks that lifted themselves before an instant, at most so many; tell how many."""
+    return delete_some(connection, locks, locks.c.expires_at < to_micros(before), limit)

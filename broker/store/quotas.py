@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, text
+from sqlalchemy import Connection, select, text
 
 from broker.model.clock import to_micros
+from broker.store.rows import delete_some
 from broker.store.schema import quotas
 
 _WINDOW_MICROS = 60_000_000
@@ -43,6 +44,6 @@ def put(connection: Connection, issued: Mapping[str, int], window: int) -> None:
     )
 
 
-def forget(connection: Connection, before: datetime) -> int:
-    """Delete the counts of minutes before an instant; tell how many."""
-    return connection.execute(delete(quotas).where(quotas.c.window < window(before))).rowcount
+def forget(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete the counts of minutes before an instant, at most so many; tell how many."""
+    return delete_some(connection, quotas, quotas.c.window < window(before), limit)

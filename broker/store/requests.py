@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, tuple_
+from sqlalchemy import Connection, insert, select, tuple_
 
 from broker.model.clock import to_micros
+from broker.store.rows import delete_some
 from broker.store.schema import requests
 
 
@@ -47,6 +48,6 @@ def add(connection: Connection, new: Collection[Answered]) -> None:
     )
 
 
-def forget(connection: Connection, before: datetime) -> int:
-    """Delete requests whose ids may be used again; tell how many."""
-    return connection.execute(delete(requests).where(requests.c.expires_at < to_micros(before))).rowcount
+def forget(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete requests whose ids may be used again, at most so many; tell how many."""
+    return delete_some(connection, requests, requests.c.expires_at < to_micros(before), limit)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import ColumnElement, Connection, Table, delete, select, tuple_
+
+Forget = Callable[[Connection, datetime, int], int]
+"""Deletes what has been of no use since before an instant, at most so many; tells how many."""
 
 _PLACEHOLDERS = {"sqlite": "?", "postgresql": "%s"}
 
@@ -15,3 +19,10 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[objec
     values = ", ".join([_PLACEHOLDERS[connection.dialect.name]] * len(table.columns))
     statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({values})'  # noqa: S608 (names of ours, no values)
     connection.exec_driver_sql(statement, list(rows))
+
+
+def delete_some(connection: Connection, table: Table, condition: ColumnElement[bool], limit: int) -> int:
+    """Delete rows for which a condition holds, at most so many; tell how many."""
+    key = list(table.primary_key)
+    some = select(*key).where(condition).limit(limit)
+    return connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount

@@ -6,26 +6,41 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, func, insert, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, exists, func, insert, or_, select
 
 from broker.model.clock import from_micros, to_micros
 from broker.model.principal import ANY_TENANT
 from broker.model.selector import Cause, Rule, Selector, Target
+from broker.store.rows import delete_some
 from broker.store.schema import rules
 
-_SELECTORS_PER_QUERY = 2_000  # three parameters each; SQLite takes 32,766
+_SELECTORS_PER_QUERY = 10_000  # at most two parameters each; SQLite takes 32,766
 
 
 def fetch(connection: Connection, selectors: Collection[Selector]) -> Mapping[Selector, list[int]]:
     """Find the ledger indexes of the rules with these selectors, ascending."""
-    wanted = [(selector.target.value, selector.value, selector.tenant) for selector in selectors]
-    key = tuple_(rules.c.target, rules.c.value, rules.c.tenant)
+    wanted = list(selectors)
     found: defaultdict[Selector, list[int]] = defaultdict(list)
     for start in range(0, len(wanted), _SELECTORS_PER_QUERY):
-        query = select(rules).where(key.in_(wanted[start : start + _SELECTORS_PER_QUERY])).order_by(rules.c.index)
-        for rule in map(_rule, connection.execute(query)):
-            found[rule.selector].append(rule.index)
+        asked = frozenset(wanted[start : start + _SELECTORS_PER_QUERY])
+        for index, tenant, target, value in connection.execute(_with(asked)):
+            selector = Selector(tenant, Target(target), value)
+            if selector in asked:
+                found[selector].append(index)
     return found
+
+
+def _with(selectors: Collection[Selector]) -> Select[int, str, str, str]:
+    """Select the rules with these selectors, and perhaps a few more: a value is sought in each of the tenants."""
+    values: defaultdict[Target, set[str]] = defaultdict(set)
+    for selector in selectors:
+        values[selector.target].add(selector.value)
+    named = [(rules.c.target == target.value) & rules.c.value.in_(sought) for target, sought in sorted(values.items())]
+    return (
+        select(rules.c.index, rules.c.tenant, rules.c.target, rules.c.value)
+        .where(or_(*named), rules.c.tenant.in_({selector.tenant for selector in selectors}))
+        .order_by(rules.c.index)
+    )
 
 
 def ended(leases: Table) -> ColumnElement[bool]:
@@ -78,9 +93,9 @@ def add(connection: Connection, new: Collection[Rule]) -> None:
     connection.execute(insert(rules), [_values(rule) for rule in new])
 
 
-def forget(connection: Connection, before: datetime) -> int:
-    """Delete rules that have covered nothing unexpired since before an instant; tell how many."""
-    return connection.execute(delete(rules).where(rules.c.relevant_until < to_micros(before))).rowcount
+def forget(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete rules that have covered nothing unexpired since before an instant, at most so many; tell how many."""
+    return delete_some(connection, rules, rules.c.relevant_until < to_micros(before), limit)
 
 
 def _values(rule: Rule) -> dict[str, object]:

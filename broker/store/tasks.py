@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 from broker.model.clock import from_micros, to_micros
 from broker.model.task import Environment, Task, TaskState
 from broker.store.encoding import dump_names, dump_resources, load_names, load_resources
+from broker.store.rows import delete_some
 from broker.store.schema import task_agents, tasks
 
 _CHANGE = (
@@ -66,9 +67,9 @@ def move_agents(connection: Connection, changed: Collection[Task]) -> None:
     _add_agents(connection, [task for task in changed if task.state is TaskState.ACTIVE])
 
 
-def forget_agents(connection: Connection, before: datetime) -> int:
-    """Delete the agents of tasks whose deadline passed before an instant; tell how many."""
-    return connection.execute(delete(task_agents).where(task_agents.c.deadline < to_micros(before))).rowcount
+def forget_agents(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete agents of tasks whose deadline passed before an instant, at most so many; tell how many."""
+    return delete_some(connection, task_agents, task_agents.c.deadline < to_micros(before), limit)
 
 
 def change(connection: Connection, changed: Collection[Task]) -> None:
