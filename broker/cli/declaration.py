@@ -14,6 +14,7 @@ import click
 
 from broker.cli.notation import gather, parse_duration
 from broker.model.grant import ResourceGrants
+from broker.model.nearest import meant
 
 _TEXT = ("owner", "purpose", "environment", "request_id")
 _LISTS = ("agents", "tools", "constraints")
@@ -58,7 +59,8 @@ def declare(given: Mapping[str, Any]) -> Declaration:
         click.UsageError: one is missing, unknown, or of the wrong kind.
     """
     if unknown := sorted(set(given) - _KNOWN):
-        raise click.UsageError(f"a declaration has no `{unknown[0]}`: it has {', '.join(sorted(_KNOWN))}")
+        hint = meant(unknown[0], _KNOWN) or f": it has {', '.join(sorted(_KNOWN))}"
+        raise click.UsageError(f"a declaration has no `{unknown[0]}`{hint}")
     if missing := [name for name in _REQUIRED if not given.get(name)]:
         raise click.UsageError(f"the declaration lacks {', '.join(missing)}")
     text = {name: _text(name, given[name]) for name in _TEXT if name in given}

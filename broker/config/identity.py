@@ -16,6 +16,7 @@ from broker.identity.subject import SubjectTemplate
 from broker.intent.scopes import check_resource
 from broker.model.errors import Refusal
 from broker.model.json_pointer import is_pointer
+from broker.model.nearest import meant
 from broker.model.principal import ANY_TENANT, Group
 from broker.trust.key_sets import KeySource
 
@@ -61,11 +62,11 @@ def identity_settings(table: Table, base: Path, our_issuer: str) -> IdentitySett
         issuers=_issuers(table, base, audience),
         denied=_denied(table),
     )
+    table.finish()
     if (settings.svid_dir is None) == (not settings.workload_api):
         raise table.wrong("svid_dir", "say where our SVID comes from: this folder of files, or workload_api, a socket")
     if settings.workload_api and (settings.bundles or settings.jwt_bundles):
         raise table.wrong("bundles", "the bundles come from the Workload API as well: leave them out")
-    table.finish()
     return settings
 
 
@@ -161,13 +162,12 @@ def _condition(table: Table) -> Condition:
     claim = _claim(table, "claim")
     given = [name for name in _CONDITIONS if table.has(name)]
     if len(given) != 1:
-        raise table.wrong("claim", f"say what it must be by one of {', '.join(_CONDITIONS)}")
-    if given == ["prefix"]:
-        condition = Condition(claim, prefix=table.text("prefix"))
-    else:
-        condition = Condition(claim, table.scalars(given[0]))
+        typos = "".join(f"; `{key}` is none{meant(key, _CONDITIONS)}" for key in table.unknown())
+        raise table.wrong("claim", f"say what it must be by one of {', '.join(_CONDITIONS)}{typos}")
     table.finish()
-    return condition
+    if given == ["prefix"]:
+        return Condition(claim, prefix=table.text("prefix"))
+    return Condition(claim, table.scalars(given[0]))
 
 
 def _claim(table: Table, key: str) -> str:

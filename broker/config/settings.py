@@ -15,6 +15,7 @@ from broker.store.database import parse_url
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _LAST_PORT = 65_535
+_TABLES = ("broker", "listen", "identity", "database", "policy", "keys", "ledger", "limits")
 _ORIGIN = re.compile(r"[^\s+]{1,255}")
 
 
@@ -77,22 +78,23 @@ def load(path: Path) -> Settings:
 
 
 def _settings(top: Table, base: Path) -> Settings:
-    broker, database = top.table("broker"), top.table("database")
-    policy, ledger = top.table("policy"), top.table("ledger")
-    listen = _listen(top.table("listen"), base)
+    tables = {name: top.table(name) for name in _TABLES}
+    top.finish()  # a table with a typo in its name would be told as one that is missing
+    broker, database, policy, ledger = (tables[name] for name in ("broker", "database", "policy", "ledger"))
+    listen = _listen(tables["listen"], base)
     issuer = _issuer(broker, listen)
     settings = Settings(
         issuer=issuer,
         listen=listen,
-        identity=identity_settings(top.table("identity"), base, issuer),
+        identity=identity_settings(tables["identity"], base, issuer),
         database_url=_database_url(database, base),
         migrate=database.flag("migrate", default=True),
         policy_bundle=base / policy.text("bundle"),
-        keys=_keys(top.table("keys"), base),
+        keys=_keys(tables["keys"], base),
         origin=_origin(ledger, issuer),
-        limits=_limits(top.table("limits")),
+        limits=_limits(tables["limits"]),
     )
-    for table in (broker, database, policy, ledger, top):
+    for table in (broker, database, policy, ledger):
         table.finish()
     return settings
 
@@ -105,11 +107,11 @@ def _listen(table: Table, base: Path) -> ListenSettings:
         http_cert=table.file("http_cert", base),
         http_key=table.file("http_key", base),
     )
+    table.finish()
     if (settings.http_cert is None) != (settings.http_key is None):
         raise table.wrong("http_cert", "goes with http_key: give both, or neither")
     if settings.http_cert and not settings.http_address:
         raise table.wrong("http_cert", "is for http_address, which is not there")
-    table.finish()
     return settings
 
 

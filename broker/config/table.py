@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -10,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from broker.model.grant import Scalar
+from broker.model.nearest import meant, nearest
 
 _DURATION = re.compile(r"(\d+)(s|m|h|d)")
 _VISIBLE = re.compile(r"[!-~]+")
@@ -134,18 +134,21 @@ class Table:
 
     def finish(self) -> None:
         """Refuse keys that nobody asked for."""
-        for key in self._values:
-            if key not in self._asked:
-                near = difflib.get_close_matches(key, self._asked, 1)
-                hint = f"; did you mean `{near[0]}`?" if near else f"; known here: {', '.join(sorted(self._asked))}"
-                raise ConfigError(f"{self._name(key)}: unknown key{hint}")
+        for key in self.unknown():
+            known = f"; known here: {', '.join(sorted(self._asked))}"
+            raise ConfigError(f"{self._name(key)}: unknown key{meant(key, self._asked) or known}")
+
+    def unknown(self) -> list[str]:
+        """Name the keys that nobody has asked for yet."""
+        return [key for key in self._values if key not in self._asked]
 
     def _get(self, key: str, default: object) -> object:
         self._asked.add(key)
         if key in self._values:
             return self._values[key]
         if default is None:
-            raise ConfigError(f"{self._name(key)}: missing")
+            near = nearest(key, self.unknown())
+            raise ConfigError(f"{self._name(key)}: missing" + (f"; is `{near}` meant for it?" if near else ""))
         return default
 
     def wrong(self, key: str, what: str) -> ConfigError:

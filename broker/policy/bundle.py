@@ -12,6 +12,7 @@ from pathlib import Path
 import cedarpy
 
 from broker.model.decision import Action, Situation
+from broker.model.nearest import meant, nearest
 from broker.model.task import Environment
 from broker.policy import request
 from broker.policy.problems import BundleError, Problem, place
@@ -104,12 +105,15 @@ def _files(directory: Path, problems: list[Problem]) -> Iterator[tuple[str, str]
     strays = [name for name in policies if not name.endswith(".cedar")]
     problems.extend(Problem(f"{_POLICIES}/{name}", 1, "only files named `*.cedar` may be here") for name in strays)
     if len(policies) == len(strays):
-        problems.append(Problem(_POLICIES, 1, "there are no policies, so nothing could be permitted"))
+        near = nearest(_POLICIES, set(_names(directory)) - {_SCHEMA, _TOOLS, _GROUPS, _POLICIES})
+        hint = f"; is `{near}` meant for it?" if near else ""
+        problems.append(Problem(_POLICIES, 1, f"there are no policies, so nothing could be permitted{hint}"))
     for name in (_SCHEMA, _TOOLS, _GROUPS, *(f"{_POLICIES}/{name}" for name in policies if name not in strays)):
         try:
             yield name, (directory / name).read_bytes().decode()
         except FileNotFoundError:
-            problems.append(Problem(name, 1, "the file is missing"))
+            near = nearest(name, _names(directory))
+            problems.append(Problem(name, 1, "the file is missing" + (f"; is `{near}` meant for it?" if near else "")))
         except OSError as error:
             problems.append(Problem(name, 1, f"the file cannot be read: {error.strerror}"))
         except UnicodeDecodeError as error:
@@ -192,7 +196,8 @@ def _unknown_names(
             if name not in names:
                 tail = "\n".join(files[statement.file].split("\n")[statement.line - 1 :])
                 line = place(f'`"{name}"`', tail, statement.line, statement.line - 1)
-                yield Problem(statement.file, line, f'no `{kind}::"{name}"` in {where}, so the policy could not match')
+                reason = f'no `{kind}::"{name}"` in {where}, so the policy could not match{meant(name, names)}'
+                yield Problem(statement.file, line, reason)
 
 
 def _named(node: object) -> Iterator[tuple[str, str]]:

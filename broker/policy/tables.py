@@ -12,6 +12,7 @@ from typing import TypeVar
 from broker.model.grant import qualified
 from broker.model.lease import Binding
 from broker.model.names import is_resource, is_tool
+from broker.model.nearest import meant
 from broker.policy import lifetime
 from broker.policy.problems import Problem
 
@@ -187,7 +188,8 @@ class _Table:
 
     def finish(self, *known: str) -> None:
         for key in self.values.keys() - set(known):
-            self.complain(key, f"unknown key `{key}`; known here: {', '.join(known)}")
+            hint = meant(key, known) or f"; known here: {', '.join(known)}"
+            self.complain(key, f"unknown key `{key}`{hint}")
 
 
 _KINDS: Mapping[type, str] = {str: "a text", int: "a whole number", bool: "true or false", dict: "a table"}
