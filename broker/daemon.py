@@ -46,6 +46,7 @@ from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.store import migrate
 from broker.store.database import Database, open_database
+from broker.store.reserve import Reserve
 from broker.store.sole import sole_writer
 from broker.store.writer import Committed, Writer
 from broker.trust.callers import Callers
@@ -209,7 +210,7 @@ async def _desk(
         if change.rules:
             feed.wake()
 
-    writer = Writer(database, settings.origin, signer, clock, committed)
+    writer = Writer(database, settings.origin, signer, clock, committed, Reserve.beside(database))
     crew.watch(writer.start())
     stack.push_async_callback(writer.stop)
     desk = Desk(

@@ -25,6 +25,7 @@ from broker.model.task import Environment, Task, TaskState
 from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.store.database import Database, open_database
+from broker.store.reserve import Reserve
 from broker.store.writer import Committed, Writer
 
 ISSUER = "https://broker.example"
@@ -122,7 +123,12 @@ class World:
 
 @asynccontextmanager
 async def opened(
-    url: str, *, clock: ManualClock | None = None, limits: Limits | None = None, note_key: NoteSigner | None = None
+    url: str,
+    *,
+    clock: ManualClock | None = None,
+    limits: Limits | None = None,
+    note_key: NoteSigner | None = None,
+    reserve: Reserve | None = None,
 ) -> AsyncIterator[World]:
     """Open a broker on a database that has the schema."""
     database: Database = open_database(url)
@@ -134,7 +140,7 @@ async def opened(
         cache.update(change.tasks)
         rules.extend(change.rules)
 
-    writer = Writer(database, ORIGIN, note_key or note_signer(), clock, committed)
+    writer = Writer(database, ORIGIN, note_key or note_signer(), clock, committed, reserve)
     policy = Policy(bundle.load(SAMPLE_BUNDLE))
     signer = EcSigner.generate()
     desk = Desk(

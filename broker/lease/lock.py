@@ -22,7 +22,7 @@ async def lock(desk: Desk, operator: Principal, selector: Selector, reason: str,
         Refusal: LEDGER_UNAVAILABLE.
     """
     return await desk.ledger.write(
-        Work(lambda transaction: add_lock(desk, transaction, operator, selector, reason, lifetime))
+        Work(lambda transaction: add_lock(desk, transaction, operator, selector, reason, lifetime), urgent=True)
     )
 
 

@@ -55,7 +55,7 @@ async def revoke(
     Raises:
         Refusal: LEDGER_UNAVAILABLE.
     """
-    return await desk.ledger.write(Work(partial(_record, desk, operator, selector, reason, lock)))
+    return await desk.ledger.write(Work(partial(_record, desk, operator, selector, reason, lock), urgent=True))
 
 
 def _record(

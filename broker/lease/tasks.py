@@ -78,7 +78,8 @@ async def end(desk: Desk, orchestrator: Principal, task_id: str, outcome: TaskSt
     Raises:
         Refusal: TASK_NOT_FOUND; TASK_NOT_ACTIVE, if it has ended otherwise; LEDGER_UNAVAILABLE.
     """
-    return await desk.ledger.write(Work(partial(_record_end, desk, orchestrator, task_id, outcome), tasks=(task_id,)))
+    work = Work(partial(_record_end, desk, orchestrator, task_id, outcome), tasks=(task_id,), urgent=True)
+    return await desk.ledger.write(work)
 
 
 async def page(

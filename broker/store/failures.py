@@ -72,6 +72,19 @@ def unavailable(message: str, following: str = _AGAIN) -> Refusal:
     return Refusal(Reason.LEDGER_UNAVAILABLE, message, Hints(next=following))
 
 
+def full() -> Refusal:
+    """Say that only what is urgent is recorded now."""
+    message = "the broker's disk is full, and what is left of it is for revocations, ends of tasks and locks"
+    return unavailable(message, "try again later; operators: make room on the disk of the broker's database")
+
+
+def is_full(error: Exception) -> bool:
+    """Tell whether SQLite may have had no room on the disk, or none in a quota, which it calls an I/O error."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(original, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
 def cause(error: BaseException) -> str:
     """Name a failure in a line, without its SQL and parameters."""
     told = error.orig if isinstance(error, DBAPIError) else error

@@ -40,13 +40,15 @@ class Work(Generic[T]):
     """Something to do at the head of the ledger.
 
     `run` checks its guards first, and raises `Refusal` or `Stale` before it changes anything. What it will look at is
-    named here, so that a whole batch of works is read in a handful of queries.
+    named here, so that a whole batch of works is read in a handful of queries. An `urgent` work takes away: it is still
+    done when the disk is full.
     """
 
     run: Callable[[Transaction], T | AfterCommit[T]]
     tasks: tuple[str, ...] = ()
     leases: tuple[str, ...] = ()
     requests: tuple[tuple[str, str], ...] = ()
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from broker.store import failures, ledger, opening, refusal_counts
 from broker.store.database import Database
 from broker.store.failures import UNAVAILABLE
 from broker.store.refusal_counts import RefusalCounts, Refused
+from broker.store.reserve import Reserve
 from broker.store.transaction import AfterCommit, Known, Stale, Transaction, Work
 
 T = TypeVar("T")
@@ -67,7 +68,13 @@ class Writer:
     """The one way to change anything. It lives on the event loop, and lets a thread of its own do the waiting."""
 
     def __init__(
-        self, database: Database, origin: str, signer: NoteSigner, clock: Clock, committed: Callable[[Committed], None]
+        self,
+        database: Database,
+        origin: str,
+        signer: NoteSigner,
+        clock: Clock,
+        committed: Callable[[Committed], None],
+        reserve: Reserve | None = None,
     ) -> None:
         """Make a writer; `committed` is called on the event loop after each commit."""
         self._database = database.apart("ledger-writer")
@@ -75,6 +82,7 @@ class Writer:
         self._signer = signer
         self._clock = clock
         self._committed = committed
+        self._reserve = reserve or Reserve(None)
         self._works: deque[_Waiting] = deque()
         self._refusals: deque[_Waiting] = deque()
         self._counts = RefusalCounts()
@@ -184,6 +192,9 @@ class Writer:
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         """Commit a batch, and tell the callers. If one work of many is at fault, it fails alone."""
+        if self._reserve.is_spent and not (batch := await self._affordable(batch)):
+            self._take_counts()
+            return
         try:
             transaction, outcomes = await self._try(batch)
         except Exception as error:  # noqa: BLE001 (whatever a work did, the writer must live on)
@@ -196,9 +207,19 @@ class Writer:
             finally:
                 _tell(batch, outcomes)
 
+    async def _affordable(self, batch: list[_Waiting]) -> list[_Waiting]:
+        """On a full disk, refuse what must leave the reserve alone."""
+        if await self._database.run(partial(self._reserve.regain, self._database)):
+            return batch
+        others = [waiting for waiting in batch if not waiting.work.urgent]
+        _tell(others, [failures.full()] * len(others))
+        return [waiting for waiting in batch if waiting.work.urgent]
+
     async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
         refusal = failures.refusal(error)
-        if refusal is not None:
+        if any(waiting.work.urgent for waiting in batch) and self._reserve.give_up(error):
+            await self._commit(batch)
+        elif refusal is not None:
             cause = failures.cause(error)
             self._log.error("ledger.unavailable", error=type(error).__name__, cause=cause, works=len(batch))
             _tell(batch, [refusal] * len(batch))

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 _SIZE = "48m"
 _MOUNT = 'mkdir -p "$0" && mount -t tmpfs -o size=' + _SIZE + ' tmpfs "$0" && echo mounted && exec cat'
@@ -25,6 +26,7 @@ class Disk(ABC):
     """What a broker's database is on. `start` stands before the command of a process that is to see it."""
 
     start: Sequence[str] = ()
+    gives_room: ClassVar[bool] = True  # to one file what another has given up
 
     @abstractmethod
     def fill(self, pid: int) -> None:
@@ -75,6 +77,7 @@ class Tmpfs(Disk):
 class FileLimit(Disk):
     """An ordinary disk, and a limit on the size of files."""
 
+    gives_room: ClassVar[bool] = False
     folder: Path
 
     def fill(self, pid: int) -> None:

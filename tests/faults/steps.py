@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from broker.store import ledger, writer
+from broker.store import ledger, opening, writer
 from broker.store.database import Database
 from broker.store.transaction import Transaction
 
@@ -55,7 +55,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "head locked": Step(ledger, "lock_head", after=True),
         "works run": Step(Transaction, "write", after=False),
         "written": Step(Transaction, "write", after=True),
-        "signed": Step(writer.Writer, "_sign", after=True),
+        "signed": Step(opening, "note", after=True),
         "head moved": Step(ledger, "advance", after=True),
         "before the commit": Step(writer, "_finish", after=False),
         "after the commit": Step(writer, "_finish", after=True),

@@ -33,8 +33,8 @@ class Fault:
     """Something that happens to a broker, for the time of a block.
 
     serves: whether it serves meanwhile, and says so; None, if that comes and goes. seconds: how long it lasts, once it
-    has been noticed. quick: it is played by `make test`, too. strange: why else than as revoked a verifier may then
-    refuse a token.
+    has been noticed. quick: `make test` plays it, too. takes_away: what ends credentials is recorded all the same.
+    strange: why else than as revoked a verifier may then refuse a token.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Fault:
     serves: bool | None = False
     seconds: float = 15.0
     quick: bool = False
+    takes_away: bool = False
     strange: frozenset[Reason] = frozenset()
 
 
@@ -170,7 +171,7 @@ async def _dead(scene: Scene) -> AsyncIterator[None]:
 
 
 FAULTS = (
-    Fault(name="disk full", on=On.SMALL_DISK, inflicted=_full),
+    Fault(name="disk full", on=On.SMALL_DISK, inflicted=_full, takes_away=True),
     Fault(name="no file may grow", on=On.FILE, inflicted=_full),
     Fault(name="file locked", on=On.FILE, inflicted=_locked),
     Fault(name="clock ahead", on=On.FILE, inflicted=_ahead, serves=True, strange=_BY_THE_CLOCK),

@@ -78,6 +78,8 @@ async def test_a_broker_keeps_its_promises_while_something_is_broken_and_afterwa
                 broken.append("health says SERVING")
             noticed = time.monotonic()
             await asyncio.sleep(fault.seconds)
+            if fault.takes_away and _gives_room(scene) and not await service.takes_away(scene.broker):
+                broken.append("nothing can be revoked")
             over = time.monotonic()
             newcomers_late = await newcomer_accepts(scene.broker, witness.history)
         if not await _comes(lambda: service.issues(over), RECOVERY_SECONDS):
@@ -92,6 +94,10 @@ async def test_a_broker_keeps_its_promises_while_something_is_broken_and_afterwa
         broken.append(f"the row is wrong: calls succeeded: {service.did(noticed, over)}")
     broken += await _word_broken(scene, witness.history, fault.strange)
     assert not broken
+
+
+def _gives_room(scene: Scene) -> bool:
+    return scene.disk is not None and scene.disk.gives_room
 
 
 async def _comes(condition: Callable[[], bool], seconds: float) -> bool:

@@ -19,8 +19,11 @@ from broker.sdk.connection import Endpoint, connect
 from broker.sdk.feed import watching
 from broker.sdk.verifier import Verifier
 from broker.v1 import agent_service_pb2 as agent_pb
+from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1.agent_service_pb2_grpc import AgentServiceStub
 from broker.v1.grant_pb2 import Grant
+from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
+from broker.v1.selector_pb2 import Selector
 from tests.faults.history import History, refusal_of
 
 T = TypeVar("T")
@@ -63,6 +66,7 @@ class Service:
     """What a broker gives, and what it says of itself: whether the newest call succeeded, and each answer so far."""
 
     issuing: list[tuple[float, bool]] = field(default_factory=list)  # when it was asked, whether it gave
+    newest: str = ""  # the lease that it gave last
     health: list[tuple[float, bool]] = field(default_factory=list)
 
     async def ask(self, broker: Broker, task_id: str) -> None:
@@ -72,7 +76,9 @@ class Service:
             request = agent_pb.IssueCredentialRequest(task_id=task_id, resource=RESOURCE, grants=[Grant(tool=TOOL)])
             while True:
                 now = time.monotonic()
-                self.issuing.append((now, await _answer(stub.IssueCredential(request, timeout=3)) is not None))
+                answer = await _answer(stub.IssueCredential(request, timeout=3))
+                self.issuing.append((now, answer is not None))
+                self.newest = self.newest if answer is None else answer.lease.lease_id
                 await asyncio.sleep(0.1)
 
     async def ask_health(self, broker: Broker) -> None:
@@ -84,6 +90,13 @@ class Service:
                 answer = await _answer(stub.Check(health_pb2.HealthCheckRequest(), timeout=1))
                 self.health.append((now, answer is not None and answer.status == _SERVING))
                 await asyncio.sleep(0.1)
+
+    async def takes_away(self, broker: Broker) -> bool:
+        """Tell whether an operator can revoke what it gave last."""
+        selector = Selector(tenant="acme", lease_id=self.newest)
+        request = operator_pb.RevokeLeasesRequest(selector=selector, reason="drill")
+        async with connect(broker.address, broker.svids / "operator") as channel:
+            return await _answer(OperatorServiceStub(channel).RevokeLeases(request, timeout=3)) is not None
 
     def issues(self, since: float) -> bool:
         """Tell whether a call that was made later than an instant succeeded."""

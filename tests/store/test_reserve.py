@@ -1,0 +1,105 @@
+"""On a full disk, what takes away is recorded with the room that was kept for it, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from broker.lease.issue import Issued
+from broker.model.errors import Reason, Refusal
+from broker.model.selector import Selector, Target
+from broker.model.task import Task
+from broker.store import migrate, verification
+from broker.store.database import open_database
+from broker.store.reserve import Reserve, free_bytes
+from tests.world import World, opened
+
+RESERVED = 64  # pages
+
+
+@dataclass
+class Disk:
+    """A disk with room, or without."""
+
+    is_full: bool = False
+
+    def free(self, folder: Path) -> int:
+        return 0 if self.is_full else free_bytes(folder)
+
+
+@contextmanager
+def full(disk: Disk, world: World, reserve: Path) -> Iterator[None]:
+    """Let SQLite find that there is no room for another page; for some, once the reserve is gone."""
+
+    def limit(connection: Any, _record: object) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        room = 0 if reserve.exists() else RESERVED
+        connection.execute(f"PRAGMA max_page_count = {pages + room}")
+
+    event.listen(Engine, "connect", limit)
+    disk.is_full = True
+    world.desk.ledger._database.engine.dispose()
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", limit)
+        disk.is_full = False
+        world.desk.ledger._database.engine.dispose()
+
+
+async def fill(world: World, task: Task) -> Refusal:
+    """Issue until there is no room."""
+    for _ in range(1_000):
+        try:
+            await world.issue(task, explanation="x" * 500)
+        except Refusal as refusal:
+            return refusal
+    raise AssertionError("the disk does not fill")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path / 'broker.db'}"
+    migrate.upgrade(url)
+    return url
+
+
+async def test_on_a_full_disk_what_takes_away_is_recorded_and_nothing_else_until_there_is_room(
+    url: str, tmp_path: Path
+) -> None:
+    file, disk = tmp_path / "broker.db.reserve", Disk()
+    reserve = Reserve.beside(open_database(url), disk.free)
+    size = file.stat().st_size
+    async with opened(url, reserve=reserve) as world:
+        tasks = [await world.task() for _ in range(3)]
+        held: list[Issued] = [await world.issue(tasks[0]) for _ in range(5)]
+        with full(disk, world, file):
+            refused = await fill(world, tasks[1])
+            assert refused.reason is Reason.LEDGER_UNAVAILABLE
+            assert file.exists(), "it is not for those who want more"
+            for issued in held[1:]:
+                await world.revoke(Selector("acme", Target.LEASE, issued.lease.id))
+            assert not file.exists()
+            await world.lock(Selector("acme", Target.TASK, tasks[2].id))
+            for more in (world.issue(tasks[1]), world.task(), world.renew(held[0])):
+                with pytest.raises(Refusal) as unwanted:
+                    await more
+                assert unwanted.value.reason is Reason.LEDGER_UNAVAILABLE
+            await world.end(tasks[0])
+        await world.issue(tasks[1])
+        assert file.stat().st_size == size
+    assert {rule.selector.value for rule in world.rules} == {tasks[0].id, *(item.lease.id for item in held[1:])}
+    assert verification.verify(url).ok
+
+
+async def test_a_reserve_that_is_too_small_grows_at_the_next_start(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "broker.db.reserve"
+    file.write_bytes(b"")
+    Reserve.beside(open_database(url))
+    assert file.stat().st_size > 1_000_000
