@@ -8,10 +8,11 @@ server behind it could read differently.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from broker.intent import paths, prefixes
+from broker.intent import prefixes
+from broker.intent.paths import UNCLEAR, Arguments
 from broker.model.errors import invalid
 from broker.model.grant import Constraint, Operator, Scalar
 from broker.model.json_pointer import MISSING, is_pointer
@@ -46,10 +47,13 @@ def violation(constraints: Iterable[Constraint], arguments: object) -> Constrain
 
     `arguments` is parsed JSON. Whatever it is, this raises nothing.
     """
-    for constraint in constraints:
-        if not _holds(constraint, paths.find(constraint.path, arguments)):
-            return constraint
-    return None
+    return next(violations(constraints, arguments), None)
+
+
+def violations(constraints: Iterable[Constraint], arguments: object) -> Iterator[Constraint]:
+    """Find all constraints that the arguments of a call break; else as `violation`."""
+    found = Arguments(arguments)
+    return (constraint for constraint in constraints if not _holds(constraint, found.at(constraint.path)))
 
 
 def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:  # noqa: PLR0911 (a line per operator)
@@ -79,7 +83,7 @@ def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:  # 
 
 def _holds(constraint: Constraint, value: object) -> bool:  # noqa: C901, PLR0911 (a line per operator)
     operator, operands = constraint.op, constraint.values
-    if value in (MISSING, paths.UNCLEAR):
+    if value in (MISSING, UNCLEAR):
         return value is MISSING and operator is Operator.ABSENT
     match operator:
         case Operator.EQ | Operator.IN:

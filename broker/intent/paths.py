@@ -6,36 +6,52 @@ nothing is said to be there, and nothing to be absent either.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from broker.model import json_pointer
 from broker.model.json_pointer import MISSING
-from broker.model.spellings import has_other_spelling
+from broker.model.spellings import folded
 
 UNCLEAR: Final = object()
 """What is found where two readers may find different things."""
 
 
-def find(path: str, arguments: object) -> object:
-    """Find what a path (a JSON Pointer) leads to in parsed JSON; MISSING, or UNCLEAR. This raises nothing.
+class Arguments:
+    """The arguments of one call, as parsed JSON."""
 
-    It is UNCLEAR where a member on the way is there in another spelling as well, or instead; where the way leads into
-    text, which servers may unpack (as JSON, for clients that pass objects so); and where it leads by a name into a list
-    that is not empty, which servers may take for the object it stands for.
-    """
-    found = arguments
-    for name in json_pointer.names(path):
-        found = _step(found, name)
-        if found is MISSING or found is UNCLEAR:
-            break
-    return found
+    def __init__(self, document: object) -> None:
+        """Look at nothing yet."""
+        self._document = document
+        self._spellings: dict[int, Counter[str]] = {}  # of the members of each object on some path; taken once
 
+    def at(self, path: str) -> object:
+        """Find what a path (a JSON Pointer) leads to; MISSING, or UNCLEAR. This raises nothing.
 
-def _step(value: object, name: str) -> object:
-    if isinstance(value, dict):
-        return UNCLEAR if has_other_spelling(name, value) else value.get(name, MISSING)
-    if isinstance(value, list):
-        if json_pointer.is_position(name):
-            return json_pointer.item(value, name)
-        return UNCLEAR if value else MISSING
-    return UNCLEAR if isinstance(value, (str, bytes)) else MISSING
+        It is UNCLEAR where a member on the way is there in another spelling as well, or instead; where the way leads
+        into text, which servers may unpack (as JSON, for clients that pass objects so); and where it leads by a name
+        into a list that is not empty, which servers may take for the object it stands for.
+        """
+        found = self._document
+        for name in json_pointer.names(path):
+            found = self._step(found, name)
+            if found is MISSING or found is UNCLEAR:
+                break
+        return found
+
+    def _step(self, value: object, name: str) -> object:
+        if isinstance(value, dict):
+            return self._member(value, name)
+        if isinstance(value, list):
+            if json_pointer.is_position(name):
+                return json_pointer.item(value, name)
+            return UNCLEAR if value else MISSING
+        return UNCLEAR if isinstance(value, (str, bytes)) else MISSING
+
+    def _member(self, members: dict[str, object], name: str) -> object:
+        spellings = self._spellings.get(id(members))
+        if spellings is None:
+            spellings = self._spellings[id(members)] = Counter(map(folded, members))
+        if spellings[folded(name)] != (name in members):
+            return UNCLEAR
+        return members.get(name, MISSING)

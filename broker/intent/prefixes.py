@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from broker.model.spellings import simple
 
+_LONGEST = 65_536  # so that no call takes long to look at, with any number of constraints
 _MOST_LAYERS = 8  # of percent-encoding; nobody writes so many in good faith
 _ENCODED_UNIT = re.compile(r"%[uU]([0-9A-Fa-f]{4})")  # as IIS has it
 # Whatever is none of a name's own characters: slashes of both kinds, what looks like them and is taken for them, what
@@ -23,9 +24,9 @@ def starts_within(value: str, prefix: str) -> bool:
 
     It does not hold where a part of the text is `..`, as it is or once decoded: percent-encoding in any number of
     layers, compatible forms of Unicode (fullwidth dots, say), characters that are ignored. Nor does it where the text
-    holds control characters, or what percent-encodes no UTF-8.
+    holds control characters, or what percent-encodes no UTF-8, or is longer than 64 Ki characters.
     """
-    if not value.startswith(prefix):
+    if len(value) > _LONGEST or not value.startswith(prefix):
         return False
     plain = _decoded(value)
     return plain is not None and not any(map(_climbs, _DIVIDER.split(plain)))

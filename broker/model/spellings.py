@@ -27,14 +27,6 @@ def folded(name: str) -> str:
     return "".join(filter(str.isalnum, plain)) or plain
 
 
-def has_other_spelling(name: str, names: Collection[str]) -> bool:
-    """Tell whether a name is among others in another spelling than its own."""
-    if not names or (len(names) == 1 and name in names):
-        return False
-    key = folded(name)
-    return any(other != name and folded(other) == key for other in names)
-
-
 def are_distinct(names: Collection[str]) -> bool:
     """Tell whether no two names are spellings of one another."""
     return len({folded(name) for name in names}) == len(names)

@@ -96,6 +96,21 @@ def test_an_event_of_several_lines_is_read_as_one() -> None:
     assert names(json.loads(found.removeprefix(b"data: "))) == ["read", "search"]
 
 
+def test_the_size_of_the_pieces_does_not_matter() -> None:
+    """What is scanned from its start for each piece, or moved for each event, does not end in minutes."""
+    large = {**ANSWER, "result": {"content": [{"type": "text", "text": "d" * 8_000_000}]}}
+    event = b"event: message\r\ndata: " + json.dumps(large).encode() + b"\r\n\r\n"
+    events = Events(GRANTED)
+    pieces = [event[start : start + 64] for start in range(0, len(event), 64)]
+    assert [found for piece in pieces for found in events.feed(piece)] == [event]
+    assert sum(1 for _ in events.feed(b":\n\n" * 300_000)) == 300_000
+
+
+def test_a_tool_without_a_proper_name_is_nobodys() -> None:
+    listed = {"tools": [{"name": ["read"]}, {"name": None}, {}, {"name": "read"}]}
+    assert only_granted(listed, GRANTED) == {"tools": [{"name": "read"}]}
+
+
 def test_a_huge_event_is_not_collected_for_ever() -> None:
     events = Events(GRANTED)
     for _ in range(15):

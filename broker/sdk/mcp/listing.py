@@ -14,6 +14,7 @@ _LARGEST = 16 * 1024 * 1024  # of an answer or an event, as it has to be read wh
 _BAD_GATEWAY = 502
 _REDIRECTION = 300
 _END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_LONGEST_END = 4
 _LINE = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -27,10 +28,15 @@ def only_granted(result: dict[str, Any], tools: Collection[str]) -> dict[str, An
     listed = result.get("tools")
     if not isinstance(listed, list) or not all(isinstance(tool, dict) for tool in listed):
         raise ValueError("it does not list tools")
-    kept = {**result, "tools": [tool for tool in listed if tool.get("name") in tools]}
+    kept = {**result, "tools": [tool for tool in listed if _name_of(tool) in tools]}
     if "cacheScope" in result:
         kept["cacheScope"] = "private"  # it is this caller's list, whatever the server thought
     return kept
+
+
+def _name_of(tool: dict[str, Any]) -> str:
+    name = tool.get("name")
+    return name if isinstance(name, str) else ""
 
 
 def filtered(data: bytes, tools: Collection[str]) -> bytes:
@@ -63,21 +69,29 @@ class Events:
     def __init__(self, tools: Collection[str]) -> None:
         """Begin a stream."""
         self._tools = tools
-        self._rest = b""
+        self._rest = bytearray()
         self._begun = False
+        self._searched = 0  # up to where no event ends in what is left
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Give the events that are whole now.
+        """Give the events that are whole now. No byte is looked at twice, however small the pieces are.
 
         Raises:
             ValueError: one cannot be read, or is too large.
         """
         self._rest += piece
-        if not self._begun and len(self._rest) >= len(_BYTE_ORDER_MARK):
-            self._rest, self._begun = self._rest.removeprefix(_BYTE_ORDER_MARK), True
-        while self._begun and (end := _END.search(self._rest)):
-            event, self._rest = self._rest[: end.end()], self._rest[end.end() :]
+        if not self._begun:
+            if len(self._rest) < len(_BYTE_ORDER_MARK):
+                return
+            self._begun = True
+            if self._rest.startswith(_BYTE_ORDER_MARK):
+                del self._rest[: len(_BYTE_ORDER_MARK)]
+        start = 0
+        while end := _END.search(self._rest, max(start, self._searched)):
+            event, start = bytes(self._rest[start : end.end()]), end.end()
             yield self._event(event)
+        del self._rest[:start]
+        self._searched = max(0, len(self._rest) - _LONGEST_END + 1)
         if len(self._rest) > _LARGEST:
             raise ValueError("an event is too large")
 
