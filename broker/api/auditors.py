@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.api import requests
+from broker.api import pages, requests
 from broker.lease.desk import Desk
 from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.model.principal import ANY_TENANT, Principal
 from broker.store import ledger, proofs
-from broker.store.ledger import Head
+from broker.store.ledger import Head, StoredEntry
 from broker.v1 import auditor_service_pb2 as pb
 from broker.v1 import ledger_pb2
 
@@ -28,15 +28,14 @@ class AuditorService:
 
     async def list_entries(self, auditor: Principal, request: pb.ListEntriesRequest) -> pb.ListEntriesResponse:
         """List entries."""
-        page = requests.page(request)
+        page = pages.page(request)
         start = request.start_index if page.position is None else page.position
         tenant = None if auditor.tenant == ANY_TENANT else auditor.tenant
         task_id = requests.required(request.task_id, "task_id") if request.task_id else None
         found = await self.desk.database.read(
             lambda connection: ledger.page(connection, tenant, task_id, start, page.size)
         )
-        following = page.following(found[-1].index + 1) if len(found) == page.size else ""
-        entries = [ledger_pb2.LedgerEntry(index=entry.index, body=entry.body) for entry in found]
+        entries, following = page.of(found, _entry, lambda entry: entry.index + 1)
         return pb.ListEntriesResponse(entries=entries, next_page_token=following)
 
     async def get_inclusion_proof(
@@ -69,6 +68,10 @@ class AuditorService:
             hashes=found.hashes,
             checkpoint=_checkpoint(found.head),
         )
+
+
+def _entry(entry: StoredEntry) -> ledger_pb2.LedgerEntry:
+    return ledger_pb2.LedgerEntry(index=entry.index, body=entry.body)
 
 
 def _checkpoint(head: Head) -> ledger_pb2.Checkpoint:

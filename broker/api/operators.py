@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.api import requests
+from broker.api import pages, requests
 from broker.api.feed import Feed
 from broker.lease import lock, revoke
 from broker.lease.desk import Desk
@@ -19,6 +19,7 @@ from broker.wire.leases import lease_to_wire
 from broker.wire.selectors import lock_to_wire, rule_to_wire
 
 _LONGEST_REASON = 512
+_LOCKS_PER_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,13 @@ class OperatorService:
         if request.HasField("selector"):
             selector = _own(operator, request.selector)
         now = self.desk.clock()
-        page = requests.page(request)
+        page = pages.page(request)
         live_at = now if request.live_only else None
         found = await self.desk.database.read(
             lambda connection: leases.page(connection, selector, live_at, page.position, page.size)
         )
-        following = page.following(found[-1].index) if len(found) == page.size else ""
-        return pb.ListLeasesResponse(leases=[lease_to_wire(lease, now) for lease in found], next_page_token=following)
+        shown, following = page.of(found, lambda lease: lease_to_wire(lease, now), lambda lease: lease.index)
+        return pb.ListLeasesResponse(leases=shown, next_page_token=following)
 
     async def get_lease(self, operator: Principal, request: pb.GetLeaseRequest) -> lease_pb2.Lease:
         """Show a lease."""
@@ -81,13 +82,14 @@ class OperatorService:
         )
         return lock_to_wire(made)
 
-    async def list_locks(self, operator: Principal, _request: pb.ListLocksRequest) -> pb.ListLocksResponse:
+    async def list_locks(self, operator: Principal, request: pb.ListLocksRequest) -> pb.ListLocksResponse:
         """List the locks in force."""
-        now = self.desk.clock()
+        now, page = self.desk.clock(), pages.page(request, usual=_LOCKS_PER_PAGE)
         standing = await self.desk.database.read(lambda connection: locks.standing(connection, now))
-        return pb.ListLocksResponse(
-            locks=[lock_to_wire(found) for found in standing if operator.may_see(found.selector.tenant)]
-        )
+        mine = [found for found in standing if operator.may_see(found.selector.tenant)]
+        rest = [found for found in mine if page.position is None or found.index >= page.position]
+        shown, following = page.of(rest[: page.size], lock_to_wire, lambda found: found.index + 1)
+        return pb.ListLocksResponse(locks=shown, next_page_token=following)
 
     async def delete_lock(self, operator: Principal, request: pb.DeleteLockRequest) -> pb.DeleteLockResponse:
         """Lift a lock."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.api import requests
+from broker.api import pages, requests
 from broker.api.feed import Feed
 from broker.lease import tasks
 from broker.lease.desk import Desk
@@ -53,10 +53,10 @@ class OrchestratorService:
     async def list_tasks(self, orchestrator: Principal, request: pb.ListTasksRequest) -> pb.ListTasksResponse:
         """List tasks."""
         state = task_state_from_wire(request.state, "state") if request.state else None
-        page = requests.page(request)
+        page = pages.page(request)
         found = await tasks.page(self.desk, orchestrator, state, page.position, page.size)
-        following = page.following(found[-1].index) if len(found) == page.size else ""
-        return pb.ListTasksResponse(tasks=[task_to_wire(task) for task in found], next_page_token=following)
+        shown, following = page.of(found, task_to_wire, lambda task: task.index)
+        return pb.ListTasksResponse(tasks=shown, next_page_token=following)
 
     async def extend_task(self, orchestrator: Principal, request: pb.ExtendTaskRequest) -> task_pb2.Task:
         """Move a task's deadline."""

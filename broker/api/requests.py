@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from google.protobuf.message import Message
@@ -22,33 +21,8 @@ from broker.wire.selectors import selector_from_wire
 from broker.wire.times import duration_from_wire, instant_from_wire
 
 _MOST_RESOURCES = 32
-_MOST_PER_PAGE = 1_000
-_PER_PAGE = 100
 _ENDABLE = re.compile(r"[A-Za-z0-9-]{1,64}")  # ids of leases and tasks; too short for a token, and without its dots
 _PURPOSE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Which page is asked for. `position` is where it begins, in the terms of the list; None: at the beginning."""
-
-    position: int | None
-    size: int
-
-    def following(self, position: int) -> str:
-        """Make the token of the page that begins at a position."""
-        return str(position)
-
-
-def page(request: Message) -> Page:
-    """Parse `page_size` and `page_token`."""
-    size = request.page_size or _PER_PAGE  # type: ignore[attr-defined]
-    if not 1 <= size <= _MOST_PER_PAGE:
-        raise invalid("page_size", f"must be from 1 to {_MOST_PER_PAGE}, or 0 for {_PER_PAGE}")
-    token: str = request.page_token  # type: ignore[attr-defined]
-    if token and not re.fullmatch(r"\d{1,18}", token, re.ASCII):
-        raise invalid("page_token", "must be the `next_page_token` of the answer before, or empty")
-    return Page(int(token) if token else None, size)
 
 
 def required(value: str, field: str) -> str:

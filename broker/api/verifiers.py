@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
-from broker.api import requests
+from broker.api import pages, requests
 from broker.api.feed import FRESHNESS, Feed, Update
 from broker.credential.keys import KeySet
 from broker.lease.desk import Desk
@@ -35,7 +35,8 @@ class VerifierService:
         """Stream revocations."""
         resume_index = request.resume_index if request.HasField("resume_index") else None
         async for update in self.feed.watch(verifier, resume_index):
-            yield self._update(update)
+            for message in self._messages(update):
+                yield message
 
     async def confirm_revocations(
         self, verifier: Principal, request: pb.ConfirmRevocationsRequest
@@ -54,16 +55,20 @@ class VerifierService:
             return pb.IntrospectCredentialResponse(active=False)
         return pb.IntrospectCredentialResponse(active=True, lease=lease_to_wire(found.lease, self.desk.clock()))
 
-    def _update(self, update: Update) -> pb.RevocationUpdate:
-        return pb.RevocationUpdate(
-            session_id=update.session_id,
-            snapshot=update.snapshot,
-            rules=[rule_to_wire(rule) for rule in update.rules],
-            index=update.index,
-            confirm=update.confirm,
-            tenant=update.tenant,
-            freshness=duration_to_wire(FRESHNESS),
-            keys_changed=update.keys_changed,
-            more=update.more,
-            send_time=instant_to_wire(self.desk.clock()),
-        )
+    def _messages(self, update: Update) -> Iterator[pb.RevocationUpdate]:
+        """Give an update as messages: one, or as many as its rules need to fit into what clients take."""
+        pieces = list(pages.pieces(rule_to_wire(rule) for rule in update.rules)) or [[]]
+        for number, rules in enumerate(pieces, 1):
+            is_first, is_last = number == 1, number == len(pieces)
+            yield pb.RevocationUpdate(
+                session_id=update.session_id,
+                snapshot=update.snapshot and is_first,
+                rules=rules,
+                index=update.index,
+                confirm=update.confirm and is_last,
+                tenant=update.tenant,
+                freshness=duration_to_wire(FRESHNESS),
+                keys_changed=update.keys_changed and is_first,
+                more=update.more or not is_last,
+                send_time=instant_to_wire(self.desk.clock()),
+            )

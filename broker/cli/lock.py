@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from datetime import timedelta
 
 import click
@@ -9,10 +11,11 @@ import click
 from broker.cli.failure import for_each
 from broker.cli.options import Caller, lifetime_option, remote, span
 from broker.cli.output import show, show_list
+from broker.cli.paging import take
 from broker.cli.render import plain
 from broker.cli.selection import required, selector_options
 from broker.v1 import operator_service_pb2 as pb
-from broker.v1.selector_pb2 import Selector
+from broker.v1.selector_pb2 import Lock, Selector
 
 _COLUMNS = ("lock_id", "selector", "reason", "created_by", "create_time", "expire_time")
 
@@ -52,8 +55,13 @@ def list_locks(caller: Caller) -> None:
     from broker.cli.calls import as_operator
 
     with as_operator(caller) as broker:
-        answer = broker.ListLocks(pb.ListLocksRequest(), timeout=caller.timeout)
-    show_list("locks", [plain(found) for found in answer.locks], _COLUMNS)
+
+        def page(size: int, token: str) -> tuple[Sequence[Lock], str]:
+            answer = broker.ListLocks(pb.ListLocksRequest(page_size=size, page_token=token), timeout=caller.timeout)
+            return answer.locks, answer.next_page_token
+
+        found, _ = take(sys.maxsize, page)
+    show_list("locks", [plain(lock) for lock in found], _COLUMNS)
 
 
 @lock.command()

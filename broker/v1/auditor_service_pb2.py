@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from broker.v1 import ledger_pb2 as broker_dot_v1_dot_ledger__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62roker/v1/auditor_service.proto\x12\tbroker.v1\x1a\x16\x62roker/v1/ledger.proto\"\x16\n\x14GetCheckpointRequest\"P\n\x15GetCheckpointResponse\x12)\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x15.broker.v1.Checkpoint\x12\x0c\n\x04vkey\x18\x02 \x01(\t\"a\n\x12ListEntriesRequest\x12\x13\n\x0bstart_index\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x13ListEntriesResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.broker.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x03\"0\n\x1aGetConsistencyProofRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x03\x32\xe2\x02\n\x0e\x41uditorService\x12R\n\rGetCheckpoint\x12\x1f.broker.v1.GetCheckpointRequest\x1a .broker.v1.GetCheckpointResponse\x12L\n\x0bListEntries\x12\x1d.broker.v1.ListEntriesRequest\x1a\x1e.broker.v1.ListEntriesResponse\x12S\n\x11GetInclusionProof\x12#.broker.v1.GetInclusionProofRequest\x1a\x19.broker.v1.InclusionProof\x12Y\n\x13GetConsistencyProof\x12%.broker.v1.GetConsistencyProofRequest\x1a\x1b.broker.v1.ConsistencyProofb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62roker/v1/auditor_service.proto\x12\tbroker.v1\x1a\x16\x62roker/v1/ledger.proto\"\x16\n\x14GetCheckpointRequest\"P\n\x15GetCheckpointResponse\x12)\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x15.broker.v1.Checkpoint\x12\x0c\n\x04vkey\x18\x02 \x01(\t\"a\n\x12ListEntriesRequest\x12\x13\n\x0bstart_index\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x13ListEntriesResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.broker.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x03\"0\n\x1aGetConsistencyProofRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x03\x32\xe2\x02\n\x0e\x41uditorService\x12R\n\rGetCheckpoint\x12\x1f.broker.v1.GetCheckpointRequest\x1a .broker.v1.GetCheckpointResponse\x12L\n\x0bListEntries\x12\x1d.broker.v1.ListEntriesRequest\x1a\x1e.broker.v1.ListEntriesResponse\x12S\n\x11GetInclusionProof\x12#.broker.v1.GetInclusionProofRequest\x1a\x19.broker.v1.InclusionProof\x12Y\n\x13GetConsistencyProof\x12%.broker.v1.GetConsistencyProofRequest\x1a\x1b.broker.v1.ConsistencyProofBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'broker.v1.auditor_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024credbroker.broker.v1P\001Z\035credbroker/broker/v1;brokerv1\252\002\024Credbroker.Broker.V1'
   _globals['_GETCHECKPOINTREQUEST']._serialized_start=70
   _globals['_GETCHECKPOINTREQUEST']._serialized_end=92
   _globals['_GETCHECKPOINTRESPONSE']._serialized_start=94

@@ -77,7 +77,7 @@ class ListEntriesRequest(_message.Message):
     start_index: _builtins.int
     """From this index on."""
     page_size: _builtins.int
-    """1 to 1000; 0: 100."""
+    """1 to 1000; 0: 100. A page may hold fewer and not be the last: it ends before 3 MiB."""
     task_id: _builtins.str
     """Only entries about this task."""
     page_token: _builtins.str

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62roker/v1/grant.proto\x12\tbroker.v1\"C\n\x06Scalar\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x11\n\x07integer\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"^\n\nConstraint\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x1f\n\x02op\x18\x02 \x01(\x0e\x32\x13.broker.v1.Operator\x12!\n\x06values\x18\x03 \x03(\x0b\x32\x11.broker.v1.Scalar\"A\n\x05Grant\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12*\n\x0b\x63onstraints\x18\x02 \x03(\x0b\x32\x15.broker.v1.Constraint\"D\n\x0eResourceGrants\x12\x10\n\x08resource\x18\x01 \x01(\t\x12 \n\x06grants\x18\x02 \x03(\x0b\x32\x10.broker.v1.Grant*\xc6\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x0f\n\x0bOPERATOR_EQ\x10\x01\x12\x0f\n\x0bOPERATOR_IN\x10\x02\x12\x13\n\x0fOPERATOR_PREFIX\x10\x03\x12\x12\n\x0eOPERATOR_RANGE\x10\x04\x12\x14\n\x10OPERATOR_MAX_LEN\x10\x05\x12\x13\n\x0fOPERATOR_ABSENT\x10\x06\x12\x14\n\x10OPERATOR_PRESENT\x10\x07\x12\x14\n\x10OPERATOR_HOST_IN\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62roker/v1/grant.proto\x12\tbroker.v1\"C\n\x06Scalar\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x11\n\x07integer\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"^\n\nConstraint\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x1f\n\x02op\x18\x02 \x01(\x0e\x32\x13.broker.v1.Operator\x12!\n\x06values\x18\x03 \x03(\x0b\x32\x11.broker.v1.Scalar\"A\n\x05Grant\x12\x0c\n\x04tool\x18\x01 \x01(\t\x12*\n\x0b\x63onstraints\x18\x02 \x03(\x0b\x32\x15.broker.v1.Constraint\"D\n\x0eResourceGrants\x12\x10\n\x08resource\x18\x01 \x01(\t\x12 \n\x06grants\x18\x02 \x03(\x0b\x32\x10.broker.v1.Grant*\xc6\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\x0f\n\x0bOPERATOR_EQ\x10\x01\x12\x0f\n\x0bOPERATOR_IN\x10\x02\x12\x13\n\x0fOPERATOR_PREFIX\x10\x03\x12\x12\n\x0eOPERATOR_RANGE\x10\x04\x12\x14\n\x10OPERATOR_MAX_LEN\x10\x05\x12\x13\n\x0fOPERATOR_ABSENT\x10\x06\x12\x14\n\x10OPERATOR_PRESENT\x10\x07\x12\x14\n\x10OPERATOR_HOST_IN\x10\x08\x42N\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'broker.v1.grant_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024credbroker.broker.v1P\001Z\035credbroker/broker/v1;brokerv1\252\002\024Credbroker.Broker.V1'
   _globals['_OPERATOR']._serialized_start=339
   _globals['_OPERATOR']._serialized_end=537
   _globals['_SCALAR']._serialized_start=36

@@ -34,7 +34,7 @@ class ListLeasesRequest(_message.Message):
     live_only: _builtins.bool
     """Only leases that are live now."""
     page_size: _builtins.int
-    """1 to 1000; 0: 100."""
+    """1 to 1000; 0: 100. A page may hold fewer and not be the last: it ends before 3 MiB."""
     page_token: _builtins.str
     """From the answer before; empty: the first page."""
     @_builtins.property
@@ -241,12 +241,21 @@ class ListLocksRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """1 to 1000; 0: 1000. A page may hold fewer and not be the last: it ends before 3 MiB."""
+    page_token: _builtins.str
+    """From the answer before; empty: the first page."""
     def __init__(
         self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -259,18 +268,22 @@ class ListLocksResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LOCKS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty: this was the last."""
     @_builtins.property
     def locks(self) -> _containers.RepeatedCompositeFieldContainer[_selector_pb2.Lock]:
-        """All of them."""
+        """Oldest first."""
 
     def __init__(
         self,
         *,
         locks: _abc.Iterable[_selector_pb2.Lock] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["locks", b"locks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["locks", b"locks", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -113,7 +113,7 @@ class ListTasksRequest(_message.Message):
     state: _task_pb2.TaskState.ValueType
     """Only tasks in this state; unspecified: all."""
     page_size: _builtins.int
-    """1 to 1000; 0: 100."""
+    """1 to 1000; 0: 100. A page may hold fewer and not be the last: it ends before 3 MiB."""
     page_token: _builtins.str
     """From the answer before; empty: the first page."""
     def __init__(
