@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from broker.credential.keys import EcSigner, PublicKey
-from broker.model import compact_jws
+from broker.model import compact_jws, numeric_date
 from broker.model.compact_jws import base64url
 from broker.model.errors import Hints, Reason, Refusal
 
@@ -27,7 +28,9 @@ _SIGNATURE_SIZE = 64
 _HEADER_NAMES = frozenset({"alg", "typ", "jwk"})
 _REQUIRED = frozenset({"jti", "htm", "htu", "iat"})
 _LONGEST_JTI = 256
-_LATEST = 253_402_300_799
+_ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")  # RFC 3986 section 2.3
+_DOTS = frozenset({".", ".."})
 _PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9._:\[\]-]+")
 
@@ -61,7 +64,7 @@ def verify(text: str, request: Request, at: datetime) -> Proof:
         header_segment, payload_segment, signature = compact_jws.split(text)
         key = _key(compact_jws.members(header_segment))
         signed = compact_jws.unbase64url(signature)
-        payload = compact_jws.members(payload_segment)
+        payload = compact_jws.members(payload_segment, fractions=True)
     except ValueError as error:
         refuse(str(error))
     if len(signed) != _SIGNATURE_SIZE or not key.verify(f"{header_segment}.{payload_segment}".encode(), signed):
@@ -126,30 +129,57 @@ def _check(payload: Mapping[str, Any], thumbprint: str, request: Request, at: da
 
 
 def _made_now(issued_at: object, at: datetime) -> datetime:
-    if isinstance(issued_at, bool) or not isinstance(issued_at, int) or not 0 <= issued_at <= _LATEST:
-        refuse("its `iat` is not a whole number of seconds")
-    instant = datetime.fromtimestamp(issued_at, UTC)
-    if not at - GOOD_FOR <= instant <= at + LEEWAY:
+    try:
+        instant, no_later = numeric_date.at_latest(issued_at), numeric_date.at_earliest(issued_at)
+    except ValueError as error:
+        refuse(f"its `iat` {error}")
+    if instant < at - GOOD_FOR or no_later > at + LEEWAY:
         refuse("it was not made now (`iat`); compare the clocks")
     return instant
 
 
 def _same(claimed: object, url: str) -> bool:
-    """Compare URLs without query and fragment, hosts in any case, default ports left out (RFC 3986 section 6.2)."""
+    """Compare URLs without query and fragment, in their normal form (RFC 9449 section 4.3, check 9)."""
     return isinstance(claimed, str) and _normal(claimed) == _normal(url) is not None
 
 
 def _normal(url: str) -> tuple[str, str, int, str] | None:
-    if not url.isascii() or not url.isprintable() or set(url) & set("\\@ "):
+    """Give scheme, host, port and path in their normal form (RFC 3986 sections 6.2.2, 6.2.3); None, if it has none."""
+    if not url.isascii() or not url.isprintable() or set(url) & set("\\ "):
         return None
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
         return None
-    if parts.scheme not in _PORTS or not _HOST.fullmatch(host):
+    if parts.scheme not in _PORTS or not _HOST.fullmatch(host) or "@" in parts.netloc:
         return None
-    return parts.scheme, host, port or _PORTS[parts.scheme], parts.path or "/"
+    return parts.scheme, host, _PORTS[parts.scheme] if port is None else port, _normal_path(parts.path)
+
+
+def _normal_path(path: str) -> str:
+    """Decode what needs no encoding, write the rest in capitals, walk `.` and `..` (sections 6.2.2.1 to 6.2.2.3)."""
+    path = _ENCODED.sub(_normal_octet, path)
+    if "/." not in path:
+        return path or "/"
+    walked: list[str] = []
+    *segments, last = path.split("/")[1:]
+    for segment in segments:
+        _walk(walked, segment)
+    _walk(walked, last)
+    return "/".join(["", *walked, *([""] if last in _DOTS else [])])
+
+
+def _walk(walked: list[str], segment: str) -> None:
+    if segment == "..":
+        del walked[-1:]
+    elif segment != ".":
+        walked.append(segment)
+
+
+def _normal_octet(encoded: re.Match[str]) -> str:
+    letter = chr(int(encoded[1], 16))
+    return letter if letter in _UNRESERVED else encoded[0].upper()
 
 
 def _hash(token: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from broker.credential import dpop
 from broker.model import strict_json
@@ -28,6 +28,7 @@ HANG_UP: Mapping[str, str] = {"connection": "close"}
 _TOO_SLOW, _TOO_LARGE = 408, 413
 _UNAUTHORIZED = 401
 _LARGEST_EXACT = 2**53
+_IN_PATHS = "/:@!$&'()*+,;="  # RFC 3986 section 3.3
 _BEARER, _DPOP = "bearer", "dpop"
 _ERRORS: Mapping[Reason, str] = {
     Reason.TOOL_NOT_GRANTED: "insufficient_scope",
@@ -56,7 +57,7 @@ class Disconnected(Exception):
 def credential(scope: Scope, resource: str) -> tuple[str, Hands]:
     """Give a request's one credential, and the hands it is in: those with a DPoP proof, if it came as such.
 
-    A proof is for the URL as clients know it: the origin of the resource's URI, and the request's path.
+    A proof is for the URL as clients know it: the origin of the resource's URI, and the request's path as it was sent.
 
     Raises:
         Refusal: TOKEN_INVALID, PROOF_INVALID.
@@ -75,8 +76,16 @@ def credential(scope: Scope, resource: str) -> tuple[str, Hands]:
     if len(proofs) != 1:
         dpop.refuse("there is not exactly one")
     parts = urlsplit(resource)
-    url = f"{parts.scheme}://{parts.netloc}{scope['path']}"
+    url = f"{parts.scheme}://{parts.netloc}{_path_as_sent(scope)}"
     return token.strip(), Hands(proof=proofs[0], method=scope["method"], url=url)
+
+
+def _path_as_sent(scope: Scope) -> str:
+    """Give the path as it was before it was decoded; where a server does not keep it (`raw_path`), as is usual."""
+    raw = scope.get("raw_path")
+    if raw is None:
+        return quote(scope["path"], safe=_IN_PATHS)
+    return str(raw, "latin-1").partition("?")[0]
 
 
 async def read(receive: Receive, largest: int, within: timedelta) -> bytes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from broker.credential import dpop
 from broker.credential.keys import EcSigner
 from broker.model.clock import Clock, Ids
 from broker.model.errors import Hints, Reason, Refusal
 
+_IN_PATHS = "/:@!$&'()*+,;=%"  # RFC 3986 section 3.3, and what is encoded already
 ISSUER_VARIABLE = "CREDBROKER_ISSUER"
 
 
@@ -24,7 +25,9 @@ class Prover:
 
     def prove(self, method: str, url: str, *, token: str = "", nonce: str = "") -> str:
         """Make a proof for one request; for one with this token, if it is not empty."""
-        plain = urlsplit(url)._replace(query="", fragment="").geturl()
+        parts = urlsplit(url)
+        path = quote(parts.path, safe=_IN_PATHS)  # as HTTP clients send it
+        plain = parts._replace(path=path, query="", fragment="").geturl()
         request = dpop.Request(method=method, url=plain, token=token)
         return dpop.make(self.key, request, jti=self.ids(), at=self.clock(), nonce=nonce)
 

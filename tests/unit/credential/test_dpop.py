@@ -122,10 +122,69 @@ def test_any_other_proof_is_refused(text: str, told: str) -> None:
         "https://vault.example:443/search",
         "https://vault.example/search?q=1",
         "https://vault.example/search#here",
+        "https://vault.example:/search",
+        "https://vault.example/./search",
+        "https://vault.example/x/../search",
+        "https://vault.example/x/%2e%2E/%73earch",
+        "https://vault.example/../search",
     ],
 )
 def test_urls_that_are_the_same_are_taken(url: str) -> None:
     dpop.verify(proof(htu=url), REQUEST, NOW)
+    dpop.verify(proof(), replace(REQUEST, url=url), NOW)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "url", "same"),
+    [
+        ("/a%20b", "/a%20b", True),
+        ("/a%2fb", "/a%2Fb", True),
+        ("/K%c3%b6ln", "/K%C3%B6ln", True),
+        ("/%7Euser", "/~user", True),
+        ("/user@x.test", "/user@x.test", True),
+        ("/100%25", "/100%25", True),
+        ("/a//b", "/a//b", True),
+        ("/a/.", "/a/", True),
+        ("/a/b/..", "/a/", True),
+        ("", "/", True),
+        ("/.hidden", "/.hidden", True),
+        ("/a%2Fb", "/a/b", False),
+        ("/a%252Fb", "/a%2Fb", False),
+        ("/user%40x.test", "/user@x.test", False),
+        ("/a//b", "/a/b", False),
+        ("/a/", "/a", False),
+        ("/a%2F..%2Fb", "/b", False),
+        ("/a b", "/a%20b", False),
+        ("/a\\b", "/a\\b", False),
+        ("/Köln", "/K%C3%B6ln", False),
+        (":0/a", ":443/a", False),
+        ("@evil.example/a", "@evil.example/a", False),
+    ],
+)
+def test_paths_are_compared_in_their_normal_form(claimed: str, url: str, same: bool) -> None:
+    text, request = proof(htu="https://vault.example" + claimed), replace(REQUEST, url="https://vault.example" + url)
+    if same:
+        dpop.verify(text, request, NOW)
+    else:
+        refused(text, "`htu`", request)
+
+
+@given(st.text("ab/.%2Ee5~é ", max_size=12))
+def test_the_normal_form_of_a_normal_form_is_itself(path: str) -> None:
+    normal = dpop._normal_path("/" + path)
+    assert dpop._normal_path(normal) == normal
+    assert not set(normal.split("/")) & {".", ".."}
+
+
+@pytest.mark.parametrize("iat", [SECONDS + 0.5, SECONDS - 60, SECONDS - 59.5, SECONDS + 4.5, float(SECONDS)])
+def test_the_time_may_have_a_fraction(iat: float) -> None:
+    dpop.verify(proof(iat=iat), REQUEST, NOW)
+
+
+@pytest.mark.parametrize("iat", [SECONDS - 60.5, SECONDS + 5.5, 1e400])
+def test_a_fraction_makes_no_proof_good_for_longer(iat: float) -> None:
+    payload = json.dumps(CLAIMS | {"iat": iat}).replace("Infinity", "1e400").encode()
+    refused(compact(PRIVATE, {"typ": "dpop+jwt", "alg": "ES256", "jwk": PUBLIC}, payload), "`iat`")
 
 
 def test_a_proof_without_a_token_is_for_issuing() -> None:

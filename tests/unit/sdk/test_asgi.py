@@ -19,14 +19,18 @@ from starlette.routing import Route
 from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.credential.keys import EcSigner, KeySet
-from broker.model.clock import system_clock
+from broker.model.clock import system_clock, uuid7
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from broker.sdk.asgi import Gate
+from broker.sdk.client import Credential
+from broker.sdk.possession import Prover
+from broker.sdk.secret import Secret
 from broker.sdk.verifier import Verifier
 
 AUDIENCE = "https://notes.tools.example"
 SIGNER = EcSigner.generate()
+ANYTHING = (Grant("search_notes"),)
 REACHED: list[dict[str, Any]] = []
 
 
@@ -218,3 +222,21 @@ async def test_websockets_are_closed(verifier: Verifier) -> None:
     gate = Gate(never, verifier, lambda scope, body: ("search_notes", body))
     await gate({"type": "websocket", "path": "/search_notes", "headers": []}, never, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/search_notes", "/a%20b", "/a%2Fb", "/K%C3%B6ln", "/user%40x.test", "/user@x.test", "/100%25", "/a b", "/Köln"],
+)
+async def test_a_proof_is_for_the_path_as_it_is_sent(http: httpx.AsyncClient, path: str) -> None:
+    """What the SDK proves is what clients send and servers see, however much of it is encoded."""
+    key = EcSigner.generate()
+    bound = Secret(token(grants=ANYTHING, binding=Binding.DPOP, confirmation=key.kid))
+    expires_at = system_clock() + timedelta(minutes=5)
+    prover = Prover(key, system_clock, uuid7)
+    credential = Credential(lease_id="l", resource=AUDIENCE, token=bound, expires_at=expires_at, prover=prover)
+    http.headers["host"] = "notes.tools.example"
+    answer = await http.post(path, headers=credential.headers("POST", AUDIENCE + path), json={})
+    assert answer.json().get("reason") != "PROOF_INVALID", answer.text
+    other = await http.post("/other", headers=credential.headers("POST", AUDIENCE + path), json={})
+    assert other.json()["reason"] == "PROOF_INVALID"
