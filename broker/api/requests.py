@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from broker.identity.ids import check_id
 from broker.intent import wish
 from broker.intent.scopes import check_resource
+from broker.model import prose
 from broker.model.errors import invalid
 from broker.model.grant import ResourceGrants
 from broker.model.names import is_resource, is_tool
@@ -39,11 +40,18 @@ def request_id(value: str) -> str:
 
 def text(value: str, field: str, longest: int) -> str:
     """Parse a line of prose that must be there. What looks like a secret in it is hidden: prose is kept and shown."""
-    if not value.strip():
+    if prose.is_blank(value):
         raise invalid(field, "is required")
     value = hide(value)
-    if len(value) > longest or not value.isprintable():
-        raise invalid(field, f"must be at most {longest} printable characters on one line")
+    if len(value) > longest:
+        raise invalid(field, f"must be at most {longest} characters")
+    for number, letter in enumerate(value, 1):
+        if not prose.is_harmless(letter):
+            raise invalid(
+                field,
+                "must be one line, without control characters and what changes its direction;"
+                f" character {number} is {prose.named(letter)}",
+            )
     return value
 
 

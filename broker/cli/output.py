@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -132,6 +133,11 @@ def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
+def _is_shown(letter: str) -> bool:
+    """Tell whether a letter is shown as it is: spaces of any width, too, and the joiners inside words and emoji."""
+    return letter.isprintable() or unicodedata.category(letter) == "Zs" or letter in "\u200c\u200d"
+
+
 def printable(text: str) -> str:
     """Write control characters as escapes: what an agent wrote must not drive an operator's terminal."""
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+    return "".join(letter if _is_shown(letter) else f"\\x{ord(letter):02x}" for letter in text)

@@ -146,6 +146,46 @@ def test_a_bad_declaration_names_the_field(doors: Doors, changes: dict[str, Any]
     assert [violation.field for violation in refusal.violations] == [field]
 
 
+PROSE = {
+    "Japanese, with an ideographic space": "\u505c\u3000\u6b62",
+    "a no-break space": "stop now\u00a0!",
+    "French, with a narrow no-break space": "fuite de clef\u202f!",
+    "Persian, with a joiner in a word": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    "Hebrew, with a mark": "\u05e2\u05e6\u05d5\u05e8\u200f!",
+    "an emoji of several": "leak \U0001f468\u200d\U0001f4bb",
+    "an emoji that is newer than we are": "\U0001faea",
+    "a soft hyphen from a web page": "revo\u00adcation",
+}
+NO_PROSE = {
+    "an escape sequence": ("a\x1b[2J", "U+001B"),
+    "a newline": ("a\nb", "character 2 is U+000A"),
+    "a tab": ("a\tb", "U+0009"),
+    "a null character": ("a\x00", "U+0000"),
+    "a C1 control": ("a\x9bb", "U+009B"),
+    "a separator of lines": ("a\u2028b", "U+2028"),
+    "an override of direction": ("a\u202eb", "U+202E"),
+    "an isolate": ("a\u2066b", "U+2066"),
+    "nothing that can be seen": ("\u200b\u00a0\u3000", "is required"),
+    "too much": ("x" * 513, "at most 512 characters"),
+}
+
+
+@pytest.mark.parametrize("text", PROSE.values(), ids=PROSE.keys())
+def test_prose_is_taken_as_people_write_it(doors: Doors, text: str) -> None:
+    selector = selector_pb2.Selector(tenant="acme", task_id="none")
+    assert doors.call("operator", REVOKE, Revoke(selector=selector, reason=text)).rule.index
+    assert doors.call("orchestrator", CREATE, declaration(owner=text)).owner == text
+
+
+@pytest.mark.parametrize(("text", "told"), NO_PROSE.values(), ids=NO_PROSE.keys())
+def test_what_is_not_one_line_of_prose_is_told_by_its_letter(doors: Doors, text: str, told: str) -> None:
+    refusal = doors.refused("operator", REVOKE, Revoke(selector=EVERYTHING, reason=text))
+    assert [violation.field for violation in refusal.violations] == ["reason"]
+    assert told in refusal.violations[0].description
+    if len(text) < 200:
+        assert doors.refused("orchestrator", CREATE, declaration(owner=text)).violations[0].field == "owner"
+
+
 EVERYTHING = selector_pb2.Selector(tenant="acme", everything=True)
 OTHERS: dict[str, tuple[str, str, Any, str]] = {
     "revoke nothing named": ("operator", REVOKE, Revoke(reason="x"), "selector.tenant"),

@@ -169,9 +169,12 @@ def test_a_table_is_aligned_plain_text_and_leaves_out_what_is_empty() -> None:
     @click.command()
     @output_option
     def command() -> None:
-        show({"lease_id": "l-1", "renewals": 0, "end_time": None, "good": True, "text": "a\x1b[31mb"})
+        show({"lease_id": "l-1", "renewals": 0, "end_time": None, "good": True, "text": "a\x1b[31mb\u202f\u202e\u200d"})
 
-    assert CliRunner().invoke(command).stdout == "lease_id  l-1\nrenewals  0\ngood      yes\ntext      a\\x1b[31mb\n"
+    assert (
+        CliRunner().invoke(command).stdout
+        == "lease_id  l-1\nrenewals  0\ngood      yes\ntext      a\\x1b[31mb\u202f\\x202e\u200d\n"
+    )
     assert json.loads(CliRunner().invoke(command, ["-o", "json"]).stdout)["renewals"] == 0
 
 
