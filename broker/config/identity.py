@@ -59,7 +59,7 @@ def identity_settings(table: Table, base: Path, our_issuer: str) -> IdentitySett
         workload_api=table.text("workload_api") if table.has("workload_api") else "",
         bundles=_bundles(table, "bundles", base),
         jwt_bundles=_bundles(table, "jwt_bundles", base),
-        issuers=_issuers(table, base, audience),
+        issuers=_issuers(table, base, audience, our_issuer),
         denied=_denied(table),
     )
     table.finish()
@@ -118,11 +118,13 @@ def _bundles(table: Table, key: str, base: Path) -> dict[str, Path]:
     return found
 
 
-def _issuers(table: Table, base: Path, audience: str) -> dict[str, tuple[Issuer, KeySource]]:
+def _issuers(table: Table, base: Path, audience: str, our_issuer: str) -> dict[str, tuple[Issuer, KeySource]]:
     found: dict[str, tuple[Issuer, KeySource]] = {}
     names: set[str] = set()
     for entry in table.tables("issuer"):
         issuer, source = _issuer(entry, audience), _key_source(entry, base)
+        if issuer.url == our_issuer:
+            raise entry.wrong("url", "is the broker's own: a credential of ours proves nobody's identity")
         if issuer.url in found or issuer.name in names:
             raise entry.wrong("name", "an issuer is named twice, by its name or its url")
         if not source.jwks_file and not source.jwks_url and not issuer.url.startswith("https://"):
@@ -153,6 +155,7 @@ def _issuer(table: Table, audience: str) -> Issuer:
             conditions=tuple(_condition(condition) for condition in table.tables("condition")),
             task_claim=_claim(table, "task_claim") if table.has("task_claim") else "",
             one_time=table.flag("one_time", default=False),
+            access_tokens=table.flag("access_tokens", default=False),
         )
     except ValueError as error:
         raise table.wrong("algorithms", str(error)) from error

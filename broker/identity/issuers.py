@@ -33,7 +33,8 @@ class Issuer:
     """A trusted issuer. `url` is compared with `iss` character by character; `name` stands for it in principals' ids.
 
     A token is for `audience` alone, lives at most `max_lifetime` from `iat` to `exp`, and is used once if `one_time`.
-    `task_claim` names the claim that says which task a token is good for.
+    `task_claim` names the claim that says which task a token is good for. With `access_tokens`, its access tokens
+    (RFC 9068) prove an identity, too, if they are for the same audience.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Issuer:
     conditions: tuple[Condition, ...] = ()
     task_claim: str = ""
     one_time: bool = False
+    access_tokens: bool = False
 
     def __post_init__(self) -> None:
         """Refuse algorithms that are none of ours."""

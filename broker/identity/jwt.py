@@ -21,7 +21,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from broker.identity.bundles import TrustBundles
@@ -31,7 +31,7 @@ from broker.identity.issuers import Issuer, IssuerKeys
 from broker.identity.jwks import JwtKeySet
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.subject import claim_at
-from broker.model import compact_jws, json_pointer
+from broker.model import compact_jws, json_pointer, numeric_date
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 
@@ -43,11 +43,11 @@ _SVID_ALGORITHMS = frozenset(
 _SVID_MAX_LIFETIME = timedelta(hours=1)
 _HEADER_NAMES = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
 _SVID_TYPES = frozenset({None, "JWT", "JOSE"})  # JWT-SVID section 2.3
-# RFC 7523 and its revision. Access tokens, proofs of possession and security events have types of their own.
+# RFC 7523 and its revision. Proofs of possession and security events have types of their own.
 _TYPES = frozenset({*_SVID_TYPES, "client-authentication+jwt"})
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
+_ACCESS_TYPES = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 section 2.1
 _LONGEST_KID = 128
-_LATEST = 253_402_300_799  # the end of the year 9999
 
 
 class UnknownIssuerKey(Refusal):
@@ -140,6 +140,11 @@ class JwtAuthenticator:
 
     def _oidc(self, parsed: _Parsed, issuer: Issuer, keys: IssuerKeys, at: datetime) -> _Verified:
         _check_algorithm(parsed, issuer.algorithms)
+        if parsed.kind in _ACCESS_TYPES and not issuer.access_tokens:
+            _refuse(
+                f"the token's `typ` is that of an access token, which are not taken of `{issuer.name}`;"
+                " its block in the configuration takes them with `access_tokens`"
+            )
         if not _is_signed_by(parsed, keys.keys):
             raise UnknownIssuerKey(issuer, forged=keys.keys.knows(parsed.kid))
         claims = parsed.claims
@@ -191,12 +196,15 @@ def _parse(token: str) -> _Parsed:
         _refuse(f"the token is malformed: {error}")
     if stray := sorted(header.keys() - _HEADER_NAMES):
         _refuse(f"the token's header has `{stray[0][:32]}`, which is not taken from a token")
+    for name, value in header.items():
+        if not isinstance(value, str):
+            _refuse(f"the token's `{name}` is not a text")
     algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ")
-    if not isinstance(algorithm, str):
+    if algorithm is None:
         _refuse("the token's header names no algorithm")
-    if kid is not None and (not isinstance(kid, str) or not 0 < len(kid) <= _LONGEST_KID):
+    if kid is not None and not 0 < len(kid) <= _LONGEST_KID:
         _refuse(f"the token's `kid` is not a text of at most {_LONGEST_KID} characters")
-    if kind not in _TYPES:
+    if kind not in _TYPES | _ACCESS_TYPES:
         _refuse("the token's `typ` is not that of a token that proves an identity")
     return _Parsed(token, algorithm, kid, kind, claims)
 
@@ -224,13 +232,13 @@ def _check_claims(
     found = claims.get("aud")
     if found not in (audience, [audience]):
         _refuse(f"the token is not for `{audience}` alone (`aud`)")
-    issued_at, not_before, not_after = (_instant(claims, name) for name in ("iat", "nbf", "exp"))
+    not_after = _instant(claims, "exp", numeric_date.at_latest)
     if not_after is None:
         _refuse("the token does not say when it expires (`exp`)")
-    if not_after - (issued_at or at) > max_lifetime:
+    if not_after - (_instant(claims, "iat", numeric_date.at_latest) or at) > max_lifetime:
         _refuse(f"the token is meant to live for longer than {max_lifetime}")
-    starts = [instant for instant in (issued_at, not_before) if instant is not None]
-    return max(starts, default=at) - _LEEWAY, not_after
+    starts = [_instant(claims, name, numeric_date.at_earliest) for name in ("iat", "nbf")]
+    return max((start for start in starts if start is not None), default=at) - _LEEWAY, not_after
 
 
 def _check_time(not_before: datetime, not_after: datetime, at: datetime) -> None:
@@ -243,13 +251,13 @@ def _check_time(not_before: datetime, not_after: datetime, at: datetime) -> None
         _refuse("the token is not valid yet; compare the clocks")
 
 
-def _instant(claims: Mapping[str, Any], name: str) -> datetime | None:
+def _instant(claims: Mapping[str, Any], name: str, read: Callable[[object], datetime]) -> datetime | None:
     if name not in claims:
         return None
-    value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LATEST:
-        _refuse(f"the token's `{name}` is not a whole number of seconds")
-    return datetime.fromtimestamp(value, UTC)
+    try:
+        return read(claims[name])
+    except ValueError as error:
+        _refuse(f"the token's `{name}` {error}")
 
 
 def _task(issuer: Issuer, claims: Mapping[str, Any]) -> str:

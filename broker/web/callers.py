@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
+from broker.identity.ids import subject_of
 from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.model.principal import Principal
 from broker.trust.callers import Callers, ShownProof
@@ -69,8 +70,7 @@ def check_client_id(principal: Principal, form: Form) -> None:
         Refusal: IDENTITY_INVALID.
     """
     client_id = form.get("client_id")
-    names = {principal.id, principal.id.split(":", 2)[-1]} if principal.id.startswith("oidc:") else {principal.id}
-    if client_id and client_id not in names:
+    if client_id and client_id not in (principal.id, subject_of(principal.id)):
         raise Refusal(
             Reason.IDENTITY_INVALID,
             "the client id is not that of the assertion",

@@ -70,6 +70,8 @@ def problem(folder: Path, *, identity: str = "", listen: str = "", issuer: str =
         ('url = "https://ci.example"', 'url = "ci"\njwks_file = "a"', AT + "url: must be a URL such as https://host"),
         ('url = "https://ci.example"', 'url = "https://"\njwks_file = "a"', AT + "url: must be a URL such as"),
         ('url = "https://ci.example"', "url = 7", AT + "url: must be a text, and is int"),
+        ('url = "https://ci.example"', 'url = "https://broker.example.org"', AT + "url: is the broker's own"),
+        ("url =", 'access_tokens = "yes"\nurl =', AT + "access_tokens: must be true or false, and is str"),
         ("url =", 'audience = ""\nurl =', AT + "audience: must be a text"),
         ("url =", 'audience = ["a"]\nurl =', AT + "audience: must be a text, and is list"),
         ("url =", 'algorithms = ["HS256"]\nurl =', AT + "algorithms: the algorithms are ES256, ES384"),
