@@ -23,7 +23,7 @@ from broker.model.clock import system_clock, uuid7
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from broker.sdk.asgi import Gate
-from broker.sdk.client import Credential
+from broker.sdk.credential import Credential
 from broker.sdk.possession import Prover
 from broker.sdk.secret import Secret
 from broker.sdk.verifier import Verifier
