@@ -67,8 +67,8 @@ class OperatorService:
         )
         response = pb.RevokeLeasesResponse(rule=rule_to_wire(rule), lock=None if made is None else lock_to_wire(made))
         if request.barrier:
-            barrier = await self.feed.barrier(rule.index)
-            response.confirmed_verifiers, response.stale_verifiers = barrier.confirmed, barrier.stale
+            receipt = await self.feed.barrier(rule.index, rule.selector.tenant)
+            response.confirmed_verifiers, response.stale_verifiers = receipt.confirmed, receipt.stale
         return response
 
     async def create_lock(self, operator: Principal, request: pb.CreateLockRequest) -> selector_pb2.Lock:

@@ -70,5 +70,5 @@ class OrchestratorService:
             raise invalid("outcome", "must be COMPLETED, FAILED or CANCELLED")
         task, index = await tasks.end(self.desk, orchestrator, requests.required(request.task_id, "task_id"), outcome)
         if request.barrier:
-            await self.feed.barrier(index)
+            await self.feed.barrier(index, task.tenant)
         return pb.EndTaskResponse(task=task_to_wire(task), index=index)

@@ -191,8 +191,8 @@ class ConfirmRevocationsResponse(_message.Message):
     """The index that was confirmed."""
     @_builtins.property
     def freshness(self) -> _duration_pb2.Duration:
-        """Counted from when the confirmation was sent. Less than the whole span if the caller lacks rules, nothing if it has
-        lacked one for that long.
+        """Counted from when the confirmation was sent. Less than the whole span if the caller lacks rules, or if the broker
+        has not read them for a while; nothing if that has been so for the whole span.
         """
 
     def __init__(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
 from broker.cli.unverified import decode
@@ -24,6 +25,8 @@ from broker.sdk.verifier import Verifier
 from broker.v1 import operator_service_pb2 as pb
 from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
 from broker.v1.selector_pb2 import Selector
+from broker.v1.verifier_service_pb2 import WatchRevocationsRequest
+from broker.v1.verifier_service_pb2_grpc import VerifierServiceStub
 from tests.fakes import eventually
 
 FRESHNESS_SECONDS = 10
@@ -139,3 +142,49 @@ async def test_brokers_that_share_a_database_keep_the_promise_for_each_others_ve
             await operator.revoke(tokens[1], barrier=False)
             await eventually(lambda: reason(verifier, tokens[1]) is Reason.TOKEN_REVOKED, seconds=2)
             assert reason(verifier, tokens[2]) is None
+
+
+async def test_who_watches_anew_again_and_again_and_never_confirms_holds_no_barrier_up(broker: Broker) -> None:
+    """A tool server that crashes in a loop, or one that means harm."""
+    (token,) = broker.issue(1)
+
+    async def watch_anew() -> None:
+        async with connect(broker.address, broker.svids / "verifier") as channel:
+            while True:
+                stream = VerifierServiceStub(channel).WatchRevocations(WatchRevocationsRequest())
+                await stream.read()
+                await asyncio.sleep(1)
+                stream.cancel()
+
+    watching_anew = asyncio.create_task(watch_anew())
+    await asyncio.sleep(2)
+    async with operating(broker) as operator:
+        began = time.monotonic()
+        await operator.revoke(token, barrier=True)
+        assert time.monotonic() - began < FRESHNESS_SECONDS + 5
+    watching_anew.cancel()
+
+
+async def test_a_feed_that_cannot_read_the_rules_keeps_nobody_fresh_and_recovers_by_itself(tmp_path: Path) -> None:
+    """The table is away, as in a restore; then it is there again."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'broker.db'}")
+
+    def rename(old: str, new: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    with running(tmp_path) as broker:
+        tokens = broker.issue(2)
+        async with watching(Verifier(RESOURCE), endpoint(broker)) as verifier, operating(broker) as operator:
+            rename("rules", "elsewhere")
+            began = time.monotonic()
+            await eventually(lambda: reason(verifier, tokens[0]) is Reason.VERIFIER_STALE, FRESHNESS_SECONDS + 5)
+            assert time.monotonic() - began > 1, "it was fresh, and is for what is left of its window"
+            rename("elsewhere", "rules")
+            await eventually(lambda: reason(verifier, tokens[0]) is None, 10)
+            await operator.revoke(tokens[0], barrier=True)
+            assert reason(verifier, tokens[0]) is Reason.TOKEN_REVOKED
+            await operator.revoke(tokens[1], barrier=False)
+            await eventually(lambda: reason(verifier, tokens[1]) is Reason.TOKEN_REVOKED, 5)
+    engine.dispose()
+    assert (tmp_path / "broker.log").read_text().count("feed.database_unavailable") == 1
