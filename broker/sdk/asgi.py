@@ -42,6 +42,9 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008, "reason": "not guarded"})
             return
+        if http_request.is_preflight(scope):
+            await http_request.answer_preflight(send)
+            return
         try:
             token, hands = http_request.credential(scope, self.verifier.audience)
             self.verifier.alive(token)  # a body is read for nobody else; what counts is decided when it is there

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -25,6 +26,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 AUTHORIZATION = "Authorization"
 HANG_UP: Mapping[str, str] = {"connection": "close"}
+ANY_ORIGIN: Mapping[str, str] = {"access-control-allow-origin": "*"}
+_NO_CONTENT = 204
 _TOO_SLOW, _TOO_LARGE = 408, 413
 _UNAUTHORIZED = 401
 _LARGEST_EXACT = 2**53
@@ -86,6 +89,22 @@ def _path_as_sent(scope: Scope) -> str:
     if raw is None:
         return quote(scope["path"], safe=_IN_PATHS)
     return str(raw, "latin-1").partition("?")[0]
+
+
+def is_preflight(scope: Scope) -> bool:
+    """Tell whether a browser asks if a page of another origin may send a request (CORS, in the Fetch Standard).
+
+    It asks without credentials, always.
+    """
+    asked = all(header_values(scope, name) for name in (b"origin", b"access-control-request-method"))
+    return asked and scope["method"] == "OPTIONS"
+
+
+async def answer_preflight(send: Send, permission: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Answer a browser. Without permission it sends no request: that is for who knows the origins, in front of here."""
+    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in permission.items()]
+    await send({"type": "http.response.start", "status": _NO_CONTENT, "headers": pairs})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def read(receive: Receive, largest: int, within: timedelta) -> bytes:

@@ -21,7 +21,7 @@ from broker.sdk.mcp.stdio import TOKEN_FILE_VARIABLE
 
 ROOT = Path(__file__).parent.parent.parent
 SERVE = ROOT / "tests" / "mcp" / "stories" / "as_documented.py"
-GATE, MIDDLEWARE, FASTMCP, STDIO = re.findall(
+GATE, CORS, MIDDLEWARE, FASTMCP, STDIO = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / "guard-an-mcp-server.md").read_text(), re.DOTALL
 )
 
@@ -44,8 +44,9 @@ def otherwise(stage: Stage, scenes: Sequence[Scene]) -> list[tuple[str, str, str
     return [(seen.scene.name, seen.observed, seen.detail) for seen in play(stage, scenes) if not seen.ok]
 
 
-def test_the_gate_goes_the_same_way(tmp_path: Path) -> None:
-    with set_up(tmp_path, notes=serving(tmp_path, GATE)) as stage:
+@pytest.mark.parametrize("example", [GATE, f"{GATE}\n{CORS}"], ids=["alone", "behind CORS"])
+def test_the_gate_goes_the_same_way(tmp_path: Path, example: str) -> None:
+    with set_up(tmp_path, notes=serving(tmp_path, example)) as stage:
         assert otherwise(stage, SCENES) == []
 
 

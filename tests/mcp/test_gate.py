@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.middleware.cors import CORSMiddleware
 
 from broker.credential.keys import EcSigner
 from broker.credential.replays import Nonces
@@ -16,6 +17,7 @@ from broker.model.clock import system_clock, uuid7
 from broker.model.grant import Grant
 from broker.model.lease import Binding
 from broker.sdk.mcp.gate import McpGate
+from broker.sdk.mcp.resource import ResourceMetadata
 from broker.sdk.possession import Prover
 from broker.sdk.verifier import Verifier
 from tests.mcp import servers
@@ -66,6 +68,64 @@ async def test_it_says_where_credentials_come_from() -> None:
         refused = await http.post(notes.url, json=message())
         challenge = refused.headers["www-authenticate"]
         assert (refused.status_code, challenge) == (401, f'Bearer resource_metadata="{about.url}"')
+
+
+@pytest.mark.parametrize(
+    ("resource", "places"),
+    [
+        ("https://notes.example", ["", "/"]),
+        ("https://notes.example/", [""]),
+        ("https://notes.example/mcp", ["/mcp"]),
+        ("https://notes.example/mcp/", ["/mcp/", "/mcp"]),
+        ("https://notes.example/a%20b/mcp", ["/a b/mcp"]),
+        ("https://notes.example/mcp?of=me", ["/mcp?of=me"]),
+    ],
+)
+async def test_the_metadata_is_where_the_rfc_says(resource: str, places: list[str]) -> None:
+    metadata = ResourceMetadata(resource, [BROKER], [])
+    for place in places:
+        path, _, query = f"/.well-known/oauth-protected-resource{place}".partition("?")
+        scope = {"method": "GET", "path": path, "query_string": query.encode(), "headers": []}
+        assert metadata.is_asked(scope) == (place != "/"), place
+        assert not metadata.is_asked({**scope, "path": f"{path}/x"})
+    assert metadata.url == f"https://notes.example/.well-known/oauth-protected-resource{places[0]}".replace(" ", "%20")
+
+
+PREFLIGHT = {
+    "origin": "https://inspector.example",
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization,content-type,mcp-protocol-version",
+}
+
+
+async def test_a_browser_is_answered_without_a_credential_and_let_in_to_the_metadata_alone() -> None:
+    async with asking() as (notes, http):
+        del http.headers["authorization"]
+        asked = await http.options(notes.url, headers=PREFLIGHT)
+        assert (asked.status_code, "access-control-allow-origin" in asked.headers) == (204, False)
+        about = notes.url.replace("/mcp", "/.well-known/oauth-protected-resource/mcp")
+        for answer in (await http.options(about, headers=PREFLIGHT), await http.get(about, headers=PREFLIGHT)):
+            assert answer.headers["access-control-allow-origin"] == "*"
+        assert (await http.options(notes.url)).status_code == 401
+
+
+async def test_who_puts_cors_in_front_lets_browsers_in() -> None:
+    def make(notes: Notes) -> Any:
+        return CORSMiddleware(
+            servers.behind_the_gate(notes),
+            allow_origins=[PREFLIGHT["origin"]],
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["WWW-Authenticate", "Mcp-Session-Id"],
+        )
+
+    async with asking(make) as (notes, http):
+        del http.headers["authorization"]
+        asked = await http.options(notes.url, headers=PREFLIGHT)
+        assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, PREFLIGHT["origin"])
+        refused = await http.post(notes.url, json=message(), headers={"origin": PREFLIGHT["origin"]})
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, PREFLIGHT["origin"])
+        assert "WWW-Authenticate" in refused.headers["access-control-expose-headers"]
 
 
 async def test_what_is_wrong_with_a_credential_is_in_the_challenge() -> None:

@@ -7,13 +7,9 @@ a key (`binding` "dpop") or to nobody ("bearer") pass here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
-from urllib.parse import urlsplit
 
-from broker.credential import dpop
 from broker.intent.scopes import scope_of
 from broker.model.errors import Reason, Refusal
 from broker.sdk import http_request
@@ -22,12 +18,12 @@ from broker.sdk.http_request import BODY_WITHIN, App, Disconnected, Receive, Sco
 from broker.sdk.mcp import messages, methods
 from broker.sdk.mcp.listing import Listing
 from broker.sdk.mcp.messages import Post
+from broker.sdk.mcp.resource import ResourceMetadata
 from broker.sdk.verifier import Verifier
 from broker.wire.codes import http_status
 
 _LARGEST_BODY = 4 * 1024 * 1024
 _OK = 200
-_WELL_KNOWN = "/.well-known/oauth-protected-resource"
 _JSON = "application/json"
 _UNREADABLE = Refusal(Reason.INTERNAL, "the server's answer cannot be read, so nobody knows what it would show")
 
@@ -59,11 +55,8 @@ class McpGate:
         self._body_within = body_within
         self._verifier = verifier
         self._also = frozenset(also)
-        parts = urlsplit(verifier.audience)
-        self._metadata_path = _WELL_KNOWN + parts.path.rstrip("/")
-        derived = f"{parts.scheme}://{parts.netloc}{self._metadata_path}"
-        self._parameters = {"resource_metadata": resource_metadata_url or derived}
-        self._metadata = json.dumps(_metadata(verifier.audience, authorization_servers, scopes_supported)).encode()
+        self._metadata = ResourceMetadata(verifier.audience, authorization_servers, scopes_supported)
+        self._parameters = {"resource_metadata": resource_metadata_url or self._metadata.url}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request. WebSockets are closed: their messages cannot be checked here."""
@@ -71,8 +64,10 @@ class McpGate:
             await self._app(scope, receive, send)
         elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008, "reason": "not guarded"})
-        elif scope["path"] == self._metadata_path and scope["method"] in ("GET", "HEAD"):
-            await http_request.respond(send, _OK, _JSON, self._metadata, {})
+        elif self._metadata.is_asked(scope):
+            await self._metadata.answer(scope, send)
+        elif http_request.is_preflight(scope):
+            await http_request.answer_preflight(send)
         else:
             await self._guard(scope, receive, send)
 
@@ -148,20 +143,3 @@ class McpGate:
             told = {**self._parameters, **parameters}
             headers = http_request.challenges(refusal, nonce=self._verifier.nonce(), parameters=told)
         await http_request.respond(send, status, _JSON, post.answer(refusal), headers)
-
-
-def _metadata(resource: str, authorization_servers: Sequence[str], scopes: Sequence[str]) -> dict[str, Any]:
-    """Describe the resource (RFC 9728 section 2).
-
-    Without `scopes` no scopes are named: stock clients ask for all that are, and get more than their task needs or
-    nothing.
-    """
-    named = {"scopes_supported": list(scopes)} if scopes else {}
-    return {
-        "resource": resource,
-        "authorization_servers": list(authorization_servers),
-        "bearer_methods_supported": ["header"],
-        "authorization_details_types_supported": ["tool_call"],
-        "dpop_signing_alg_values_supported": [dpop.ALGORITHM],
-        **named,
-    }

@@ -210,6 +210,13 @@ async def test_half_a_request_is_no_request(port: int) -> None:
     assert REACHED == []
 
 
+async def test_a_browser_that_asks_first_is_answered_without_a_credential(http: httpx.AsyncClient) -> None:
+    asks = {"origin": "https://page.example", "access-control-request-method": "POST"}
+    answer = await http.options("/search_notes", headers=asks)
+    assert (answer.status_code, "access-control-allow-origin" in answer.headers) == (204, False)
+    assert REACHED == []
+
+
 async def test_websockets_are_closed(verifier: Verifier) -> None:
     sent: list[Any] = []
 
