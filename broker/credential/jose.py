@@ -23,20 +23,28 @@ def encode(claims: Claims, signer: Signer) -> str:
     return f"{signed}.{base64url(signer.sign(signed.encode()))}"
 
 
-def decode(token: str, keys: KeySet) -> Claims:
+def decode(token: str, keys: KeySet, longest: int = compact_jws.LONGEST) -> Claims:
     """Check a token's form and signature, and give its claims. Whether it is in time is for the caller to check.
 
     Raises:
         Refusal: TOKEN_INVALID, which never repeats the token.
     """
     try:
-        return _decode(token, keys)
+        return _decode(token, keys, longest)
     except ValueError as error:
         _refuse(str(error))
 
 
-def _decode(token: str, keys: KeySet) -> Claims:
-    header, payload, signature = compact_jws.split(token)
+def names_key_of(token: str, keys: KeySet) -> bool:
+    """Tell whether a text begins as tokens do that are signed with one of these keys, however it goes on."""
+    try:
+        return keys.find(_kid(token.partition(".")[0])) is not None
+    except (ValueError, Refusal):
+        return False
+
+
+def _decode(token: str, keys: KeySet, longest: int) -> Claims:
+    header, payload, signature = compact_jws.split(token, longest)
     key = keys.find(_kid(header))
     if key is None:
         raise UnknownKey

@@ -11,11 +11,13 @@ from broker.lease.desk import Desk
 from broker.lease.facts import principal_facts
 from broker.lease.revoke import add_rule
 from broker.model.entry import Entry, Json, Kind
-from broker.model.errors import Refusal
+from broker.model.errors import Refusal, invalid
 from broker.model.lease import Lease, LeaseState
 from broker.model.principal import Principal
 from broker.model.selector import Cause, Selector, Target
 from broker.store.transaction import Transaction, Work
+
+_LONGEST = 256 * 1024
 
 
 async def release(desk: Desk, holder: Principal, lease_id: str) -> int:
@@ -30,14 +32,20 @@ async def release(desk: Desk, holder: Principal, lease_id: str) -> int:
 
 
 async def give_back(desk: Desk, keys: KeySet, token: str) -> None:
-    """End the lease of a token, whoever has it: it can only get less (RFC 7009). For any other token, nothing is done.
+    """End the lease of a token, whoever has it: it can only get less (RFC 7009). For any other text, nothing is done.
+
+    A token of ours may be longer here than verifiers take it.
 
     Raises:
-        Refusal: LEDGER_UNAVAILABLE.
+        Refusal: LEDGER_UNAVAILABLE; INVALID_ARGUMENT: it looks like one of ours and cannot be read, so it may live on.
     """
     try:
-        claims = jose.decode(token, keys)
-    except Refusal:
+        claims = jose.decode(token, keys, _LONGEST)
+    except Refusal as error:
+        if jose.names_key_of(token, keys):
+            raise invalid(
+                "token", "is one of this broker's, and not whole or not as it was issued: send it whole"
+            ) from error
         return
     if claims.issuer == desk.issuer:
         await desk.ledger.write(Work(partial(_record_return, desk, claims.lease_id), leases=(claims.lease_id,)))

@@ -10,20 +10,20 @@ from typing import Any
 
 from broker.model import strict_json
 
-_LONGEST = 8 * 1024
+LONGEST = 8 * 1024
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
-def split(token: str) -> tuple[str, str, str]:
-    """Split a token of at most 8 KiB into the segments of header, payload and signature.
+def split(token: str, longest: int = LONGEST) -> tuple[str, str, str]:
+    """Split a token of at most so many characters into the segments of header, payload and signature.
 
     Raises:
         ValueError: it is no compact JWS.
     """
-    parts = _COMPACT.fullmatch(token) if len(token) <= _LONGEST else None
+    parts = _COMPACT.fullmatch(token) if len(token) <= longest else None
     if parts is None:
-        raise ValueError("it is not a compact JWS of at most 8 KiB")
+        raise ValueError(f"it is not a compact JWS of at most {longest // 1024} KiB")
     return parts[1], parts[2], parts[3]
 
 

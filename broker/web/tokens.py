@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from broker.web import callers as web_callers
 from broker.web.errors import oauth_error
 from broker.web.forms import read_form
 
+_SCHEME = re.compile(r"^\s*(authorization:)?\s*(bearer|dpop)\s+", re.IGNORECASE)
 _NO_STORE = (("cache-control", "no-store"),)
 
 
@@ -60,13 +62,21 @@ class RevocationEndpoint:
     keys: Callable[[], KeySet]
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request: the same, whether there was something to end or not (RFC 7009 section 2.2)."""
+        """Answer one request: the same, whether there was something to end or not (RFC 7009 section 2.2).
+
+        Only a token of ours that cannot be read is an error: whoever sent it would take it for dead.
+        """
         try:
             form = await read_form(request)
-            await give_back(self.callers.desk, self.keys(), form.required("token"))
+            await give_back(self.callers.desk, self.keys(), _bare(form.required("token")))
         except Refusal as refusal:
             return _refuse(refusal)
         return Response(status_code=200, headers=dict(_NO_STORE))
+
+
+def _bare(text: str) -> str:
+    """Give a token without what people copy along: line breaks, and the scheme of the header it was in."""
+    return "".join(_SCHEME.sub("", text).split())
 
 
 def _refuse(refusal: Refusal) -> Response:

@@ -234,10 +234,11 @@ def test_introspection_tells_a_resource_of_its_own_tokens_alone(facade: Facade, 
 def test_whoever_has_a_token_may_end_it(facade: Facade, task_id: str) -> None:
     token = facade.token(client_assertion=facade.workload(), task=task_id).json()["access_token"]
     gateway = {"authorization": f"Bearer {facade.workload(sub='gateway')}"}
-    for _ in range(2):
-        assert facade.http.post("/revoke", data={"token": token}).status_code == 200
+    for copied in (f"Authorization: Bearer {token[:100]}\r\n  {token[100:]}\n", token):
+        assert facade.http.post("/revoke", data={"token": copied}).status_code == 200
         assert facade.http.post("/introspect", data={"token": token}, headers=gateway).json() == {"active": False}
     assert facade.http.post("/revoke", data={"token": "x"}).status_code == 200
+    assert facade.http.post("/revoke", data={"token": token[:-9]}).json()["error"] == "invalid_request"
     assert facade.http.post("/revoke", data={}).json()["error"] == "invalid_request"
 
 
