@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import structlog
@@ -15,11 +16,18 @@ from broker.credential.keys import KeySet
 from broker.model.errors import Reason, Refusal
 from broker.trust.callers import Callers
 from broker.web.errors import oauth_error
-from broker.web.metadata import AUTHORIZE, INTROSPECT, JWKS, REVOKE, TOKEN, metadata, metadata_path
+from broker.web.metadata import AUTHORIZE, INTROSPECT, JWKS, REVOKE, TOKEN, metadata, metadata_paths
 from broker.web.token import TokenEndpoint
 from broker.web.tokens import IntrospectionEndpoint, RevocationEndpoint
 
-_KEYS_AGE = "public, max-age=300"
+_PUBLIC: Mapping[str, str] = MappingProxyType(
+    {
+        "cache-control": "public, max-age=300",
+        "access-control-allow-origin": "*",
+        "access-control-allow-methods": "GET",
+        "access-control-allow-headers": "*",
+    }
+)
 
 
 def application(callers: Callers, keys: Callable[[], KeySet]) -> Starlette:
@@ -29,16 +37,16 @@ def application(callers: Callers, keys: Callable[[], KeySet]) -> Starlette:
     token = TokenEndpoint(callers, TOKEN)
     introspection, revocation = IntrospectionEndpoint(callers, keys, INTROSPECT), RevocationEndpoint(callers, keys)
 
-    async def about(_request: Request) -> Response:
-        return JSONResponse(metadata(issuer), headers={"cache-control": _KEYS_AGE})
+    def about() -> Response:
+        return JSONResponse(metadata(issuer))
 
-    async def key_set(_request: Request) -> Response:
-        return Response(keys().to_jwks(), 200, {"cache-control": _KEYS_AGE}, "application/jwk-set+json")
+    def key_set() -> Response:
+        return Response(keys().to_jwks(), media_type="application/jwk-set+json")
 
     found = Starlette(
         routes=[
-            Route(metadata_path(issuer), about),
-            Route(below + JWKS, key_set),
+            *(_public(path, about) for path in metadata_paths(issuer)),
+            _public(below + JWKS, key_set),
             Route(below + TOKEN, token.answer, methods=["POST"]),
             Route(below + INTROSPECT, introspection.answer, methods=["POST"]),
             Route(below + REVOKE, revocation.answer, methods=["POST"]),
@@ -48,6 +56,17 @@ def application(callers: Callers, keys: Callable[[], KeySet]) -> Starlette:
     )
     found.router.redirect_slashes = False  # it would send a client, and what it carries, to any host that it names
     return found
+
+
+def _public(path: str, document: Callable[[], Response]) -> Route:
+    """Serve a document to everybody, pages of whatever origin in a browser too: it is the same for all of them."""
+
+    async def answer(request: Request) -> Response:
+        response = Response(status_code=204) if request.method == "OPTIONS" else document()
+        response.headers.update(_PUBLIC)
+        return response
+
+    return Route(path, answer, methods=["GET", "OPTIONS"])
 
 
 async def _authorize(_request: Request) -> Response:

@@ -1,27 +1,33 @@
-"""What clients may know beforehand: the authorization server's metadata (RFC 8414)."""
+"""What clients may know beforehand: the authorization server's metadata (RFC 8414, OpenID Connect Discovery 1.0)."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from broker.credential import dpop
+from broker.credential import dpop, jose
 from broker.identity.jwks import ALGORITHMS
 from broker.web.token import GRANT_TYPES
 
-WELL_KNOWN = "/.well-known/oauth-authorization-server"
+_OAUTH, _OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
 JWKS, TOKEN, INTROSPECT, REVOKE, AUTHORIZE = "/jwks", "/token", "/introspect", "/revoke", "/authorize"
 
 
-def metadata_path(issuer: str) -> str:
-    """Tell where an issuer's metadata is: between its host and its path (RFC 8414 section 3.1)."""
-    return WELL_KNOWN + urlsplit(issuer).path
+def metadata_paths(issuer: str) -> list[str]:
+    """Tell where an issuer's metadata is: between its host and its path (RFC 8414 section 3.1).
+
+    Also under the name that many clients ask for first, there or behind the path (Discovery section 4, RFC 8414
+    section 5).
+    """
+    path = urlsplit(issuer).path
+    return list(dict.fromkeys([_OAUTH + path, _OPENID + path, path + _OPENID]))
 
 
 def metadata(issuer: str) -> dict[str, object]:
     """Give the metadata of an issuer.
 
-    Clients that know of people alone ask for an authorization endpoint and PKCE, even if they use neither: there is one
-    that always refuses.
+    Clients that know of people alone ask for an authorization endpoint with `code` and PKCE, even if they use neither:
+    there is one that always refuses. Libraries for OpenID Connect want to be told how subjects are named, and by which
+    algorithm an ID token would be signed, although none ever is.
     """
     proofs = {
         f"{endpoint}_endpoint_auth_methods_supported": ["private_key_jwt"] for endpoint in ("token", "introspection")
@@ -39,7 +45,9 @@ def metadata(issuer: str) -> dict[str, object]:
         "revocation_endpoint": issuer + REVOKE,
         "revocation_endpoint_auth_methods_supported": ["none"],
         "grant_types_supported": list(GRANT_TYPES),
-        "response_types_supported": [],
+        "response_types_supported": ["code"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": [jose.ALGORITHM],
         "code_challenge_methods_supported": ["S256"],
         "authorization_details_types_supported": ["tool_call"],
         "dpop_signing_alg_values_supported": [dpop.ALGORITHM],
