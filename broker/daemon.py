@@ -224,6 +224,7 @@ async def _desk(
         signer=lambda: keys.keys.signer(clock()),
         issuer=settings.issuer,
         limits=settings.limits,
+        rules=settings.identity.rules,
     )
     await announce.policy_activated(desk)
     return desk

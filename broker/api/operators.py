@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from broker.api import pages, requests
 from broker.api.feed import Feed
-from broker.lease import lock, revoke
+from broker.lease import lock, revoke, slips
 from broker.lease.desk import Desk
 from broker.lease.revoke import LockWish
 from broker.model.errors import Hints, Reason, Refusal
@@ -59,7 +59,9 @@ class OperatorService:
             hit = await revoke.preview(self.desk, selector)
             now = self.desk.clock()
             return pb.RevokeLeasesResponse(
-                live_leases=hit.live_leases, sample=[lease_to_wire(lease, now) for lease in hit.sample]
+                live_leases=hit.live_leases,
+                sample=[lease_to_wire(lease, now) for lease in hit.sample],
+                warnings=await slips.in_selector(self.desk, selector),
             )
         wish = LockWish(lifetime=requests.lifetime(request, "lock_lifetime")) if request.lock else None
         rule, made = await revoke.revoke(
@@ -69,18 +71,17 @@ class OperatorService:
         if request.barrier:
             receipt = await self.feed.barrier(rule.index, rule.selector.tenant)
             response.confirmed_verifiers, response.stale_verifiers = receipt.confirmed, receipt.stale
+        response.warnings.extend(await slips.in_selector(self.desk, selector))
         return response
 
     async def create_lock(self, operator: Principal, request: pb.CreateLockRequest) -> selector_pb2.Lock:
         """Set a lock."""
-        made = await lock.lock(
-            self.desk,
-            operator,
-            _own(operator, request.selector),
-            requests.text(request.reason, "reason", _LONGEST_REASON),
-            requests.lifetime(request, "lifetime"),
-        )
-        return lock_to_wire(made)
+        selector = _own(operator, request.selector)
+        reason = requests.text(request.reason, "reason", _LONGEST_REASON)
+        made = await lock.lock(self.desk, operator, selector, reason, requests.lifetime(request, "lifetime"))
+        answer = lock_to_wire(made)
+        answer.warnings.extend(await slips.in_selector(self.desk, selector))
+        return answer
 
     async def list_locks(self, operator: Principal, request: pb.ListLocksRequest) -> pb.ListLocksResponse:
         """List the locks in force."""

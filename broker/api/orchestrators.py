@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from broker.api import pages, requests
 from broker.api.feed import Feed
-from broker.lease import tasks
+from broker.lease import slips, tasks
 from broker.lease.desk import Desk
 from broker.lease.tasks import Declaration
 from broker.model.errors import invalid
@@ -44,7 +44,9 @@ class OrchestratorService:
             risk_threshold=threshold,
         )
         task = await tasks.begin(self.desk, orchestrator, declaration, requests.request_id(request.request_id))
-        return task_to_wire(task)
+        answer = task_to_wire(task)
+        answer.warnings.extend(await slips.in_task(self.desk, task))
+        return answer
 
     async def get_task(self, orchestrator: Principal, request: pb.GetTaskRequest) -> task_pb2.Task:
         """Show a task."""

@@ -15,7 +15,7 @@ from broker.cli.output import note, output_option, show, show_list, wants_json
 from broker.cli.private import check_target, refuse_to_reveal_to_models, write_private
 from broker.cli.render import plain
 from broker.cli.unverified import decode, read_token
-from broker.cli.wanted import Wanted, wanted_options
+from broker.cli.wanted import Wanted, shortened, wanted_options
 from broker.v1 import agent_service_pb2 as pb
 
 
@@ -43,8 +43,10 @@ def _check_destination(out: Path | None, *, reveal: bool) -> None:
         check_target(out)
 
 
-def _hand_over(answer: pb.IssueCredentialResponse | pb.RenewCredentialResponse, out: Path | None) -> None:
-    lease = plain(answer.lease)
+def _hand_over(
+    answer: pb.IssueCredentialResponse | pb.RenewCredentialResponse, out: Path | None, asked: timedelta | None
+) -> None:
+    lease = {**plain(answer.lease), "warnings": shortened(answer.token, asked)}
     if out is not None:
         write_private(out, answer.token)
         show({**lease, "token_file": str(out)})
@@ -73,7 +75,7 @@ def issue(caller: Caller, *, wanted: Wanted, request_id: str, out: Path | None, 
 
     with as_agent(caller) as broker:
         answer = broker.IssueCredential(wanted.request(request_id), timeout=caller.timeout)
-    _hand_over(answer, out)
+    _hand_over(answer, out, wanted.lifetime)
 
 
 @credential.command()
@@ -96,7 +98,7 @@ def renew(
 
     with as_agent(caller) as broker:
         answer = broker.RenewCredential(request, timeout=caller.timeout)
-    _hand_over(answer, out)
+    _hand_over(answer, out, lifetime)
 
 
 @credential.command()

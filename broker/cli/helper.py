@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.cli.options import Caller, calling
 from broker.cli.private import refuse_to_print_to_readers
-from broker.cli.wanted import Wanted, wanted_options
+from broker.cli.wanted import Wanted, shortened, wanted_options
 from broker.v1 import agent_service_pb2 as pb
 
 _EXEC_INFO = "KUBERNETES_EXEC_INFO"
@@ -134,7 +134,10 @@ def _issue(caller: Caller, wanted: Wanted) -> pb.IssueCredentialResponse:
     from broker.cli.calls import as_agent
 
     with as_agent(caller) as broker:
-        return broker.IssueCredential(wanted.request(), timeout=caller.timeout)
+        answer = broker.IssueCredential(wanted.request(), timeout=caller.timeout)
+    for warning in shortened(answer.token, wanted.lifetime):
+        click.echo(f"credbroker helper: {warning}", err=True)
+    return answer
 
 
 def _expiry(answer: pb.IssueCredentialResponse) -> str:

@@ -58,11 +58,14 @@ def wants_json() -> bool:
 
 
 def show(document: Document) -> None:
-    """Print one thing: its fields below each other, or the document."""
+    """Print one thing: its fields below each other, and its `warnings` on stderr; or the document."""
     if wants_json():
         _print_json(document)
-    else:
-        _print_plain([(name, cell(value)) for name, value in document.items() if value not in (None, "", [])])
+        return
+    shown = {name: value for name, value in document.items() if name != "warnings" and value not in (None, "", [])}
+    _print_plain([(name, cell(value)) for name, value in shown.items()])
+    for warning in document.get("warnings", ()):
+        click.echo(printable(f"warning: {warning}"), err=True)
 
 
 def show_list(name: str, documents: Sequence[Document], columns: Sequence[str], **more: object) -> None:

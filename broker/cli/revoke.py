@@ -92,8 +92,11 @@ def _preview(caller: Caller, selector: Selector) -> pb.RevokeLeasesResponse:
 
 
 def _show_preview(answer: pb.RevokeLeasesResponse) -> None:
-    show_list("sample", [plain(found) for found in answer.sample], COLUMNS, live_leases=answer.live_leases)
+    found, warnings = [plain(lease) for lease in answer.sample], list(answer.warnings)
+    show_list("sample", found, COLUMNS, live_leases=answer.live_leases, warnings=warnings)
     note(f"{answer.live_leases} live leases would be revoked; nothing was changed")
+    for warning in warnings:
+        note(f"warning: {printable(warning)}")
 
 
 def _ask(caller: Caller, selector: Selector) -> None:
@@ -102,6 +105,8 @@ def _ask(caller: Caller, selector: Selector) -> None:
         click.echo(printable(f"  {found.lease_id}  {found.holder}  {cell(plain(found)['grants'])}"), err=True)
     if answer.live_leases > len(answer.sample):
         click.echo(f"  and {answer.live_leases - len(answer.sample)} more", err=True)
+    for warning in answer.warnings:
+        click.echo(printable(f"warning: {warning}"), err=True)
     question = f"revoke {answer.live_leases} live leases, and every older one that {cell(plain(selector))} covers?"
     if not click.confirm(printable(question), err=True):
         raise Stop("declined: nothing was revoked", Exit.STOPPED)
@@ -111,6 +116,7 @@ def _show_receipt(answer: pb.RevokeLeasesResponse, *, barrier: bool) -> None:
     receipt: dict[str, object] = {
         "rule": plain(answer.rule),
         "lock": plain(answer.lock) if answer.HasField("lock") else None,
+        "warnings": list(answer.warnings),
     }
     if barrier:
         receipt |= {"confirmed_verifiers": answer.confirmed_verifiers, "stale_verifiers": answer.stale_verifiers}

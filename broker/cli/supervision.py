@@ -18,7 +18,7 @@ import click
 from broker.cli.handover import Handover
 from broker.cli.options import Caller
 from broker.cli.output import printable
-from broker.cli.wanted import Wanted
+from broker.cli.wanted import Wanted, shortened
 from broker.model.errors import Reason, Refusal
 from broker.sdk.client import Client
 from broker.sdk.credential import Credential
@@ -62,6 +62,8 @@ async def supervise(
             ) as credential,
         ):
             handover.put(credential.token)
+            for warning in shortened(credential.token.reveal(), wanted.lifetime):
+                _tell(f"{warning}; it is renewed while the command runs")
             return await _run(command, handover, signals)
 
 

@@ -10,11 +10,14 @@ from typing import Any
 
 import click
 
-from broker.cli.notation import gather
+from broker.cli.notation import format_duration, gather
 from broker.cli.options import lifetime_option, span
+from broker.cli.unverified import decode
 from broker.model.grant import ResourceGrants
 from broker.v1 import agent_service_pb2 as pb
 from broker.wire.grants import grants_to_wire
+
+_WHOLE_SECONDS = timedelta(seconds=2)  # what may be lost where instants are written in whole ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +81,13 @@ def _one_resource(tools: tuple[str, ...], constraints: tuple[str, ...]) -> Resou
         named = ", ".join(grants.resource for grants in wanted)
         raise click.UsageError(f"a credential is for one resource, not for {named}: ask for one each")
     return wanted[0]
+
+
+def shortened(token: str, asked: timedelta | None) -> list[str]:
+    """Say it, if a token lives shorter than was asked for."""
+    claims = decode(token).claims
+    got = timedelta(seconds=claims["exp"] - claims["iat"])
+    if asked is None or asked - got < _WHOLE_SECONDS:
+        return []
+    because = "the policy bundle, the broker's limits, the task's deadline or your own certificate allow no more"
+    return [f"asked for {format_duration(asked)}, and got {format_duration(got)}: {because}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from broker.intent.scopes import scope_of
 from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.model.grant import Grant
+from broker.model.nearest import meant
 from broker.model.task import Task
 
 _MOST_CONSTRAINTS = 64
@@ -47,9 +48,10 @@ def within(task: Task, resource: str, asked: tuple[Grant, ...]) -> tuple[Grant, 
     for number, wish in enumerate(asked):
         found = None if declared is None else declared.grant(wish.tool)
         if found is None:
+            there = () if declared is None else [grant.tool for grant in declared.grants]
             raise Refusal(
                 Reason.TOOL_NOT_DECLARED,
-                f"task `{task.id}` does not declare tool `{wish.tool}` at `{resource}`",
+                f"task `{task.id}` does not declare tool `{wish.tool}` at `{resource}`{meant(wish.tool, there)}",
                 Hints(missing=scope_of([wish.tool]), next="ask the orchestrator for a task that declares it"),
             )
         grant = narrow(found, wish)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from broker.credential.keys import Signer
+from broker.identity.directory import Rule
 from broker.lease.rations import Rations
 from broker.model.clock import Clock, Ids
 from broker.model.task import Task
@@ -77,7 +78,7 @@ class Desk:
     """The collaborators of every use case.
 
     `policy` and `signer` are asked each time, since bundles and keys change while the broker runs; `salts` makes 32
-    random bytes.
+    random bytes. `rules` say which workload is what, as far as that is known here.
     """
 
     clock: Clock
@@ -90,4 +91,5 @@ class Desk:
     signer: Callable[[], Signer]
     issuer: str
     limits: Limits
+    rules: tuple[Rule, ...] = ()
     rations: Rations = field(default_factory=Rations)

@@ -165,6 +165,7 @@ class RevokeLeasesResponse(_message.Message):
     LOCK_FIELD_NUMBER: _builtins.int
     CONFIRMED_VERIFIERS_FIELD_NUMBER: _builtins.int
     STALE_VERIFIERS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     live_leases: _builtins.int
     """Only on a dry run: how many live leases it would kill, counted up to 1,000,000."""
     confirmed_verifiers: _builtins.int
@@ -183,6 +184,10 @@ class RevokeLeasesResponse(_message.Message):
     def lock(self) -> _selector_pb2.Lock:
         """The lock, if one was asked for."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the selector names and nobody knows, each in a sentence. It was revoked all the same."""
+
     def __init__(
         self,
         *,
@@ -192,10 +197,11 @@ class RevokeLeasesResponse(_message.Message):
         lock: _selector_pb2.Lock | None = ...,
         confirmed_verifiers: _builtins.int = ...,
         stale_verifiers: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed_verifiers", b"confirmed_verifiers", "live_leases", b"live_leases", "lock", b"lock", "rule", b"rule", "sample", b"sample", "stale_verifiers", b"stale_verifiers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed_verifiers", b"confirmed_verifiers", "live_leases", b"live_leases", "lock", b"lock", "rule", b"rule", "sample", b"sample", "stale_verifiers", b"stale_verifiers", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62roker/v1/selector.proto\x12\tbroker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n\x08Selector\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\x08lease_id\x18\x02 \x01(\tH\x00\x12\x11\n\x07task_id\x18\x03 \x01(\tH\x00\x12\x0f\n\x05\x61gent\x18\x04 \x01(\tH\x00\x12\x0e\n\x04tool\x18\x05 \x01(\tH\x00\x12\x14\n\neverything\x18\x06 \x01(\x08H\x00\x42\x08\n\x06target\"\xd6\x01\n\x0eRevocationRule\x12\r\n\x05index\x18\x01 \x01(\x03\x12%\n\x08selector\x18\x02 \x01(\x0b\x32\x13.broker.v1.Selector\x12)\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x1a.broker.v1.RevocationCause\x12/\n\x0brecord_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0erelevant_until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x01\n\x04Lock\x12\x0f\n\x07lock_id\x18\x01 \x01(\t\x12%\n\x08selector\x18\x02 \x01(\x0b\x32\x13.broker.v1.Selector\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\ncreated_by\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05index\x18\x07 \x01(\x03*\x92\x01\n\x0fRevocationCause\x12 \n\x1cREVOCATION_CAUSE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREVOCATION_CAUSE_TASK_ENDED\x10\x01\x12\x1d\n\x19REVOCATION_CAUSE_RELEASED\x10\x02\x12\x1d\n\x19REVOCATION_CAUSE_OPERATOR\x10\x03\x42N\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62roker/v1/selector.proto\x12\tbroker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n\x08Selector\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\x08lease_id\x18\x02 \x01(\tH\x00\x12\x11\n\x07task_id\x18\x03 \x01(\tH\x00\x12\x0f\n\x05\x61gent\x18\x04 \x01(\tH\x00\x12\x0e\n\x04tool\x18\x05 \x01(\tH\x00\x12\x14\n\neverything\x18\x06 \x01(\x08H\x00\x42\x08\n\x06target\"\xd6\x01\n\x0eRevocationRule\x12\r\n\x05index\x18\x01 \x01(\x03\x12%\n\x08selector\x18\x02 \x01(\x0b\x32\x13.broker.v1.Selector\x12)\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x1a.broker.v1.RevocationCause\x12/\n\x0brecord_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0erelevant_until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe5\x01\n\x04Lock\x12\x0f\n\x07lock_id\x18\x01 \x01(\t\x12%\n\x08selector\x18\x02 \x01(\x0b\x32\x13.broker.v1.Selector\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\ncreated_by\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05index\x18\x07 \x01(\x03\x12\x10\n\x08warnings\x18\x08 \x03(\t*\x92\x01\n\x0fRevocationCause\x12 \n\x1cREVOCATION_CAUSE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREVOCATION_CAUSE_TASK_ENDED\x10\x01\x12\x1d\n\x19REVOCATION_CAUSE_RELEASED\x10\x02\x12\x1d\n\x19REVOCATION_CAUSE_OPERATOR\x10\x03\x42N\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'broker.v1.selector_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024credbroker.broker.v1P\001Z\035credbroker/broker/v1;brokerv1\252\002\024Credbroker.Broker.V1'
-  _globals['_REVOCATIONCAUSE']._serialized_start=637
-  _globals['_REVOCATIONCAUSE']._serialized_end=783
+  _globals['_REVOCATIONCAUSE']._serialized_start=655
+  _globals['_REVOCATIONCAUSE']._serialized_end=801
   _globals['_SELECTOR']._serialized_start=73
   _globals['_SELECTOR']._serialized_end=203
   _globals['_REVOCATIONRULE']._serialized_start=206
   _globals['_REVOCATIONRULE']._serialized_end=420
   _globals['_LOCK']._serialized_start=423
-  _globals['_LOCK']._serialized_end=634
+  _globals['_LOCK']._serialized_end=652
 # @@protoc_insertion_point(module_scope)

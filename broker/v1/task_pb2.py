@@ -26,7 +26,7 @@ from broker.v1 import grant_pb2 as broker_dot_v1_dot_grant__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x62roker/v1/task.proto\x12\tbroker.v1\x1a\x15\x62roker/v1/grant.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x03\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x05 \x01(\t\x12\x0e\n\x06\x61gents\x18\x06 \x03(\t\x12(\n\x05tools\x18\x07 \x03(\x0b\x32\x19.broker.v1.ResourceGrants\x12,\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0erisk_threshold\x18\t \x01(\x05\x12#\n\x05state\x18\n \x01(\x0e\x32\x14.broker.v1.TaskState\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\r \x01(\t\x12\r\n\x05index\x18\x0e \x01(\x03\x12\x15\n\rleases_issued\x18\x0f \x01(\x03*\x89\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_STATE_ACTIVE\x10\x01\x12\x18\n\x14TASK_STATE_COMPLETED\x10\x02\x12\x15\n\x11TASK_STATE_FAILED\x10\x03\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x04\x42N\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x62roker/v1/task.proto\x12\tbroker.v1\x1a\x15\x62roker/v1/grant.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x03\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x05 \x01(\t\x12\x0e\n\x06\x61gents\x18\x06 \x03(\t\x12(\n\x05tools\x18\x07 \x03(\x0b\x32\x19.broker.v1.ResourceGrants\x12,\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0erisk_threshold\x18\t \x01(\x05\x12#\n\x05state\x18\n \x01(\x0e\x32\x14.broker.v1.TaskState\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\r \x01(\t\x12\r\n\x05index\x18\x0e \x01(\x03\x12\x15\n\rleases_issued\x18\x0f \x01(\x03\x12\x10\n\x08warnings\x18\x10 \x03(\t*\x89\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_STATE_ACTIVE\x10\x01\x12\x18\n\x14TASK_STATE_COMPLETED\x10\x02\x12\x15\n\x11TASK_STATE_FAILED\x10\x03\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x04\x42N\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'broker.v1.task_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024credbroker.broker.v1P\001Z\035credbroker/broker/v1;brokerv1\252\002\024Credbroker.Broker.V1'
-  _globals['_TASKSTATE']._serialized_start=505
-  _globals['_TASKSTATE']._serialized_end=642
+  _globals['_TASKSTATE']._serialized_start=523
+  _globals['_TASKSTATE']._serialized_end=660
   _globals['_TASK']._serialized_start=92
-  _globals['_TASK']._serialized_end=502
+  _globals['_TASK']._serialized_end=520
 # @@protoc_insertion_point(module_scope)

@@ -74,6 +74,7 @@ class Task(_message.Message):
     CREATED_BY_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     LEASES_ISSUED_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The broker's id for it."""
     tenant: _builtins.str
@@ -114,6 +115,10 @@ class Task(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended; absent while active."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only in the answer to CreateTask: names of tools and agents in it that nobody knows, each in a sentence."""
+
     def __init__(
         self,
         *,
@@ -132,10 +137,11 @@ class Task(_message.Message):
         created_by: _builtins.str = ...,
         index: _builtins.int = ...,
         leases_issued: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "create_time", b"create_time", "created_by", b"created_by", "deadline", b"deadline", "end_time", b"end_time", "environment", b"environment", "index", b"index", "leases_issued", b"leases_issued", "owner", b"owner", "purpose", b"purpose", "risk_threshold", b"risk_threshold", "state", b"state", "task_id", b"task_id", "tenant", b"tenant", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "create_time", b"create_time", "created_by", b"created_by", "deadline", b"deadline", "end_time", b"end_time", "environment", b"environment", "index", b"index", "leases_issued", b"leases_issued", "owner", b"owner", "purpose", b"purpose", "risk_threshold", b"risk_threshold", "state", b"state", "task_id", b"task_id", "tenant", b"tenant", "tools", b"tools", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,100 @@
+"""Slips of the pen: names in a request that nobody knows. They are told beside the answer, and decide nothing.
+
+Nothing is refused for one: in an emergency a rule about a tool that has left the bundle is as good as any, and a task
+may be declared before its tool is. What is compared are the rules of the caller's own tenant, and the policy bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from broker.identity.directory import Rule
+from broker.lease.desk import Desk
+from broker.model.errors import Refusal
+from broker.model.grant import qualified
+from broker.model.nearest import meant, nearest
+from broker.model.principal import ANY_TENANT, Group
+from broker.model.selector import Selector, Target
+from broker.model.task import Task
+from broker.policy.bundle import Bundle
+from broker.store import leases
+
+_ALMOST = 0.8  # how like a known name one must be to be told, if a pattern covers it
+
+
+async def in_task(desk: Desk, task: Task) -> Sequence[str]:
+    """Tell of tools and agents of a task that nobody knows."""
+    bundle = desk.policy().bundle
+    tools = (qualified(declared.resource, grant.tool) for declared in task.tools for grant in declared.grants)
+    agents = [await _agent(desk, task.tenant, agent) for agent in task.agents]
+    return [slip for slip in (*(_tool(bundle, tool) for tool in tools), *agents) if slip]
+
+
+async def in_selector(desk: Desk, selector: Selector) -> Sequence[str]:
+    """Tell of a tenant, an agent or a tool that a selector names and nobody knows."""
+    tenants = {rule.tenant for rule in desk.rules}
+    slips = []
+    if desk.rules and selector.tenant not in tenants | {ANY_TENANT}:
+        slips.append(f"no rule gives the tenant `{selector.tenant}`{meant(selector.tenant, tenants)}")
+    elif selector.target is Target.AGENT:
+        slips.append(await _agent(desk, selector.tenant, selector.value))
+    elif selector.target is Target.TOOL:
+        slips.append(_tool(desk.policy().bundle, selector.value))
+    return [slip for slip in slips if slip]
+
+
+def _tool(bundle: Bundle, tool: str) -> str:
+    resource, _, name = tool.partition("#")
+    if bundle.tool(resource, name) is not None:
+        return ""
+    found = bundle.resource(resource)
+    known = [tool.id for resource in bundle.resources.values() for tool in resource.tools.values()]
+    told = f"tool `{name}` at `{resource}`" if found else f"resource `{resource}`"
+    return f"the policy bundle knows no {told}{meant(tool, known)}"
+
+
+async def _agent(desk: Desk, tenant: str, agent: str) -> str:
+    if not desk.rules:
+        return ""
+    known = _Known.within(desk.rules, tenant, desk.policy().bundle)
+    rule = next((rule for rule in desk.rules if rule.matches(agent)), None)
+    if rule is None or tenant not in (rule.tenant, ANY_TENANT):
+        return f"no rule of the tenant `{tenant}` knows the agent `{agent}`{meant(agent, known.all())}"
+    if Group.AGENTS not in rule.groups:
+        return f"`{agent}` is no agent: its rule gives it the groups {', '.join(sorted(rule.groups))}"
+    near = nearest(agent, known.ids, _ALMOST)
+    if agent in known.ids or (not near and await _has_held(desk, tenant, agent)):
+        return ""
+    hint = f"; did you mean `{near}`?" if near else ", and has had no credential yet"
+    return f"the agent `{agent}` is known by the pattern `{rule.match}` alone{hint}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The agents of a tenant: those that are named, and the patterns that cover others."""
+
+    ids: Collection[str]
+    patterns: Collection[str]
+
+    @classmethod
+    def within(cls, rules: Iterable[Rule], tenant: str, bundle: Bundle) -> _Known:
+        """Collect what the rules of a tenant say, and of the bundle's groups what they cover."""
+        own = [rule for rule in rules if tenant in (rule.tenant, ANY_TENANT) and Group.AGENTS in rule.groups]
+        members = {member for group in bundle.groups.values() for member in group}
+        covered = {member for member in members if any(rule.matches(member) for rule in own)}
+        named = {rule.match for rule in own} | covered
+        patterns = {name for name in named if name.endswith("*")}
+        return cls(named - patterns, patterns)
+
+    def all(self) -> list[str]:
+        return [*self.ids, *self.patterns]
+
+
+async def _has_held(desk: Desk, tenant: str, agent: str) -> bool:
+    """Tell whether a lease of an agent's is remembered; if the database cannot say, so."""
+    selector = Selector(tenant, Target.AGENT, agent)
+    with suppress(Refusal):
+        return bool(await desk.database.read(lambda connection: leases.page(connection, selector, None, None, 1)))
+    return True
