@@ -23,8 +23,9 @@ Environment:
   CREDBROKER_ADDRESS              the broker, as host:port
   CREDBROKER_SVID_DIR             the folder with svid.pem, key.pem and bundle.pem
   CREDBROKER_IDENTITY_TOKEN_FILE  or else a JWT to call with, and
-  CREDBROKER_CA_FILE              the roots of the broker's certificate
-  SPIFFE_ENDPOINT_SOCKET          or else the socket of a SPIFFE Workload API
+  CREDBROKER_CA_FILE              the roots of the broker's certificate (files of another trust domain, too)
+  SPIFFE_ENDPOINT_SOCKET          or else the socket of a SPIFFE Workload API, and
+  CREDBROKER_TRUST_DOMAIN         the broker's trust domain, if it is not ours
   CREDBROKER_TENANT               the tenant that selectors are confined to
   NO_COLOR                        no colours, whatever the terminal
 

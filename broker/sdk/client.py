@@ -29,7 +29,7 @@ from broker.sdk.identity import Identity
 from broker.sdk.keeping import Event, Keeper, Tell, Wish, tell_log
 from broker.sdk.patience import Patience
 from broker.sdk.possession import Prover, issuer_of
-from broker.sdk.refusals import refusal_from
+from broker.sdk.refusals import refusal_from, words_of_the_broker
 from broker.sdk.secret import Secret
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import agent_service_pb2_grpc, lease_pb2, orchestrator_service_pb2_grpc
@@ -263,19 +263,31 @@ class Client:
             tell(credential, Event.NOT_RELEASED, refusal)
 
     async def _call(self, send: Callable[[float], Awaitable[T]], *, attempt: float = _ATTEMPT_SECONDS) -> T:
-        """Send a call, for so many seconds at a time, until it is answered, or our patience is over."""
-        patience = Patience(self._timeout, attempt=attempt)
+        """Send a call, for so many seconds at a time, until it is answered, or our patience is over.
+
+        What waiting does not mend is not waited for, unless the broker has answered us before: then keys are rotated.
+        """
+        patience, connection = Patience(self._timeout, attempt=attempt), self._opened()
+        first = not connection.answered
         while True:
             try:
-                return await send(patience.attempt())
+                answer = await send(patience.attempt())
             except grpc.aio.AioRpcError as error:
                 refusal = refusal_from(error)
-                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._connection is not None:
-                    self._connection.renew()  # it may lead to nobody any more
+                lost = words_of_the_broker(error) is None and refusal.reason is Reason.UNAVAILABLE
+                connection.answered |= not lost
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    connection.renew()  # it may lead to nobody any more
                 seconds = patience.pause(refusal)
+                if lost and (seconds is None or first):
+                    refusal, passes = await connection.explain(refusal)
+                    seconds, first = seconds if passes else None, False
                 if seconds is None:
                     raise refusal from None  # the gRPC error's text repeats the request's metadata
                 await asyncio.sleep(seconds)
+            else:
+                connection.answered = True
+                return answer
 
     def _proof(self, method: str) -> Metadata:
         """Make a proof for one attempt at a call, as the broker takes each once."""
@@ -290,7 +302,10 @@ class Client:
         return orchestrator_service_pb2_grpc.OrchestratorServiceStub(self._channel())
 
     def _channel(self) -> grpc.aio.Channel:
+        return self._opened().channel()
+
+    def _opened(self) -> Connection:
         if self._connection is None:
             msg = "use the client as `async with Client() as client`"
             raise RuntimeError(msg)
-        return self._connection.channel()
+        return self._connection

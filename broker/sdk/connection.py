@@ -16,6 +16,7 @@ from typing import Self
 import grpc
 
 from broker.model.errors import Hints, Reason, Refusal
+from broker.sdk.diagnosis import diagnose
 from broker.sdk.identity import Credentials, Identity, Source, WorkloadSocket
 from broker.sdk.svid import SvidFolder
 from broker.sdk.token_file import TokenFile
@@ -24,6 +25,7 @@ ADDRESS_VARIABLE = "CREDBROKER_ADDRESS"
 SVID_DIR_VARIABLE = "CREDBROKER_SVID_DIR"
 TOKEN_FILE_VARIABLE = "CREDBROKER_IDENTITY_TOKEN_FILE"
 CA_FILE_VARIABLE = "CREDBROKER_CA_FILE"
+TRUST_DOMAIN_VARIABLE = "CREDBROKER_TRUST_DOMAIN"
 SOCKET_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"  # SPIFFE Workload Endpoint section 4
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
@@ -48,8 +50,9 @@ class Endpoint:
     ) -> Endpoint:
         """Take what is not given from the environment: the address from CREDBROKER_ADDRESS.
 
-        The identity is the first one that is there: CREDBROKER_SVID_DIR; CREDBROKER_IDENTITY_TOKEN_FILE, with
-        CREDBROKER_CA_FILE; and last SPIFFE_ENDPOINT_SOCKET, as that may be meant for others.
+        The identity is the first one that is there: CREDBROKER_SVID_DIR or CREDBROKER_IDENTITY_TOKEN_FILE, each with
+        CREDBROKER_CA_FILE; and last SPIFFE_ENDPOINT_SOCKET, as that may be meant for others, with
+        CREDBROKER_TRUST_DOMAIN, which is the broker's if it is not ours.
 
         Raises:
             Refusal: INVALID_ARGUMENT, if something is set nowhere, or two identities are given.
@@ -60,6 +63,12 @@ class Endpoint:
                 Reason.INVALID_ARGUMENT,
                 "the broker's address is not known",
                 Hints(missing="--address", next=f"pass --address or set {ADDRESS_VARIABLE}"),
+            )
+        if address.startswith(("http://", "https://")):
+            raise Refusal(
+                Reason.INVALID_ARGUMENT,
+                f"the broker's address is a URL: `{address}`",
+                Hints(next=f"write {ADDRESS_VARIABLE} or --address as HOST:PORT, such as broker.example.org:8443"),
             )
         return cls(address, _identity(svid_dir, identity))
 
@@ -96,7 +105,7 @@ def _identity(svid_dir: str | Path | None, identity: Identity | None) -> Identit
             Hints(next="pass `svid_dir` or `identity`, and not both"),
         )
     if svid_dir:
-        return SvidFolder(Path(svid_dir))
+        return SvidFolder(Path(svid_dir), _ca_file(os.environ))
     found = identity or _from_environment(os.environ)
     if found is None:
         raise Refusal(
@@ -112,13 +121,17 @@ def _identity(svid_dir: str | Path | None, identity: Identity | None) -> Identit
 
 def _from_environment(variables: Mapping[str, str]) -> Identity | None:
     if folder := variables.get(SVID_DIR_VARIABLE):
-        return SvidFolder(Path(folder))
+        return SvidFolder(Path(folder), _ca_file(variables))
     if token_file := variables.get(TOKEN_FILE_VARIABLE):
-        ca_file = variables.get(CA_FILE_VARIABLE)
-        return TokenFile(Path(token_file), Path(ca_file) if ca_file else None)
+        return TokenFile(Path(token_file), _ca_file(variables))
     if socket := variables.get(SOCKET_VARIABLE):
-        return WorkloadSocket(socket)
+        return WorkloadSocket(socket, variables.get(TRUST_DOMAIN_VARIABLE, ""))
     return None
+
+
+def _ca_file(variables: Mapping[str, str]) -> Path | None:
+    found = variables.get(CA_FILE_VARIABLE)
+    return Path(found) if found else None
 
 
 def connect(
@@ -146,6 +159,7 @@ class Connection:
 
     def __init__(self, address: str, source: Source) -> None:
         """Make a connection that shows what a source gives. The source is closed with it."""
+        self.answered = False  # whether the broker has ever answered over it
         self._address = address
         self._source = source
         self._credentials: Credentials | None = None
@@ -186,6 +200,11 @@ class Connection:
     def renew(self) -> None:
         """Let the next call open a channel of its own; those under way keep theirs."""
         self._credentials = self._channel = None
+
+    async def explain(self, refusal: Refusal) -> tuple[Refusal, bool]:
+        """Look why the broker cannot be reached, if that can be found out; tell whether waiting may help, too."""
+        found = await asyncio.to_thread(diagnose, self._address, self._source.credentials())
+        return (refusal, True) if found is None else (found.refusal, found.passes)
 
     async def close(self) -> None:
         """Close the channel and the source."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import threading
 import time
@@ -37,6 +38,7 @@ _BEHIND_SECONDS = 0.25  # until the next confirmation, when the last came too ea
 _CONFIRMATIONS = 3  # per span of freshness, so that one may be lost
 _KEYS_AT_MOST_EVERY = 5.0  # for tokens that name unknown keys
 _START_SECONDS = 10.0
+_LOG = logging.getLogger("credbroker")
 _NO_IDENTITY = (Reason.IDENTITY_MISSING, Reason.IDENTITY_EXPIRED, Reason.IDENTITY_INVALID)
 
 
@@ -115,7 +117,10 @@ class Subscription:
         try:
             await asyncio.wait_for(self._started.wait(), _START_SECONDS)
         except TimeoutError:
-            raise self._failure or _silent() from None
+            refusal = self._failure or _silent()
+            if refusal.reason is Reason.UNAVAILABLE:
+                refusal, _passes = await self._connection.explain(refusal)
+            raise refusal from None
 
     async def run(self) -> None:
         """Watch until cancelled. Whatever goes wrong leaves the verifier to go stale, and is tried anew."""
@@ -128,8 +133,12 @@ class Subscription:
                 self._failure = refusal_from(error)
             except TimeoutError:
                 self._failure = _silent()
+                self._connection.renew()  # it may lead to nobody any more
             except (Refusal, ValueError) as error:
                 self._failure = _failure(error)
+            except Exception as error:  # noqa: BLE001 (without a feed the verifier would be stale for ever, in silence)
+                _LOG.exception("the revocation feed has failed, and is tried anew")
+                self._failure = Refusal(Reason.INTERNAL, f"the revocation feed has failed: {type(error).__name__}")
             lasted = time.monotonic() - began
             wait = _SHORTEST_WAIT if lasted > _LONGEST_WAIT else min(wait * 2, _LONGEST_WAIT)
             await asyncio.sleep(wait * (0.5 + secrets.randbelow(1_000) / 1_000))

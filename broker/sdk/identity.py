@@ -51,9 +51,13 @@ class WorkloadSocket:
 
     Needs `credbroker[spiffe]`. Our SVID is followed by threads. No certificate is shown once it has expired, or the
     agent has said that we have no identity any more.
+
+    A broker's certificate must be of the roots of `trust_domain`, or of our own trust domain if that is empty. For a
+    federated one, our entry must federate with it.
     """
 
     address: str
+    trust_domain: str = ""
 
     def open(self) -> Source:
         """Wait for our SVID, and block for ten seconds at most.
@@ -69,4 +73,4 @@ class WorkloadSocket:
                 f"{self.address}: the Workload API needs package `{error.name}`",
                 Hints(next="install `credbroker[spiffe]`"),
             ) from error
-        return Workload(self.address)
+        return Workload(self.address, self.trust_domain)

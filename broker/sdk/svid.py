@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import grpc
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from broker.model.clock import Clock, system_clock
 from broker.model.errors import Hints, Reason, Refusal
+from broker.sdk.pem import certificates
+
+_FILES = Hints(next="an SVID folder holds svid.pem, key.pem and bundle.pem; see `credbroker svid --help`")
+_WRITER = Hints(next="see that what writes it runs (spiffe-helper, say), and that this machine's clock is right")
 
 
 @dataclass(frozen=True, slots=True)
 class MutualTls:
-    """A certificate and its key; and the roots of its trust domain, which a broker's certificate must be of."""
+    """A certificate and its key; and the roots of its trust domain, which a broker's certificate must be of.
+
+    `where` says where they are from, for people: differing there is no difference.
+    """
 
     bundle_pem: bytes
     key_pem: bytes = field(repr=False)
     svid_pem: bytes
+    where: str = field(default="", compare=False)
 
     def for_channel(self) -> grpc.ChannelCredentials:
         """Give them as gRPC takes them. A channel keeps its own, so a rotated certificate needs a new channel."""
@@ -26,45 +37,123 @@ class MutualTls:
 
 @dataclass(frozen=True, slots=True)
 class SvidFolder:
-    """A folder with `svid.pem`, `key.pem` and `bundle.pem`. They are read again for each call."""
+    """A folder with `svid.pem`, `key.pem` and `bundle.pem`. They are read again for each call.
+
+    `ca_file` has the roots of the broker's certificate, if they are not those of our own trust domain in `bundle.pem`.
+    """
 
     path: Path
+    ca_file: Path | None = None
 
-    def open(self) -> _SvidFiles:
+    def open(self) -> SvidFiles:
         """Read the files for the first time.
+
+        Raises:
+            Refusal: IDENTITY_MISSING, IDENTITY_INVALID or IDENTITY_EXPIRED, naming the file, what is wrong with it, and
+                the remedy.
+        """
+        return SvidFiles(self)
+
+    @property
+    def roots_file(self) -> Path:
+        """Give the file with the roots of the broker's certificate."""
+        return self.ca_file or self.path / "bundle.pem"
+
+    def read(self) -> MutualTls:
+        """Read the files as they are now.
 
         Raises:
             Refusal: IDENTITY_MISSING, naming the file that cannot be read.
         """
-        return _SvidFiles(self)
-
-    def read(self) -> MutualTls:
-        """Read the files as they are now; else as `open`."""
-        return MutualTls(*(self._read(name) for name in ("bundle.pem", "key.pem", "svid.pem")))
-
-    def _read(self, name: str) -> bytes:
-        path = self.path / name
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise Refusal(
-                Reason.IDENTITY_MISSING,
-                f"{path}: {error.strerror}",
-                Hints(next="an SVID folder holds svid.pem, key.pem and bundle.pem; see `credbroker svid --help`"),
-            ) from error
+        svid = self.path / "svid.pem"
+        return MutualTls(_read(self.roots_file), _read(self.path / "key.pem"), _read(svid), where=str(svid))
 
 
-class _SvidFiles:
-    """The files as they are, or as they were when they could last be read."""
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """When a certificate chain is good."""
 
-    def __init__(self, folder: SvidFolder) -> None:
+    begins: datetime
+    ends: datetime
+
+
+class SvidFiles:
+    """The files as they are, or as they were when they could last be used: half a rotation takes nothing away."""
+
+    def __init__(self, folder: SvidFolder, clock: Clock = system_clock) -> None:
+        """Read them; else as `SvidFolder.open`."""
         self._folder = folder
+        self._clock = clock
         self._last = folder.read()
+        self._span = _check(folder, self._last)
+        self._check_time("")
 
     def credentials(self) -> MutualTls:
-        with contextlib.suppress(Refusal):  # half a rotation takes nothing away
-            self._last = self._folder.read()
+        """Give what to show now.
+
+        Raises:
+            Refusal: IDENTITY_EXPIRED; IDENTITY_INVALID, if it is not valid yet.
+        """
+        problem = ""
+        try:
+            found = self._folder.read()
+            if found != self._last:
+                self._span = _check(self._folder, found)
+                self._last = found
+        except Refusal as refusal:
+            problem = refusal.message
+        self._check_time(problem)
         return self._last
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
+
+    def _check_time(self, problem: str) -> None:
+        """Refuse to show what nobody would take: TLS would only hang up, without a word."""
+        now, span, path = self._clock(), self._span, self._folder.path / "svid.pem"
+        if now >= span.ends:
+            fresh = f", and a newer one cannot be used: {problem}" if problem else ""
+            raise Refusal(Reason.IDENTITY_EXPIRED, f"{path}: expired at {_utc(span.ends)}{fresh}", _WRITER)
+        if now < span.begins:
+            raise Refusal(
+                Reason.IDENTITY_INVALID,
+                f"{path}: is good from {_utc(span.begins)} on, and by this machine's clock it is {_utc(now)}",
+                Hints(next="set this machine's clock, or that of the machine which issued it"),
+            )
+
+
+def _check(folder: SvidFolder, found: MutualTls) -> _Span:
+    """Check that the three files are what they should be, and belong together; tell when the chain is good."""
+    svid, key = folder.path / "svid.pem", folder.path / "key.pem"
+    chain = certificates(svid, found.svid_pem, _FILES.next)
+    certificates(folder.roots_file, found.bundle_pem, _FILES.next)
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    try:
+        private = load_pem_private_key(found.key_pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Refusal(
+            Reason.IDENTITY_INVALID, f"{key}: is not a private key in PEM, without a password", _FILES
+        ) from None
+    try:
+        certified = chain[0].public_key().public_bytes(*form)
+    except (ValueError, UnsupportedAlgorithm):
+        raise Refusal(Reason.IDENTITY_INVALID, f"{svid}: has a key of a kind that is not known", _FILES) from None
+    if private.public_key().public_bytes(*form) != certified:
+        raise Refusal(
+            Reason.IDENTITY_INVALID,
+            f"{key}: is not the key of {svid}",
+            Hints(next="write both files from the same SVID: one of them is of another rotation, or another workload"),
+        )
+    begins = max(certificate.not_valid_before_utc for certificate in chain)
+    return _Span(begins, min(certificate.not_valid_after_utc for certificate in chain))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Refusal(Reason.IDENTITY_MISSING, f"{path}: {error.strerror}", _FILES) from error
+
+
+def _utc(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"

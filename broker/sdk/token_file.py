@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 
 from broker.model.errors import Hints, Reason, Refusal
+from broker.sdk.pem import certificates
 
 _COMPACT = re.compile(rb"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
 _MISSING = Hints(next="see that what writes the token runs: a projected volume, spiffe-helper, or a step of the job")
@@ -38,7 +39,7 @@ class TokenFile:
     def credentials(self) -> TokenOverTls:
         """See that there is a token still; else as `open`."""
         self.read()
-        return TokenOverTls(None if self.ca_file is None else _bytes(self.ca_file), self)
+        return TokenOverTls(None if self.ca_file is None else _roots(self.ca_file), self)
 
     def read(self) -> str:
         """Give the token as it is now; else as `open`."""
@@ -77,6 +78,12 @@ class _Bearer(grpc.AuthMetadataPlugin):
             callback((), refusal)
         else:
             callback((("authorization", f"Bearer {token}"),), None)
+
+
+def _roots(path: Path) -> bytes:
+    pem = _bytes(path)
+    certificates(path, pem, "let the file hold the roots of the broker's certificate")
+    return pem
 
 
 def _bytes(path: Path) -> bytes:

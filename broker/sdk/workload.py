@@ -18,12 +18,13 @@ _AGENT_SECONDS = 10.0
 class Workload:
     """What the agent pushed last, for as long as that gives us an identity. Threads follow it until it is closed."""
 
-    def __init__(self, socket: str) -> None:
-        """Wait for our SVID, and block for ten seconds at most.
+    def __init__(self, socket: str, trust_domain: str = "") -> None:
+        """Wait for our SVID, and block for ten seconds at most. `trust_domain` is the broker's, if it is not ours.
 
         Raises:
             Refusal: IDENTITY_MISSING, naming the socket and the remedy.
         """
+        self._trust_domain = trust_domain
         try:
             self._api = WorkloadApi(socket, system_clock, _AGENT_SECONDS)
         except WorkloadApiError as error:
@@ -34,14 +35,15 @@ class Workload:
         """Give what we show now.
 
         Raises:
-            Refusal: IDENTITY_EXPIRED; IDENTITY_MISSING, if the agent says that we have no identity any more.
+            Refusal: IDENTITY_EXPIRED; IDENTITY_MISSING, if the agent says that we have no identity any more, or has no
+                roots of the broker's trust domain for us.
         """
         self._api.refresh()
         material = self._api.material
         if system_clock() >= material.not_after:
             raise self._ended(material)
         if self._taken[0] != material.generation:
-            self._taken = material.generation, _mutual_tls(material)
+            self._taken = material.generation, self._mutual_tls(material)
         return self._taken[1]
 
     def close(self) -> None:
@@ -57,13 +59,23 @@ class Workload:
             Hints(next="see that the agent runs, and that it has an entry for this process"),
         )
 
+    def _mutual_tls(self, material: SvidMaterial) -> MutualTls:
+        """Trust the broker's trust domain alone: the CAs of others could make certificates for its host."""
+        trust_domain = self._trust_domain or _trust_domain_of(material)
+        roots = material.bundles.roots.get(trust_domain)
+        if roots is None:
+            raise Refusal(
+                Reason.IDENTITY_MISSING,
+                f"the Workload API gives us no roots of `{trust_domain}`, the broker's trust domain",
+                Hints(next=f"let our entry federate with it (SPIRE: -federatesWith {trust_domain})"),
+            )
+        bundle_pem = b"".join(root.public_bytes(Encoding.PEM) for root in roots)
+        return MutualTls(bundle_pem, material.private_key_pem, material.cert_chain_pem, where="the Workload API's SVID")
 
-def _mutual_tls(material: SvidMaterial) -> MutualTls:
-    """Trust our own trust domain alone: the CAs of others could make certificates for the broker's host."""
+
+def _trust_domain_of(material: SvidMaterial) -> str:
     names = x509.load_pem_x509_certificate(material.cert_chain_pem).extensions.get_extension_for_class(
         x509.SubjectAlternativeName
     )
     (uri,) = names.value.get_values_for_type(x509.UniformResourceIdentifier)
-    roots = material.bundles.roots[parse_spiffe_id(uri).trust_domain]
-    bundle_pem = b"".join(root.public_bytes(Encoding.PEM) for root in roots)
-    return MutualTls(bundle_pem, material.private_key_pem, material.cert_chain_pem)
+    return parse_spiffe_id(uri).trust_domain

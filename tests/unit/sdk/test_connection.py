@@ -21,7 +21,13 @@ from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc
 from tests.fakes import FakeBroker, authority, serving, write_svid
 
-VARIABLES = ("CREDBROKER_ADDRESS", "CREDBROKER_SVID_DIR", "CREDBROKER_IDENTITY_TOKEN_FILE", "CREDBROKER_CA_FILE")
+VARIABLES = (
+    "CREDBROKER_TRUST_DOMAIN",
+    "CREDBROKER_ADDRESS",
+    "CREDBROKER_SVID_DIR",
+    "CREDBROKER_IDENTITY_TOKEN_FILE",
+    "CREDBROKER_CA_FILE",
+)
 HOLDER = "spiffe://example.org/agent/researcher"
 
 
@@ -57,15 +63,16 @@ def test_the_environment_says_where_the_broker_is_and_who_we_are(monkeypatch: py
     monkeypatch.setenv("CREDBROKER_ADDRESS", "broker.example:8443")
     for variable, value, identity in (
         ("SPIFFE_ENDPOINT_SOCKET", "unix:///agent.sock", WorkloadSocket("unix:///agent.sock")),
+        ("CREDBROKER_TRUST_DOMAIN", "b.example", WorkloadSocket("unix:///agent.sock", "b.example")),
         ("CREDBROKER_IDENTITY_TOKEN_FILE", "/token", TokenFile(Path("/token"))),
         ("CREDBROKER_CA_FILE", "/ca.pem", TokenFile(Path("/token"), Path("/ca.pem"))),
-        ("CREDBROKER_SVID_DIR", "/svid", SvidFolder(Path("/svid"))),
+        ("CREDBROKER_SVID_DIR", "/svid", SvidFolder(Path("/svid"), Path("/ca.pem"))),
     ):  # each goes before those before it
         monkeypatch.setenv(variable, value)
         assert Endpoint.of() == Endpoint("broker.example:8443", identity)
     for told in (SvidFolder(Path("/other")), TokenFile(Path("/other")), WorkloadSocket("unix:///other.sock")):
         assert Endpoint.of("localhost:1", identity=told) == Endpoint("localhost:1", told)
-    assert Endpoint.of("localhost:1", "/other").identity == SvidFolder(Path("/other"))
+    assert Endpoint.of("localhost:1", "/other").identity == SvidFolder(Path("/other"), Path("/ca.pem"))
 
 
 def test_two_identities_are_one_too_many(tmp_path: Path) -> None:
