@@ -35,6 +35,9 @@ First steps:
 """
 
 
+_NO_TEXT = "surrogates not allowed"  # what Python says of octets of an argument that are not UTF-8, when they are sent
+
+
 class _Root(LazyGroup):
     """The one place where a failure becomes a message and an exit code."""
 
@@ -46,6 +49,11 @@ class _Root(LazyGroup):
             if isinstance(error, BrokenPipeError):
                 raise
             ctx.exit(failure.report(ctx, error))
+        except UnicodeEncodeError as error:
+            if error.reason != _NO_TEXT:
+                raise
+            odd = ascii(error.object[error.start : error.start + 1]).strip("'")
+            ctx.exit(failure.report(ctx, click.UsageError(f"an argument is not text in UTF-8: it holds `{odd}`", ctx)))
 
 
 @click.command(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from broker.cli.notation import gather, parse_duration
+from broker.model import strict_json
 from broker.model.grant import ResourceGrants
 from broker.model.nearest import meant
 
@@ -43,8 +43,8 @@ def read_declaration(path: Path) -> dict[str, Any]:
         click.UsageError: it is not a table, or not well-formed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        data = path.read_bytes()
+        content = strict_json.parse(data, fractions=True) if path.suffix == ".json" else tomllib.loads(data.decode())
     except ValueError as error:
         raise click.UsageError(f"`{path}`: {error}") from None
     if not isinstance(content, dict):

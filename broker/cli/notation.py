@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
+from broker.model import strict_json
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants, Scalar, qualified
 
 _NO_VALUES = frozenset({Operator.ABSENT, Operator.PRESENT})
@@ -106,7 +107,7 @@ def _scalar(text: str, *, text_only: bool) -> Scalar:
 
 def _quoted(text: str) -> str:
     try:
-        value = json.loads(text)
+        value = strict_json.parse(text.encode(), fractions=False)
     except ValueError:
         value = None
     if not isinstance(value, str):

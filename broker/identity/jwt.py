@@ -45,6 +45,7 @@ _HEADER_NAMES = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
 _SVID_TYPES = frozenset({None, "JWT", "JOSE"})  # JWT-SVID section 2.3
 # RFC 7523 and its revision. Proofs of possession and security events have types of their own.
 _TYPES = frozenset({*_SVID_TYPES, "client-authentication+jwt"})
+_TASK = re.compile(r"[!-~]{1,128}")  # as ids of all kinds are written
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 _ACCESS_TYPES = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 section 2.1
 _LONGEST_KID = 128
@@ -266,7 +267,7 @@ def _task(issuer: Issuer, claims: Mapping[str, Any]) -> str:
     found = claim_at(issuer.task_claim, claims)
     if found is json_pointer.MISSING:
         return ""
-    if not isinstance(found, str) or not found:
+    if not isinstance(found, str) or not _TASK.fullmatch(found):
         _refuse(f"the claim `{issuer.task_claim}` does not name a task")
     return found
 

@@ -37,7 +37,7 @@ def members(segment: str, *, fractions: bool = False) -> dict[str, Any]:
     try:
         value = strict_json.parse(data, fractions=fractions)
     except ValueError as error:
-        raise ValueError("it is not strict JSON") from error
+        raise ValueError(f"it is not strict JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 (a parse error, whatever the type)
     return value

@@ -145,7 +145,7 @@ def parse(body: bytes) -> object:
         return strict_json.parse(body, fractions=True, fraction=_fraction)
     except ValueError as error:
         raise invalid(
-            "body", "must be strict JSON in UTF-8, each member once, each number such that all read"
+            "body", f"must be strict JSON in UTF-8, each member once, each number such that all read: {error}"
         ) from error
 
 

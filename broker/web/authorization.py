@@ -65,7 +65,7 @@ def _details(text: str, uri: str) -> list[Grant]:
     try:
         found = strict_json.parse(text.encode(), fractions=False)
     except ValueError as error:
-        raise invalid(_DETAILS, "must be strict JSON") from error
+        raise invalid(_DETAILS, f"must be strict JSON: {error}") from error
     if not isinstance(found, list) or not found:
         raise invalid(_DETAILS, "must be a list of objects of the type `tool_call`")
     parsed = [_detail(item, uri, number) for number, item in enumerate(found)]

@@ -45,7 +45,7 @@ def filtered(data: bytes, tools: Collection[str]) -> bytes:
     Raises:
         ValueError: it cannot be read.
     """
-    document = strict_json.parse(data, fractions=True)
+    document = strict_json.parse(data, fractions=True, halves=True)
     if isinstance(document, list):
         kept: Any = [_filtered(entry, tools) for entry in document]
     else:

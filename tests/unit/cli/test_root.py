@@ -11,6 +11,7 @@ from broker.cli import _Root, cli
 from broker.cli.failure import EXITS, Exit, Stop, for_each
 from broker.cli.output import output_option, show
 from broker.model.errors import Hints, Reason, Refusal, invalid
+from broker.v1.operator_service_pb2 import RevokeLeasesRequest
 
 DENIED = Refusal(
     Reason.POLICY_DENIED,
@@ -147,6 +148,14 @@ def test_a_wrong_option_is_a_usage_error() -> None:
     result = CliRunner().invoke(cli, ["task", "get", "t", "--nonsense"])
     assert result.exit_code == 2
     assert "--nonsense" in result.stderr
+
+
+def test_an_argument_that_is_no_text_is_a_usage_error() -> None:
+    with pytest.raises(UnicodeEncodeError) as error:
+        RevokeLeasesRequest(reason="f\udcfcr immer")  # what `für immer` is in Latin-1
+    result = CliRunner().invoke(failing(error.value), ["fail"])
+    assert result.exit_code == Exit.USAGE
+    assert "an argument is not text in UTF-8: it holds `\\udcfc`" in result.stderr
 
 
 def test_done_for_some_is_partial_and_names_the_others() -> None:

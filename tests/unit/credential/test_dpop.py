@@ -102,6 +102,8 @@ def test_a_key_may_say_what_it_is_for() -> None:
         (proof(jti=7), "`jti`"),
         (proof(jti="x" * 257), "`jti`"),
         (proof(nonce=7), "`nonce`"),
+        (proof(jti="\ud800"), "half a character"),
+        (proof(nonce="\udfff"), "half a character"),
         (proof(iat=None), "`iat`"),
         (proof(iat="now"), "`iat`"),
         (proof(iat=True), "`iat`"),

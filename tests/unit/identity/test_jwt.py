@@ -150,6 +150,9 @@ def twice(name: str, first: object, second: object) -> bytes:
         (compact(RSA, b'{"alg": "RS256", "alg": "none", "kid": "r1"}', CLAIMS), "malformed"),
         (compact(RSA, {"alg": "RS256", "kid": "r1"}, b'{"exp": NaN}'), "malformed"),
         (compact(RSA, {"alg": "RS256", "kid": "r1"}, b"\xff"), "malformed"),
+        (workload(sub="\ud800"), "malformed: it is not strict JSON: a text in it holds half a character"),
+        (workload({"kid": "\udfff"}), "holds half a character"),
+        (compact(RSA, {"alg": "RS256", "kid": "r1"}, CLAIMS | {"\ud83d": 1}), "holds half a character"),
         (unsigned(), "malformed"),
         (unsigned() + "AA", "algorithm"),
         (workload({"alg": None}), "names no algorithm"),
@@ -474,7 +477,7 @@ def test_the_claim_of_a_task_confines_the_principal_to_it() -> None:
     door = authenticator(replace(CI, task_claim="task"))
     assert door.authenticate(workload(task="t-1"), NOW).principal.task_id == "t-1"
     assert door.authenticate(workload(), NOW).principal.task_id == ""
-    for wrong in (7, "", ["t-1"]):
+    for wrong in (7, "", ["t-1"], "a b", "t\x00", "\u00e4", "t" * 129):
         with pytest.raises(Refusal, match="does not name a task"):
             door.authenticate(workload(task=wrong), NOW)
 
