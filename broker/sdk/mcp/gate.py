@@ -7,11 +7,12 @@ a key (`binding` "dpop") or to nobody ("bearer") pass here.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from broker.intent.scopes import scope_of
-from broker.model.errors import Reason, Refusal
+from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk import http_request
 from broker.sdk.admitted import Admitted
 from broker.sdk.http_request import BODY_WITHIN, App, Disconnected, Receive, Scope, Send, Unread
@@ -19,12 +20,18 @@ from broker.sdk.mcp import messages, methods
 from broker.sdk.mcp.listing import Listing
 from broker.sdk.mcp.messages import Post
 from broker.sdk.mcp.resource import ResourceMetadata
+from broker.sdk.mcp.sessions import Sessions, UnknownSession
 from broker.sdk.verifier import Verifier
 from broker.wire.codes import http_status
 
 _LARGEST_BODY = 4 * 1024 * 1024
-_OK = 200
+_OK, _NOT_FOUND = 200, 404
 _JSON = "application/json"
+_NO_SESSION = Refusal(
+    Reason.INVALID_ARGUMENT,
+    "the credential's holder and task have no such session",
+    Hints(missing="mcp-session-id", next="begin a session with `initialize`, and use it for this task alone"),
+)
 _UNREADABLE = Refusal(Reason.INTERNAL, "the server's answer cannot be read, so nobody knows what it would show")
 
 
@@ -46,12 +53,15 @@ class McpGate:
         scopes_supported: Sequence[str] = (),
         also: Collection[str] = (),
         body_within: timedelta = BODY_WITHIN,
+        session_key: bytes = b"",
     ) -> None:
         """Make a gate for the resource of the verifier. The URL of the metadata follows from the resource's.
 
-        A body that is not there whole within `body_within` is refused.
+        A body that is not there whole within `body_within` is refused. `session_key` seals the ids of sessions: a
+        secret of at least 32 bytes that gates share whose servers share sessions; without it the gate makes its own.
         """
         self._app = app
+        self._sessions = Sessions(session_key or secrets.token_bytes(32))
         self._body_within = body_within
         self._verifier = verifier
         self._also = frozenset(also)
@@ -88,13 +98,15 @@ class McpGate:
         else:
             try:
                 self._check(scope, admitted, post)
+                inner = self._sessions.opened(scope, admitted.claims)
             except Refusal as refusal:
                 await self._refuse(send, refusal, admitted, post)
+            except UnknownSession:
+                await http_request.respond(send, _NOT_FOUND, _JSON, post.answer(_NO_SESSION), {})
             else:
-                scope["credbroker"] = admitted
                 # The bytes that were checked and not what we read in them: that leaves numbers as they were written,
                 # and a strict reading is the only one there is.
-                await self._pass(scope, http_request.replay(body, receive), send, post, token)
+                await self._pass(inner, http_request.replay(body, receive), send, post, (token, admitted))
 
     def _check(self, scope: Scope, admitted: Admitted, post: Post) -> None:
         for message in post.messages:
@@ -102,12 +114,17 @@ class McpGate:
                 methods.check(admitted, message.method, message.params, self._also)
         messages.check_headers(scope, post)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send, post: Post, token: str) -> None:
+    async def _pass(
+        self, scope: Scope, receive: Receive, send: Send, post: Post, credential: tuple[str, Admitted]
+    ) -> None:
         """Hand a request on. An answer that may list tools is filtered, for which it must come as it is."""
+        token, admitted = credential
+        scope["credbroker"] = admitted
+        send = self._sessions.sealing(send, admitted.claims)
         if scope["method"] == "GET" or post.lists():
             headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
             scope = {**scope, "headers": headers, "extensions": {}}
-            tools = frozenset(scope["credbroker"].tools)
+            tools = frozenset(admitted.tools)
             send = Listing(send, tools, post.answer(_UNREADABLE), lambda: self._is_alive(token))
         await self._app(scope, receive, send)
 

@@ -30,7 +30,8 @@ class BrokerTokenVerifier:
             return None
         return AccessToken(
             token=token,
-            client_id=claims.subject,
+            # By this the servers tell whose a session is, and it is for the holder and the task that began it.
+            client_id=f"{claims.subject}#{claims.task_id}",
             scopes=[f"tool:{grant.tool}" for grant in claims.grants],
             expires_at=int(claims.expires_at.timestamp()),
             resource=claims.audience,
