@@ -14,8 +14,8 @@ from broker.audit.note import NoteSigner
 from broker.credential.keys import EcSigner, KeySet
 from broker.lease import issue, lock, release, renew, revoke, tasks
 from broker.lease.desk import Desk, Limits, TaskCache
-from broker.lease.issue import Issued
 from broker.lease.tasks import Declaration
+from broker.lease.token import Issued
 from broker.model.clock import uuid7
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.intent import Intent

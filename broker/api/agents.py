@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from broker.api import requests
 from broker.intent import wish
 from broker.lease.desk import Desk
-from broker.lease.issue import Issued, issue
+from broker.lease.issue import issue
 from broker.lease.release import release
 from broker.lease.renew import renew
+from broker.lease.token import Issued
 from broker.model.intent import Intent
 from broker.model.principal import Principal
 from broker.v1 import agent_service_pb2 as pb

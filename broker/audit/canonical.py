@@ -24,11 +24,19 @@ class MalformedEntry(ValueError):
     """The bytes are not an entry in its canonical form."""
 
 
+class EntryTooLong(MalformedEntry):
+    """An entry of `size` bytes, which are more than MAX_BODY."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(f"an entry of {size} bytes is longer than {MAX_BODY}")
+
+
 def encode(entry: Entry) -> bytes:
     """Give the canonical bytes of an entry.
 
     Raises:
-        MalformedEntry: it would be too long.
+        EntryTooLong: it would be longer than MAX_BODY.
     """
     body = _dumps(
         {
@@ -44,8 +52,7 @@ def encode(entry: Entry) -> bytes:
         }
     ).encode()
     if len(body) > MAX_BODY:
-        msg = f"an entry of {len(body)} bytes is longer than {MAX_BODY}"
-        raise MalformedEntry(msg)
+        raise EntryTooLong(len(body))
     return body
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from broker.model.decision import Decision, Effect, Situation
 from broker.model.errors import Hints, Reason, Refusal
 from broker.policy.engine import Policy
+
+_MOST_NAMED = 4
 
 
 def permitted(policy: Policy, situation: Situation, decision_id: str) -> Decision:
@@ -47,11 +50,16 @@ def _refused(decision: Decision, decision_id: str) -> Refusal:
             f"policy could not decide about tool `{decision.tool}`, so it is refused",
             replace(hints, next="operators: look the decision id up in the ledger and mend the policy"),
         )
-    because = (
-        f"forbidden by {', '.join(f'`{p}`' for p in decision.policies)}" if decision.policies else "nothing permits it"
-    )
+    because = f"forbidden by {_named(decision.policies)}" if decision.policies else "nothing permits it"
     return Refusal(
         Reason.POLICY_DENIED,
         f"policy does not permit tool `{decision.tool}`: {because}",
         replace(hints, next="ask for less, or have the policy's owner look the decision id up"),
     )
+
+
+def _named(policies: Sequence[str]) -> str:
+    """Name the first few: a refusal has to fit into a trailer. The ledger has them all."""
+    named = ", ".join(f"`{policy}`" for policy in policies[:_MOST_NAMED])
+    more = len(policies) - _MOST_NAMED
+    return f"{named} and {more} more" if more > 0 else named

@@ -7,16 +7,15 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.audit import canonical
-from broker.credential import jose
-from broker.credential.claims import Claims
 from broker.intent import lifetime, narrowing
-from broker.lease import guards, idempotency
+from broker.lease import guards, idempotency, token
 from broker.lease.bind import Hands, bind
 from broker.lease.decide import permitted, permitted_tools
 from broker.lease.desk import Desk
 from broker.lease.facts import decision_facts, lease_facts, principal_facts
+from broker.lease.token import Issued
 from broker.model.decision import Action, Decision, Situation
-from broker.model.entry import Entry, Json, Kind
+from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.model.intent import Intent
@@ -28,18 +27,6 @@ from broker.store.explanations import Explanation
 from broker.store.transaction import AfterCommit, Stale, Transaction, Work
 
 _ATTEMPTS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A lease, and the token that goes to its holder and nowhere else."""
-
-    lease: Lease
-    token: str
-
-    def __repr__(self) -> str:
-        """Show the lease alone."""
-        return f"Issued({self.lease.id})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +105,7 @@ async def _commit(desk: Desk, permit: _Permitted) -> Issued:
     if isinstance(outcome, Issued):
         return outcome
     found = await desk.database.read(lambda connection: leases.fetch(connection, [outcome]))
-    return signed(desk, guards.own_lease(found.get(outcome), outcome, permit.agent))
+    return token.again(desk, guards.own_lease(found.get(outcome), outcome, permit.agent))
 
 
 def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> str | AfterCommit[Issued | str]:
@@ -131,6 +118,8 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> str | A
     guards.within_quotas(transaction, task, desk.limits)
     lease = _lease(desk, permit, transaction)
     guards.unlocked(transaction, lease)
+    written = token.draft(desk, lease, transaction.at)
+    told = _explanation(desk, permit.intent.explanation, transaction)
     transaction.record(
         Entry(
             kind=Kind.LEASE_ISSUED,
@@ -138,14 +127,17 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> str | A
             tenant=task.tenant,
             task_id=task.id,
             observed=principal_facts(agent),
-            asserted=_keep_explanation(desk, permit.intent.explanation, transaction),
+            asserted={} if told is None else {"explanation": canonical.commit(told.salt, told.text)},
             decided=decision_facts(permit.decision, permit.decision_id),
             effected=lease_facts(lease),
-        )
+        ),
+        largest="grants",
     )
     transaction.add_lease(lease)
+    if told is not None:
+        transaction.add_explanation(told)
     idempotency.remember(transaction, agent, request_id, permit.asked, lease.id)
-    return AfterCommit(partial(signed, desk, lease))
+    return AfterCommit(partial(token.release, desk, lease, written))
 
 
 def _lease(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
@@ -178,37 +170,9 @@ def _lease(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
     )
 
 
-def _keep_explanation(desk: Desk, text: str, transaction: Transaction) -> dict[str, Json]:
-    """Keep an explanation, and commit to it in the entry about to be recorded."""
+def _explanation(desk: Desk, text: str, transaction: Transaction) -> Explanation | None:
+    """Make what is kept of an explanation, beside the entry about to be recorded."""
     if not text:
-        return {}
-    salt = desk.salts()
+        return None
     kept = desk.limits.retention + desk.limits.total_lifetime
-    transaction.add_explanation(
-        Explanation(index=transaction.next_index(), salt=salt, text=text, expires_at=transaction.at + kept)
-    )
-    return {"explanation": canonical.commit(salt, text)}
-
-
-def signed(desk: Desk, lease: Lease) -> Issued:
-    """Make a token for a lease that is on record. For a dead lease refuse: there is nothing to hand out."""
-    now = desk.clock()
-    guards.live_lease(lease, now)
-    token = jose.encode(
-        Claims(
-            issuer=desk.issuer,
-            audience=lease.resource,
-            subject=lease.holder,
-            lease_id=lease.id,
-            task_id=lease.task_id,
-            tenant=lease.tenant,
-            index=lease.index,
-            grants=lease.grants,
-            binding=lease.binding,
-            confirmation=lease.confirmation,
-            issued_at=now,
-            expires_at=lease.expires_at,
-        ),
-        desk.signer(),
-    )
-    return Issued(lease, token)
+    return Explanation(index=transaction.next_index(), salt=desk.salts(), text=text, expires_at=transaction.at + kept)

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.intent import lifetime
-from broker.lease import guards, idempotency
+from broker.lease import guards, idempotency, token
 from broker.lease.decide import permitted
 from broker.lease.desk import Desk
 from broker.lease.facts import decision_facts, lease_facts, principal_facts
-from broker.lease.issue import Issued, signed
+from broker.lease.token import Issued
 from broker.model.decision import Action, Decision, Situation
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
@@ -104,7 +104,7 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> AfterCo
     agent, now = permit.agent, transaction.at
     lease = guards.own_lease(transaction.lease(permit.lease.id), permit.lease.id, agent)
     if idempotency.earlier_result(transaction, agent, permit.request_id, permit.asked) is not None:
-        return AfterCommit(partial(signed, desk, lease))
+        return AfterCommit(partial(token.again, desk, lease))
     guards.live_lease(lease, now)
     task = guards.live_task(guards.unchanged(transaction, permit.task), now)
     guards.unlocked(transaction, lease)
@@ -120,6 +120,7 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> AfterCo
     expires_at = lifetime.granted(now, permit.asked_lifetime, caps)
     # A shorter life may be asked for, but the token before stays good: the lease ends with the last of its tokens.
     renewed = replace(lease, expires_at=max(expires_at, lease.expires_at), renewals=lease.renewals + 1)
+    written = token.draft(desk, renewed, now)
     transaction.record(
         Entry(
             kind=Kind.LEASE_RENEWED,
@@ -133,4 +134,4 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> AfterCo
     )
     transaction.renew_lease(renewed)
     idempotency.remember(transaction, agent, permit.request_id, permit.asked, lease.id)
-    return AfterCommit(partial(signed, desk, renewed))
+    return AfterCommit(partial(token.release, desk, renewed, written))

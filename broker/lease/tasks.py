@@ -19,6 +19,7 @@ from broker.model.principal import Principal
 from broker.model.selector import Cause, Selector, Target
 from broker.model.task import Environment, Task, TaskState
 from broker.store import tasks
+from broker.store.encoding import dump_names, dump_resources
 from broker.store.transaction import Transaction, Work
 
 
@@ -121,7 +122,8 @@ def _record_begin(
             task_id=task.id,
             observed=principal_facts(orchestrator),
             asserted=task_facts(task),
-        )
+        ),
+        largest="agents" if len(dump_names(task.agents)) > len(dump_resources(task.tools)) else "tools",
     )
     transaction.add_task(task)
     idempotency.remember(transaction, orchestrator, request_id, asked, task.id)

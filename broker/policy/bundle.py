@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,8 @@ from broker.policy.tables import Resource, Tool, read_groups, read_tools
 
 __all__ = ["Bundle", "BundleError", "Problem", "Resource", "Tool", "load"]
 
+_LONGEST_ID = 128  # bytes
+_LARGEST_IDS = 32 * 1024  # bytes, with quotation marks and commas; the rest of an entry takes as much at most
 _SCHEMA, _TOOLS, _GROUPS, _POLICIES = "schema.cedarschema", "tools.toml", "groups.toml", "policies"
 
 
@@ -83,6 +85,7 @@ def load(directory: Path) -> Bundle:
     resources = read_tools(_TOOLS, files[_TOOLS], problems) if _TOOLS in files else {}
     groups = read_groups(_GROUPS, files[_GROUPS], problems) if _GROUPS in files else {}
     problems.extend(_repeated(statements))
+    problems.extend(_too_many_names(statements))
     if schema is not None:
         problems.extend(_misfits(schema, files[_SCHEMA]))
     if files.keys() >= {_TOOLS, _GROUPS} and not any(problem.file in (_TOOLS, _GROUPS) for problem in problems):
@@ -140,6 +143,17 @@ def _repeated(statements: Iterable[Statement]) -> Iterator[Problem]:
             at = f"{first[statement.id].file}:{first[statement.id].line}"
             yield Problem(statement.file, statement.line, f"the id `{statement.id}` is taken by the policy at {at}")
         first.setdefault(statement.id, statement)
+
+
+def _too_many_names(statements: Sequence[Statement]) -> Iterator[Problem]:
+    """Bound the ids: the ledger's entry on a decision, and that on the bundle itself, may have to name all of them."""
+    for statement in statements:
+        if len(statement.id.encode()) > _LONGEST_ID:
+            yield Problem(statement.file, statement.line, f"the policy's id is longer than {_LONGEST_ID} bytes")
+    size = len(json.dumps([statement.id for statement in statements], ensure_ascii=False).encode())
+    if size > _LARGEST_IDS:
+        reason = f"the ids of all policies take {size} bytes, at most {_LARGEST_IDS}: shorten them, or merge policies"
+        yield Problem(_POLICIES, 1, reason)
 
 
 def _misfits(schema: cedarpy.Schema, text: str) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from broker.audit import canonical, tree
 from broker.audit.tree import Frontier
 from broker.model.entry import Entry
+from broker.model.errors import invalid
 from broker.model.lease import Lease
 from broker.model.selector import Lock, Rule, Selector
 from broker.model.task import Task
@@ -84,7 +85,7 @@ class Transaction:
         self._frontier = known.frontier
         self._first = known.frontier.size
         self._window = quotas.window(at)
-        self._entries: list[Entry] = []
+        self._entries: list[tuple[Entry, bytes]] = []
         self._tasks = dict(known.tasks)
         self._leases: dict[str, Lease] = {}
         self._answered: dict[tuple[str, str], tuple[bytes, str]] = {}
@@ -167,9 +168,21 @@ class Transaction:
 
     # What works change.
 
-    def record(self, entry: Entry) -> int:
-        """Append an entry; give its index."""
-        self._entries.append(entry)
+    def record(self, entry: Entry, largest: str = "request") -> int:
+        """Append an entry; give its index. `largest` is the field of the request that takes most of it.
+
+        Raises:
+            Refusal: INVALID_ARGUMENT, if it is too long for the ledger; nothing is appended.
+        """
+        try:
+            body = canonical.encode(entry)
+        except canonical.EntryTooLong as error:
+            raise invalid(
+                largest,
+                f"makes an entry of {error.size} bytes, and the ledger takes at most {canonical.MAX_BODY}: "
+                "ask for less at once, or in shorter words",
+            ) from error
+        self._entries.append((entry, body))
         return self._first + len(self._entries) - 1
 
     def next_index(self) -> int:
@@ -259,16 +272,13 @@ class Transaction:
             save(self.connection, changes)
 
     def _write_entries(self) -> Frontier:
-        bodies = [canonical.encode(entry) for entry in self._entries]
-        hashes = [tree.leaf_hash(body) for body in bodies]
+        hashes = [tree.leaf_hash(body) for _, body in self._entries]
         grown, nodes = self._frontier.extend(hashes)
         ledger.append(
             self.connection,
             [
                 ledger.StoredEntry(index, entry.tenant, entry.task_id, entry.kind.value, body, leaf)
-                for index, (entry, body, leaf) in enumerate(
-                    zip(self._entries, bodies, hashes, strict=True), self._first
-                )
+                for index, ((entry, body), leaf) in enumerate(zip(self._entries, hashes, strict=True), self._first)
             ],
             nodes,
         )

@@ -20,8 +20,9 @@ from broker.intent.scopes import scope_of
 from broker.lease import guards
 from broker.lease.desk import Desk
 from broker.lease.find_task import task_of
-from broker.lease.issue import Issued, issue
+from broker.lease.issue import issue
 from broker.lease.refuse import Asked, refuse
+from broker.lease.token import Issued
 from broker.model.errors import Refusal, invalid
 from broker.model.intent import Intent
 from broker.model.lease import Binding

@@ -17,7 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from broker.credential import jose
 from broker.lease.expire import record_expiry
-from broker.lease.issue import Issued
+from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
 from broker.model.lease import LeaseState
 from broker.model.selector import Selector, Target

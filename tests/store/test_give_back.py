@@ -6,8 +6,8 @@ import pytest
 
 from broker.credential import jose
 from broker.credential.keys import EcSigner
-from broker.lease.issue import Issued
 from broker.lease.release import give_back
+from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator
 from broker.store import leases

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from broker.lease.issue import Issued
+from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Selector, Target
 from broker.model.task import Task

@@ -12,8 +12,8 @@ from sqlalchemy import select, text
 from broker.audit.note import verify_note
 from broker.lease import tasks
 from broker.lease.desk import Limits
-from broker.lease.issue import Issued
 from broker.lease.refuse import Asked, refuse
+from broker.lease.token import Issued
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Selector, Target
