@@ -9,8 +9,8 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME, aio
-from grpc_reflection.v1alpha import reflection
 
+from broker.api import reflection
 from broker.api.pipeline import Pipeline
 
 _MOST_CONNECTIONS = 10_000  # of a listener
@@ -85,8 +85,7 @@ class Server:
             tuple(pipeline.serve(service, implementation) for service, implementation in services.items())
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        shown = (*self._names, SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(shown, self._server)
+        self._server.add_generic_rpc_handlers(reflection.handlers((*self._names, SERVICE_NAME)))
         self.port = self._server.add_secure_port(*mutual)
         self.jwt_port = None if for_tokens is None else self._server.add_secure_port(*for_tokens)
 
