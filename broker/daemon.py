@@ -225,6 +225,7 @@ async def _desk(
         issuer=settings.issuer,
         limits=settings.limits,
         rules=settings.identity.rules,
+        withheld=feed.withheld,
     )
     await announce.policy_activated(desk)
     return desk

@@ -15,10 +15,11 @@ from datetime import timedelta
 import structlog
 
 from broker.api.freshness import NEVER, Barrier, Looks, Receipt, Session
+from broker.lease.withheld import Withheld
 from broker.model.clock import Clock, Ids
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
-from broker.model.selector import Rule
+from broker.model.selector import Rule, Selector
 from broker.store import rules
 from broker.store.database import Database
 
@@ -63,6 +64,7 @@ class Feed:
         self._clock = clock
         self._ids = ids
         self._listeners: dict[str, _Listener] = {}
+        self.withheld = Withheld()
         self._looks = Looks(FRESHNESS.total_seconds())
         self._first_look = asyncio.Event()
         self._wake = asyncio.Event()
@@ -111,6 +113,15 @@ class Feed:
         for listener in self._listeners.values():
             self._send(listener, keys_changed=True)
 
+    def withhold(self, selector: Selector) -> None:
+        """Keep no verifier of a tenant fresh until a rule with this selector is published: it could not be recorded."""
+        self.withheld.add(selector)
+        structlog.get_logger("feed").critical("freshness.stopped", tenant=selector.tenant)
+        for listener in self._listeners.values():
+            if self.withheld.concerns(listener.session.tenant):
+                self._send(listener)  # which ends its wait
+                listener.session.connected = False
+
     def close(self) -> None:
         """Let every verifier go, so that a broker that stops need not wait for them."""
         self._closed = True
@@ -123,6 +134,7 @@ class Feed:
         await self._first_look.wait()
         if self._closed:
             raise _closing()
+        self.withheld.check(principal.tenant)
         session = Session(self._ids(), principal.id, principal.tenant)
         listener = _Listener(session, asyncio.Queue(_MOST_QUEUED))
         self._listeners[session.id] = listener
@@ -136,6 +148,7 @@ class Feed:
                     yield self._update(session)
             if self._closed:
                 raise _closing()
+            self.withheld.check(principal.tenant)
             raise Refusal(Reason.UNAVAILABLE, "the verifier reads the feed too slowly", Hints(next="watch again"))
         finally:
             session.connected = False
@@ -226,6 +239,8 @@ class Feed:
     def _publish(self, found: Sequence[Rule]) -> None:
         if not found:
             return
+        for rule in found:
+            self.withheld.settle(rule.selector)
         for listener in self._listeners.values():
             mine = [rule for rule in found if listener.session.serves(rule.selector.tenant)]
             if mine:

@@ -26,6 +26,11 @@ from broker.v1.selector_pb2 import Selector
 @click.option("--lock", is_flag=True, help="Also stop new credentials, in the same step.")
 @click.option("--lock-lifetime", type=DurationType(), metavar="DURATION", help="When that lock lifts by itself.")
 @click.option("--barrier", is_flag=True, help="Return when no verifier can accept any of it any more.")
+@click.option(
+    "--or-stop-freshness",
+    is_flag=True,
+    help="If it cannot be recorded: let no verifier of the tenant accept anything, until it is.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @remote
 def revoke(
@@ -38,6 +43,7 @@ def revoke(
     lock: bool,
     lock_lifetime: timedelta | None,
     barrier: bool,
+    or_stop_freshness: bool,
     yes: bool,
 ) -> None:
     """Kill credentials: one, or everything a selector covers. One rule is recorded, however many they are.
@@ -63,7 +69,12 @@ def revoke(
     if sys.stdin.isatty() and not yes:
         _ask(caller, selector)
     request = pb.RevokeLeasesRequest(
-        selector=selector, reason=reason, lock=lock, lock_lifetime=span(lock_lifetime), barrier=barrier
+        selector=selector,
+        reason=reason,
+        lock=lock,
+        lock_lifetime=span(lock_lifetime),
+        barrier=barrier,
+        or_stop_freshness=or_stop_freshness,
     )
     _show_receipt(_call(caller, request), barrier=barrier)
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from broker.credential.keys import Signer
 from broker.identity.directory import Rule
 from broker.lease.rations import Rations
+from broker.lease.withheld import Withheld
 from broker.model.clock import Clock, Ids
 from broker.model.task import Task
 from broker.policy.engine import Policy
@@ -93,3 +94,4 @@ class Desk:
     limits: Limits
     rules: tuple[Rule, ...] = ()
     rations: Rations = field(default_factory=Rations)
+    withheld: Withheld = field(default_factory=Withheld)

@@ -23,7 +23,11 @@ class Introspected:
 
 
 async def introspect(desk: Desk, caller: Principal, keys: KeySet, token: str) -> Introspected | None:
-    """Look a token up that is for a resource of the caller's; None for any that is not good, whatever is wrong."""
+    """Look a token up that is for a resource of the caller's; None for any that is not good, whatever is wrong.
+
+    Raises:
+        Refusal: LEDGER_UNAVAILABLE; UNAVAILABLE, while freshness is stopped.
+    """
     try:
         claims = jose.decode(token, keys)
     except Refusal:
@@ -33,6 +37,7 @@ async def introspect(desk: Desk, caller: Principal, keys: KeySet, token: str) ->
         return None
     if not caller.may_see(claims.tenant) or claims.audience not in caller.resources:
         return None
+    desk.withheld.check(claims.tenant)
     found = await desk.database.read(lambda connection: leases.fetch(connection, [claims.lease_id]))
     lease = found.get(claims.lease_id)
     return Introspected(claims, lease) if lease is not None and lease.state(now) is LeaseState.LIVE else None

@@ -119,6 +119,7 @@ class RevokeLeasesRequest(_message.Message):
     LOCK_FIELD_NUMBER: _builtins.int
     LOCK_LIFETIME_FIELD_NUMBER: _builtins.int
     BARRIER_FIELD_NUMBER: _builtins.int
+    OR_STOP_FRESHNESS_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Required unless dry_run. Why, at most 512 characters. Recorded."""
     dry_run: _builtins.bool
@@ -127,6 +128,11 @@ class RevokeLeasesRequest(_message.Message):
     """Also lock the selector, in the same transaction."""
     barrier: _builtins.bool
     """Wait until every connected verifier has confirmed, or can no longer accept anything."""
+    or_stop_freshness: _builtins.bool
+    """If it cannot be recorded, which is then refused with LEDGER_UNAVAILABLE: keep no verifier of the selector's tenant
+    fresh, so that within ten seconds none accepts anything, until this broker learns that it was revoked after all.
+    It holds for verifiers that listen to the broker that is called, and until that ends.
+    """
     @_builtins.property
     def selector(self) -> _selector_pb2.Selector:
         """Required."""
@@ -144,10 +150,11 @@ class RevokeLeasesRequest(_message.Message):
         lock: _builtins.bool = ...,
         lock_lifetime: _duration_pb2.Duration | None = ...,
         barrier: _builtins.bool = ...,
+        or_stop_freshness: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lock_lifetime", b"lock_lifetime", "selector", b"selector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "dry_run", b"dry_run", "lock", b"lock", "lock_lifetime", b"lock_lifetime", "reason", b"reason", "selector", b"selector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "dry_run", b"dry_run", "lock", b"lock", "lock_lifetime", b"lock_lifetime", "or_stop_freshness", b"or_stop_freshness", "reason", b"reason", "selector", b"selector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
