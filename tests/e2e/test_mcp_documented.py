@@ -1,9 +1,10 @@
-"""The examples of the page on MCP servers, run as they stand there, with the demo's broker and its stock client."""
+"""The examples of the pages on MCP servers and clients, run as they stand there, with the demo's broker."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,8 +19,11 @@ from broker.cli.demo.scene import Scene, play
 from broker.cli.demo.stage import Stage
 from broker.sdk.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
 from broker.sdk.mcp.stdio import TOKEN_FILE_VARIABLE
+from tests.pages import blocks, section
 
 ROOT = Path(__file__).parent.parent.parent
+MCP = "https://notes.example/mcp"
+CLIENTS = ROOT / "docs" / "how-to" / "connect-an-mcp-client.md"
 SERVE = ROOT / "tests" / "mcp" / "stories" / "as_documented.py"
 GATE, CORS, MIDDLEWARE, FASTMCP, STDIO = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / "guard-an-mcp-server.md").read_text(), re.DOTALL
@@ -84,3 +88,27 @@ async def test_over_standard_input_the_token_is_that_of_the_environment(tmp_path
             stage.actors["orchestrator"].ask("end", task_id=stage.task_id)
             with pytest.raises(MCPError, match="TOKEN_REVOKED"):
                 await client.call_tool("search_notes", {"about": "leases", "limit": 7})
+
+
+def test_the_python_client_of_the_page_about_clients(tmp_path: Path) -> None:
+    (example,) = (block.text for block in blocks(section(CLIENTS)) if block.language == "python")
+    with set_up(tmp_path) as stage:
+        assert otherwise(stage, SCENES[:1]) == []
+        issuer = re.search(r'^issuer = "(.*)"', (tmp_path / "broker.toml").read_text(), re.MULTILINE)
+        assert issuer
+        for written, meant in ((MCP, stage.resource), ("https://broker.example.org", issuer[1])):
+            assert written in example
+            example = example.replace(written, meant)
+        (tmp_path / "client.py").write_text(example)
+        (tmp_path / "identity.jwt").symlink_to(tmp_path / "researcher.jwt")
+        roots = {"SSL_CERT_FILE": str(tmp_path / "svids" / "researcher" / "bundle.pem")}
+        done = subprocess.run(
+            [sys.executable, "client.py"],
+            cwd=tmp_path,
+            env={**os.environ, **roots},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.stdout == "['search_notes']\n{'result': '10 notes on leases'}\n", done.stderr
