@@ -154,5 +154,5 @@ def opened(folder: Path, more: str = "", *, jwt_bundles: str = "", one_time: boo
         deployment.configuration.write_text(head + ours + more + marker + tail)
         broker = stack.enter_context(running(folder))
         context = ssl.create_default_context(cadata=authority.cert_pem.decode())
-        http = stack.enter_context(httpx2.Client(base_url=url, verify=context, trust_env=False))
+        http = stack.enter_context(httpx2.Client(base_url=url, verify=context, trust_env=False, timeout=60))
         yield Facade(broker, Doors(broker, stack), issuer, url, key, authority.cert_pem, http)

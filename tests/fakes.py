@@ -158,7 +158,7 @@ async def serving(broker: FakeBroker, folder: Path, root: Authority, port: int =
         await server.stop(None)
 
 
-async def eventually(condition: Any, seconds: float = 5.0) -> None:
+async def eventually(condition: Any, seconds: float = 60) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (the condition is not ours to signal)

@@ -24,7 +24,7 @@ class Answer:
 def connect(address: str, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
     """Open a connection, and resume a session if there is one."""
     host, _, port = address.rpartition(":")
-    plain = socket.create_connection((host, int(port)), timeout=10)
+    plain = socket.create_connection((host, int(port)), timeout=60)
     try:
         return context.wrap_socket(plain, server_hostname=host, session=session)
     except BaseException:

@@ -26,7 +26,7 @@ def ended_after(connection: socket.socket, timeout: float = 60) -> float:
 
 
 def plain(doors: Doors) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", int(doors.broker.address.rpartition(":")[2])), timeout=10)
+    return socket.create_connection(("127.0.0.1", int(doors.broker.address.rpartition(":")[2])), timeout=60)
 
 
 def mutual(doors: Doors) -> ssl.SSLSocket:

@@ -317,7 +317,7 @@ def test_a_token_that_was_changed_is_not_good_and_nothing_is_said_of_it(
 
 def test_a_feed_session_is_its_own_verifiers(doors: Doors) -> None:
     stub = verifier_grpc.VerifierServiceStub(doors.channel("verifier"))
-    stream = stub.WatchRevocations(verifier_pb.WatchRevocationsRequest(), timeout=20)
+    stream = stub.WatchRevocations(verifier_pb.WatchRevocationsRequest(), timeout=60)
     try:
         update = next(stream)
         mine = verifier_pb.ConfirmRevocationsRequest(session_id=update.session_id, index=update.index)

@@ -157,7 +157,7 @@ def test_grpc_calls_carry_it(facade: Facade, bound: bool) -> None:
         with grpc.secure_channel(address, secured) as channel:
             granted, other = (raw(channel, f"/{SERVICE}/{name}") for name in (tool, "delete_repo"))
             for _ in range(2):  # with a proof of its own each time
-                assert granted(b"{}", timeout=10) == b"{}"
+                assert granted(b"{}", timeout=60) == b"{}"
             with pytest.raises(grpc.RpcError) as refused:
-                other(b"{}", timeout=10)
+                other(b"{}", timeout=60)
             assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED

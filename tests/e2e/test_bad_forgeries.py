@@ -98,7 +98,7 @@ def over_grpc(channel: grpc.Channel, world: World, *metadata: tuple[str, str]) -
         task_id=world.task_id, resource=NOTES, grants=[grant_pb2.Grant(tool="search_notes")]
     )
     try:
-        pb_grpc.AgentServiceStub(channel).IssueCredential(asked, metadata=metadata, timeout=10)
+        pb_grpc.AgentServiceStub(channel).IssueCredential(asked, metadata=metadata, timeout=60)
     except grpc.RpcError as error:
         return refusal_from(error).reason
     return None

@@ -73,7 +73,7 @@ def over_grpc(facade: Facade, token: str, task_id: str) -> Reason | None:
     with facade.channel() as channel:
         try:
             metadata = (("authorization", f"Bearer {token}"),)
-            pb_grpc.AgentServiceStub(channel).IssueCredential(asked, metadata=metadata, timeout=20)
+            pb_grpc.AgentServiceStub(channel).IssueCredential(asked, metadata=metadata, timeout=60)
         except grpc.RpcError as error:
             return refusal_from(error).reason
     return None

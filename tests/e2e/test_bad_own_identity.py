@@ -59,7 +59,7 @@ def bearer(channel: grpc.Channel, token: str) -> Callable[[], Any]:
     """Give a call of somebody with a token."""
     stub = pb_grpc.VerifierServiceStub(channel)
     metadata = (("authorization", f"Bearer {token}"),)
-    return lambda: stub.GetKeySet(pb.GetKeySetRequest(), metadata=metadata, timeout=10)
+    return lambda: stub.GetKeySet(pb.GetKeySetRequest(), metadata=metadata, timeout=60)
 
 
 def reason(call: Callable[[], Any]) -> Reason | None:

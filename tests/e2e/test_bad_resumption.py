@@ -76,7 +76,7 @@ class Past:
     def ask(self, channel: grpc.Channel, server: str) -> bytes:
         path, message, metadata = self.requests[server]
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
-        return call(message, metadata=tuple(metadata.items()), timeout=5)
+        return call(message, metadata=tuple(metadata.items()), timeout=60)
 
 
 def client_context(svid: Path, version: ssl.TLSVersion) -> ssl.SSLContext:
@@ -117,7 +117,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
             with found.channel(server) as channel:
                 assert found.ask(channel, server)
             found.open_call[server] = stack.enter_context(found.channel(server)).unary_unary(requests[server][0])
-            assert found.open_call[server](requests[server][1], metadata=tuple(requests[server][2].items()), timeout=5)
+            assert found.open_call[server](requests[server][1], metadata=tuple(requests[server][2].items()), timeout=60)
         assert facade.token(client_assertion=token, task=task_id).status_code == 200
         assert time.monotonic() < end, "it took so long that the certificate has expired already"
         time.sleep(end - time.monotonic())
@@ -146,7 +146,7 @@ def test_a_session_that_grpc_resumes_by_itself_is_refused(past: Past, server: st
 def test_a_connection_that_is_kept_open_is_refused(past: Past, server: str) -> None:
     _, message, metadata = past.requests[server]
     with pytest.raises(grpc.RpcError) as error:
-        past.open_call[server](message, metadata=tuple(metadata.items()), timeout=5)
+        past.open_call[server](message, metadata=tuple(metadata.items()), timeout=60)
     assert refusal_from(error.value).reason is Reason.IDENTITY_EXPIRED
 
 

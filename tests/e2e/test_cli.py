@@ -78,7 +78,7 @@ def running(directory: Path) -> Iterator[Broker]:
             yield Broker(json.loads(process.stdout.readline()))
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
             assert process.stdout.read() == ""
 
 

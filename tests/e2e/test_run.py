@@ -53,7 +53,7 @@ class Supervised:
 
     def end(self) -> tuple[int, str]:
         """Wait for its end; give exit code and stderr."""
-        stderr = self.popen.communicate(timeout=20)[1]
+        stderr = self.popen.communicate(timeout=60)[1]
         return self.popen.returncode, stderr
 
 

@@ -28,7 +28,7 @@ pytestmark = [
 async def connected(notes: Notes, mode: Any, **changes: Any) -> AsyncIterator[Client]:
     headers = {"authorization": f"Bearer {notes.token(**changes)}"}
     async with (
-        httpx2.AsyncClient(headers=headers, trust_env=False) as http,
+        httpx2.AsyncClient(headers=headers, trust_env=False, timeout=60) as http,
         Client(streamable_http_client(notes.url, http_client=http), mode=mode) as client,
     ):
         yield client
@@ -106,7 +106,7 @@ async def test_so_does_losing_the_broker(make: Any, mode: Any) -> None:
 async def test_a_session_goes_by_the_credential_of_each_request(make: Any, mode: Any) -> None:
     async with (
         listening(make) as notes,
-        httpx2.AsyncClient(headers={"authorization": f"Bearer {notes.token()}"}, trust_env=False) as http,
+        httpx2.AsyncClient(headers={"authorization": f"Bearer {notes.token()}"}, trust_env=False, timeout=60) as http,
         Client(streamable_http_client(notes.url, http_client=http), mode=mode) as client,
     ):
         assert len((await client.list_tools()).tools) == 2
@@ -127,7 +127,9 @@ async def test_a_session_goes_by_the_credential_of_each_request(make: Any, mode:
 async def test_a_credential_that_is_not_good_here_does_not_even_connect(make: Any, mode: Any, changes: Any) -> None:
     async with listening(make) as notes:
         token = notes.expired() if changes == "expired" else notes.token(**changes)
-        async with httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}, trust_env=False) as http:
+        async with httpx2.AsyncClient(
+            headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60
+        ) as http:
             with pytest.raises(BaseExceptionGroup) as failure:
                 async with Client(streamable_http_client(notes.url, http_client=http), mode=mode):
                     pytest.fail("must not connect")

@@ -37,7 +37,7 @@ async def asking(
 ) -> AsyncIterator[tuple[Notes, httpx2.AsyncClient]]:
     async with (
         listening(make) as notes,
-        httpx2.AsyncClient(headers={**JSON, **headers}, trust_env=False) as http,
+        httpx2.AsyncClient(headers={**JSON, **headers}, trust_env=False, timeout=60) as http,
     ):
         if "authorization" not in headers:
             http.headers["authorization"] = f"Bearer {notes.token()}"
@@ -135,7 +135,7 @@ async def test_what_is_wrong_with_a_credential_is_in_the_challenge() -> None:
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"].startswith('Bearer error="invalid_token", resource_metadata=')
         twice = [("authorization", f"Bearer {notes.token()}"), ("authorization", f"Bearer {notes.token()}")]
-        async with httpx2.AsyncClient(trust_env=False) as other:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as other:
             assert (await other.post(notes.url, json=message(), headers=[*twice, *JSON.items()])).status_code == 401
         notes.verifier.fresh_until(0)
         assert (await http.post(notes.url, json=message())).status_code == 503

@@ -86,7 +86,7 @@ async def reading(make: Callable[[Notes], App]) -> AsyncIterator[tuple[Notes, as
 
 
 async def session(notes: Notes, headers: dict[str, str]) -> dict[str, str]:
-    async with httpx2.AsyncClient(headers=headers, trust_env=False) as http:
+    async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=60) as http:
         begun = await http.post(notes.url, json=INITIALIZE)
         named = {"mcp-session-id": begun.headers.get("mcp-session-id", ""), "mcp-protocol-version": "2025-06-18"}
         await http.post(notes.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=named)
@@ -175,6 +175,6 @@ async def test_a_proof_is_used_up_when_the_request_is_whole_and_not_before() -> 
         headers = {"authorization": f"DPoP {token}", "dpop": proof, **JSON}
         async with begun_request(notes, headers) as (_reader, _writer):
             await begun.wait()
-        async with httpx2.AsyncClient(headers=headers, trust_env=False) as http:
+        async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=60) as http:
             assert (await http.post(notes.url, json=INITIALIZE)).status_code == 200
             assert (await http.post(notes.url, json=INITIALIZE)).status_code == 401

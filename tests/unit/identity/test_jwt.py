@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,9 +14,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory, Rule
+from broker.identity.ids import check_id
 from broker.identity.issuers import Condition, Issuer, IssuerKeys
 from broker.identity.jwks import parse_jwks
 from broker.identity.jwt import JwtAuthenticator, UnknownIssuerKey
@@ -543,3 +547,41 @@ def test_keys_that_cannot_be_had_refuse_for_now() -> None:
     with pytest.raises(Refusal) as refusal:
         authenticator(keys=none).authenticate(workload(), NOW)
     assert refusal.value.reason is Reason.UNAVAILABLE
+
+
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec=None), max_size=20)
+    | st.sampled_from(
+        [SECONDS, SECONDS + 300, SECONDS + 0.5, CI.url, AUDIENCE, [AUDIENCE], "job:7", RESEARCHER, "JWT"]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=4,
+)
+DOOR = authenticator(replace(CI, task_claim="task", one_time=True, subject=SubjectTemplate.parse("{sub}:{/a/b}")))
+
+
+@given(
+    st.sampled_from([CLAIMS, SVID_CLAIMS]),
+    st.dictionaries(
+        st.sampled_from(["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "cnf", "task", "a"]), ODD, max_size=3
+    ),
+    st.dictionaries(st.sampled_from(["alg", "kid", "typ", "x5t", "jwk", "\ud800"]), ODD, max_size=1),
+)
+def test_whatever_an_issuer_signs_makes_a_principal_or_is_refused(
+    claims: dict[str, Any], odd: dict[str, Any], header: dict[str, Any]
+) -> None:
+    key, kind = (RSA, {"alg": "RS256", "kid": "r1"}) if claims is CLAIMS else (SVID, {"alg": "ES256", "kid": "svid"})
+    with suppress(Refusal):
+        found = DOOR.authenticate(compact(key, kind | header, {**claims, "a": {"b": 7}} | odd), NOW)
+        assert check_id(found.principal.id) == found.principal.id
+        assert NOW < found.principal.not_after <= NOW + timedelta(hours=1)
+
+
+@given(st.text(st.characters(codec=None), max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{1,20}\.[A-Za-z0-9_-]{1,20}\.x"))
+def test_no_text_makes_it_stumble(text: str) -> None:
+    with pytest.raises(Refusal):
+        DOOR.authenticate(text, NOW)

@@ -1,7 +1,9 @@
 """Each of the nine checks on an X.509-SVID, attacked with a certificate that fails it alone."""
 
+import base64
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdentifier
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory, Rule
@@ -513,3 +517,21 @@ def test_no_more_than_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(4):
         world.ask(leaf())
     assert len(world.authenticator._remembered) == 2
+
+
+LINK = ca(subject="fuzzed")
+LEAF = leaf(LINK)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Parsed a serial number", "ignore:The parsed certificate", "ignore:Properties that return"
+)
+@given(st.data())
+def test_whatever_is_shown_makes_a_principal_or_is_refused(data: st.DataObject) -> None:
+    world, made = World(), [made.certificate.public_bytes(Encoding.DER) for made in (LEAF, LINK)]
+    which, octets = data.draw(st.integers(0, 1)), data.draw(st.binary(min_size=1, max_size=3))
+    at = data.draw(st.integers(0, 10_000)) % len(made[which])
+    made[which] = made[which][:at] + octets + made[which][at + len(octets) :]
+    shown = [b"-----BEGIN CERTIFICATE-----\n%s-----END CERTIFICATE-----\n" % base64.encodebytes(der) for der in made]
+    with suppress(Refusal):
+        world.authenticator.authenticate(PeerEvidence("ssl", "TLSv1.3", *shown), NOW)

@@ -66,7 +66,7 @@ async def test_a_broker_that_waits_is_answered_at_once(tmp_path: Path, root: Aut
         began = time.monotonic()
         broker.push(rule(4), confirm=True)
         await eventually(lambda: 4 in broker.confirmed)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 30  # and not at the next heartbeat
 
 
 async def test_freshness_runs_out_when_confirmations_fail_and_comes_back(tmp_path: Path, root: Authority) -> None:

@@ -141,10 +141,10 @@ def ask(channel: Any, method: str, *credentials: str, lease_id: str = "l-9") -> 
     metadata = [("authorization", credential) for credential in credentials]
     request = pb.ReleaseCredentialRequest(lease_id=lease_id)
     if method == "Watch":
-        return [answer.index for answer in channel.unary_stream(path, **forms)(request, metadata=metadata, timeout=5)]
+        return [answer.index for answer in channel.unary_stream(path, **forms)(request, metadata=metadata, timeout=60)]
     if method == "Upload":
-        return channel.stream_unary(path, **forms)(iter([request]), metadata=metadata, timeout=5)
-    return channel.unary_unary(path, **forms)(request, metadata=metadata, timeout=5).index
+        return channel.stream_unary(path, **forms)(iter([request]), metadata=metadata, timeout=60)
+    return channel.unary_unary(path, **forms)(request, metadata=metadata, timeout=60).index
 
 
 def reason_of(call: Callable[[], object]) -> Reason:

@@ -65,7 +65,7 @@ class Room:
     time: Time = field(default_factory=Time)
     opened: list[WorkloadApi] = field(default_factory=list)
 
-    def open(self, timeout_seconds: float = 5) -> WorkloadApi:
+    def open(self, timeout_seconds: float = 60) -> WorkloadApi:
         self.opened.append(WorkloadApi(self.agent.address, self.time, timeout_seconds))
         return self.opened[-1]
 
@@ -94,7 +94,7 @@ def room(agent: WorkloadApiServer) -> Iterator[Room]:
         api.close()
 
 
-def until(condition: Callable[[], object], seconds: float = 5) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
