@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.credential.claims import Claims
+from broker.intent.bounds import breaches, told
 from broker.intent.constraints import violation
 from broker.intent.scopes import check_tool, scope_of
-from broker.model.errors import Hints, Reason, Refusal
+from broker.model.errors import FieldViolation, Hints, Reason, Refusal
+from broker.model.grant import Constraint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,11 @@ class Admitted:
         """List the tools it grants; for servers that show a caller only what it may call."""
         return tuple(grant.tool for grant in self.claims.grants)
 
+    @property
+    def bounds(self) -> dict[str, str]:
+        """Give for each tool that it grants the bounds of its arguments in words; empty, if there are none."""
+        return {grant.tool: told(grant.constraints) for grant in self.claims.grants}
+
     def check(self, tool: str, arguments: object) -> Call:
         """Check a call of a tool, with its arguments as parsed JSON.
 
@@ -44,15 +52,22 @@ class Admitted:
             raise _not_granted(tool)
         broken = violation(grant.constraints, arguments) if grant.constraints else None
         if broken is not None:
-            # What the argument was is the caller's business, and may be a secret; what it must be is not.
-            raise Refusal(
-                Reason.ARGUMENT_OUT_OF_BOUNDS,
-                f"the argument `{broken.path}` of tool `{tool}` breaks the constraint `{broken.op.value}`",
-                Hints(missing=f"{broken.path} {broken.op.value}", next="keep to the constraints of the credential"),
-            )
+            raise _out_of_bounds(tool, broken, breaches(grant.constraints, arguments))
         return Call(
             lease_id=claims.lease_id, task_id=claims.task_id, tenant=claims.tenant, holder=claims.subject, tool=tool
         )
+
+
+def _out_of_bounds(tool: str, first: Constraint, every: Sequence[FieldViolation]) -> Refusal:
+    """Name all that is wrong, so that a model can mend its call at once."""
+    others = "".join(f"; `{breach.field}` {breach.description}" for breach in every[1:])
+    return Refusal(
+        Reason.ARGUMENT_OUT_OF_BOUNDS,
+        f"the argument `{first.path}` of tool `{tool}` breaks the constraint `{first.op.value}`: "
+        f"it {every[0].description}{others}",
+        Hints(missing=f"{first.path} {first.op.value}", next="call again within the bounds of the credential"),
+        every,
+    )
 
 
 def _not_granted(tool: str) -> Refusal:

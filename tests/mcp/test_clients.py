@@ -68,6 +68,45 @@ async def test_an_argument_out_of_bounds_is_told_to_the_model_and_the_session_li
         assert notes.reached == [("search_notes", 50)]
 
 
+async def test_all_that_is_wrong_with_a_call_is_told_at_once(make: Any, mode: Any) -> None:
+    limit = Constraint("/limit", Operator.RANGE, (1, 50))
+    force = Constraint("/force", Operator.ABSENT)
+    grant = Grant("search_notes", (limit, Constraint("/repo", Operator.IN, ("acme/web", "acme/api")), force))
+    async with listening(make) as notes, connected(notes, mode, grants=(grant,)) as client:
+        data = await refused(client, "search_notes", {"limit": 51, "force": True})
+        assert {wrong["field"]: wrong["description"] for wrong in data["violations"]} == {
+            "/limit": "must be a whole number from 1 to 50",
+            "/repo": 'must be one of "acme/web", "acme/api"',
+            "/force": "must not be there",
+        }
+        with pytest.raises(MCPError, match=r"from 1 to 50; `/repo` must be one of .*; `/force` must not be there"):
+            await client.call_tool("search_notes", {"limit": 51, "force": True})
+
+
+async def test_the_bounds_are_told_beforehand(make: Any, mode: Any) -> None:
+    async with listening(make) as notes, connected(notes, mode) as client:
+        told = {tool.name: tool.description for tool in (await client.list_tools()).tools}
+        bounds = "`/limit` must be a whole number from 1 to 50"
+        assert told["search_notes"] == f"Search.\n\nYour credential's bounds for its arguments: {bounds}."
+        assert told["add_note"] == "Add."
+        said = f"Tools that your credential grants: `search_notes` ({bounds}); `add_note`."
+        assert (client.instructions or "").endswith(said)
+
+
+async def test_nothing_is_advertised_that_is_refused(make: Any, mode: Any) -> None:
+    async with listening(make) as notes, connected(notes, mode) as client:
+        advertised = client.server_capabilities
+        assert advertised is not None
+        assert advertised.tools is not None
+        assert (advertised.resources, advertised.prompts, advertised.logging) == (None, None, None)
+    async with listening(partial(make, also=["resources/list"])) as notes, connected(notes, mode) as client:
+        advertised = client.server_capabilities
+        assert advertised is not None
+        assert advertised.resources is not None
+        assert not advertised.resources.subscribe
+        assert advertised.prompts is None
+
+
 async def test_only_granted_tools_are_listed(make: Any, mode: Any) -> None:
     async with listening(make) as notes, connected(notes, mode) as client:
         listed = await client.list_tools()

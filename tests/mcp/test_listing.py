@@ -106,6 +106,38 @@ def test_the_size_of_the_pieces_does_not_matter() -> None:
     assert sum(1 for _ in events.feed(b":\n\n" * 300_000)) == 300_000
 
 
+def test_an_introduction_says_what_is_let_through_and_what_is_granted() -> None:
+    capabilities = {
+        "tools": {"listChanged": True},
+        "experimental": {},
+        "logging": {},
+        "prompts": {},
+        "resources": {"subscribe": True, "listChanged": True},
+        "completions": {},
+        "tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}},
+        "extensions": {"io.modelcontextprotocol/ui": {}},
+        "what comes next": {},
+    }
+    said = {"protocolVersion": "2025-06-18", "capabilities": capabilities, "instructions": "Be kind."}
+    bounds = {"read": "", "search": "`/limit` must be there"}
+
+    def shown(*also: str) -> Any:
+        stream = b"data: " + json.dumps({"jsonrpc": "2.0", "id": 1, "result": said}).encode() + b"\n\n"
+        (event,) = Events(bounds, also).feed(stream)
+        return json.loads(event.removeprefix(b"data: "))["result"]
+
+    kept = shown()
+    assert kept["capabilities"] == {"tools": {"listChanged": True}, "experimental": {}}
+    granted = "Tools that your credential grants: `read`; `search` (`/limit` must be there)."
+    assert kept["instructions"] == f"Be kind.\n\n{granted}"
+    opened = shown("resources/list", "tasks/get", "tasks/list", "logging/setLevel")["capabilities"]
+    assert opened["resources"] == {"listChanged": True}
+    assert opened["tasks"] == {"list": {}, "requests": {"tools": {"call": {}}}}
+    assert set(opened) == {"tools", "experimental", "logging", "resources", "tasks"}
+    other = b'{"result": {"capabilities": {"prompts": {}}}}'
+    assert filtered(other, bounds) is other
+
+
 def test_a_tool_without_a_proper_name_is_nobodys() -> None:
     listed = {"tools": [{"name": ["read"]}, {"name": None}, {}, {"name": "read"}]}
     assert only_granted(listed, GRANTED) == {"tools": [{"name": "read"}]}

@@ -9,7 +9,7 @@ FastMCP's own `AuthMiddleware` sees no arguments, and lets everything through ov
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fastmcp.exceptions import McpError
@@ -17,12 +17,14 @@ from fastmcp.server.auth.auth import AccessToken, TokenVerifier
 from fastmcp.server.dependencies import get_access_token
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools.base import Tool
-from mcp.types import Request
+from mcp.types import DiscoverRequest, DiscoverResult, InitializeRequest, InitializeResult, Request
 from pydantic import BaseModel
 
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk.admitted import Admitted
 from broker.sdk.mcp import methods
+from broker.sdk.mcp.advertised import advertised
+from broker.sdk.mcp.listing import with_bounds
 from broker.sdk.mcp.stdio import TokenSource
 from broker.sdk.mcp.verifier import BrokerTokenVerifier
 from broker.sdk.verifier import Verifier
@@ -69,12 +71,39 @@ class FastMcpMiddleware(Middleware):
     async def on_list_tools(
         self, context: MiddlewareContext[Any], call_next: CallNext[Any, Sequence[Tool]]
     ) -> Sequence[Tool]:
-        """List only what is granted."""
-        granted = frozenset(self._admit().tools)
-        return [tool for tool in await call_next(context) if tool.name in granted]
+        """List only what is granted, and tell its bounds."""
+        bounds = self._admit().bounds
+        return [_with_bounds(tool, bounds) for tool in await call_next(context) if tool.name in bounds]
+
+    async def on_initialize(
+        self,
+        context: MiddlewareContext[InitializeRequest],
+        call_next: CallNext[InitializeRequest, InitializeResult | None],
+    ) -> InitializeResult | None:
+        """Advertise only what is let through, and tell the bounds of what is granted."""
+        result = await call_next(context)
+        return None if result is None else InitializeResult.model_validate(self._introduced(result))
+
+    async def on_discover(
+        self,
+        context: MiddlewareContext[DiscoverRequest],
+        call_next: CallNext[DiscoverRequest, DiscoverResult | dict[str, Any]],
+    ) -> DiscoverResult | dict[str, Any]:
+        """Advertise as `on_initialize` does."""
+        result = await call_next(context)
+        return result if isinstance(result, dict) else DiscoverResult.model_validate(self._introduced(result))
+
+    def _introduced(self, result: BaseModel) -> dict[str, Any]:
+        said = result.model_dump(by_alias=True, mode="json", exclude_none=True)
+        return advertised(said, self._admit().bounds, self._also)
 
     def _admit(self) -> Admitted:
         return self._verifier.admit(self._token())
+
+
+def _with_bounds(tool: Tool, bounds: Mapping[str, str]) -> Tool:
+    described = with_bounds(tool.description, tool.name, bounds)
+    return tool if described is None else tool.model_copy(update={"description": described})
 
 
 def _params(message: object) -> object:

@@ -117,15 +117,15 @@ class McpGate:
     async def _pass(
         self, scope: Scope, receive: Receive, send: Send, post: Post, credential: tuple[str, Admitted]
     ) -> None:
-        """Hand a request on. An answer that may list tools is filtered, for which it must come as it is."""
+        """Hand a request on. An answer that may show what there is is filtered, for which it must come as it is."""
         token, admitted = credential
         scope["credbroker"] = admitted
         send = self._sessions.sealing(send, admitted.claims)
-        if scope["method"] == "GET" or post.lists():
+        if scope["method"] == "GET" or post.shows():
             headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
             scope = {**scope, "headers": headers, "extensions": {}}
-            tools = frozenset(admitted.tools)
-            send = Listing(send, tools, post.answer(_UNREADABLE), lambda: self._is_alive(token))
+            unreadable = post.answer(_UNREADABLE)
+            send = Listing(send, admitted.bounds, unreadable, lambda: self._is_alive(token), also=self._also)
         await self._app(scope, receive, send)
 
     def _is_alive(self, token: str) -> bool:

@@ -1,14 +1,19 @@
-"""The tools that a server lists, and of them those that a caller may call: in JSON, and in a stream of events."""
+"""The tools that a server lists, and of them those that a caller may call: in JSON, and in a stream of events.
+
+Where `tools` maps the names of those to the bounds of their arguments in words, these stand in the descriptions. What a
+server says of itself is made true on the same way; `also` are methods that any credential may use.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from broker.model import strict_json
 from broker.sdk.http_request import Message, Send, respond
+from broker.sdk.mcp.advertised import advertised, is_introduction
 
 _LARGEST = 16 * 1024 * 1024  # of an answer or an event, as it has to be read whole
 _BAD_GATEWAY = 502
@@ -28,7 +33,7 @@ def only_granted(result: dict[str, Any], tools: Collection[str]) -> dict[str, An
     listed = result.get("tools")
     if not isinstance(listed, list) or not all(isinstance(tool, dict) for tool in listed):
         raise ValueError("it does not list tools")
-    kept = {**result, "tools": [tool for tool in listed if _name_of(tool) in tools]}
+    kept = {**result, "tools": [_with_bounds(tool, tools) for tool in listed if _name_of(tool) in tools]}
     if "cacheScope" in result:
         kept["cacheScope"] = "private"  # it is this caller's list, whatever the server thought
     return kept
@@ -39,36 +44,53 @@ def _name_of(tool: dict[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def filtered(data: bytes, tools: Collection[str]) -> bytes:
-    """Filter an answer, or a batch of them. What lists no tools stays as it is, byte for byte.
+def _with_bounds(tool: dict[str, Any], tools: Collection[str]) -> dict[str, Any]:
+    described = with_bounds(tool.get("description"), _name_of(tool), tools)
+    return tool if described is None else {**tool, "description": described}
+
+
+def with_bounds(description: object, tool: str, tools: Collection[str]) -> str | None:
+    """Give the description of a tool with the bounds of its arguments; None, if there are none to tell."""
+    bounds = tools.get(tool) if isinstance(tools, Mapping) else ""
+    if not bounds:
+        return None
+    own = f"{description}\n\n" if isinstance(description, str) and description else ""
+    return f"{own}Your credential's bounds for its arguments: {bounds}."
+
+
+def filtered(data: bytes, tools: Collection[str], also: Collection[str] = ()) -> bytes:
+    """Filter an answer, or a batch of them. What shows no tools stays as it is, byte for byte.
 
     Raises:
         ValueError: it cannot be read.
     """
     document = strict_json.parse(data, fractions=True, halves=True)
     if isinstance(document, list):
-        kept: Any = [_filtered(entry, tools) for entry in document]
+        kept: Any = [_filtered(entry, tools, also) for entry in document]
     else:
-        kept = _filtered(document, tools)
+        kept = _filtered(document, tools, also)
     return data if kept == document else json.dumps(kept, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _filtered(entry: object, tools: Collection[str]) -> object:
+def _filtered(entry: object, tools: Collection[str], also: Collection[str]) -> object:
     """Filter one message. What it answers is not asked: a stream may bring the answer to another request."""
     if not isinstance(entry, dict):
         raise ValueError("it is not a message")  # noqa: TRY004 (like all that cannot be read)
     result = entry.get("result")
-    if not isinstance(result, dict) or "tools" not in result:
-        return entry
-    return {**entry, "result": only_granted(result, tools)}
+    if isinstance(result, dict) and "tools" in result:
+        return {**entry, "result": only_granted(result, tools)}
+    if isinstance(result, dict) and is_introduction(result):
+        return {**entry, "result": advertised(result, tools, also)}
+    return entry
 
 
 class Events:
     """Filters a stream of server-sent events (HTML Standard, 9.2.6), piece by piece as it comes."""
 
-    def __init__(self, tools: Collection[str]) -> None:
+    def __init__(self, tools: Collection[str], also: Collection[str] = ()) -> None:
         """Begin a stream."""
         self._tools = tools
+        self._also = also
         self._rest = bytearray()
         self._begun = False
         self._searched = 0  # up to where no event ends in what is left
@@ -103,7 +125,7 @@ class Events:
         # Clients take messages from no other kind of event, and one without data only says how far the stream is.
         if not data or values.get(b"event", b"message") not in (b"message", b""):
             return event
-        kept = filtered(data, self._tools)
+        kept = filtered(data, self._tools, self._also)
         if kept is data:
             return event
         others = [b"".join(field) for field in fields if field[0] not in (b"data", b"")]
@@ -117,10 +139,19 @@ class Listing:
     says no the stream ends.
     """
 
-    def __init__(self, send: Send, tools: Collection[str], unreadable: bytes, goes_on: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        tools: Collection[str],
+        unreadable: bytes,
+        goes_on: Callable[[], bool],
+        *,
+        also: Collection[str] = (),
+    ) -> None:
         """Make one for one answer."""
         self._send = send
         self._tools = tools
+        self._also = also
         self._unreadable = unreadable
         self._goes_on = goes_on
         self._start: Message = {}
@@ -133,7 +164,7 @@ class Listing:
         if message["type"] == "http.response.start":
             self._start = message
             if self._content_type() == "text/event-stream":
-                self._events = Events(self._tools)
+                self._events = Events(self._tools, self._also)
                 await self._send(message)
         elif message["type"] == "http.response.body" and not self._over:
             piece, more = message.get("body", b""), message.get("more_body", False)
@@ -149,7 +180,7 @@ class Listing:
             try:
                 if more:
                     raise ValueError("an answer is too large")  # noqa: TRY301 (one answer to all of them)
-                body = filtered(body, self._tools)
+                body = filtered(body, self._tools, self._also)
             except ValueError:
                 await respond(self._send, _BAD_GATEWAY, "application/json", self._unreadable, {})
                 return
@@ -158,7 +189,7 @@ class Listing:
         await self._send({"type": "http.response.body", "body": body})
 
     async def _stream(self, piece: bytes, more: bool) -> None:  # noqa: FBT001 (as in the message)
-        events = self._events or Events(self._tools)
+        events = self._events or Events(self._tools, self._also)
         if not self._goes_on():
             await self._finish(b"")
             return

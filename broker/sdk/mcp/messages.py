@@ -40,9 +40,9 @@ class Post:
         """Tell whether somebody waits for an answer to one of the messages."""
         return bool(self._asking())
 
-    def lists(self) -> bool:
-        """Tell whether the answer may list tools."""
-        return any(message.method == methods.LIST for message in self.messages)
+    def shows(self) -> bool:
+        """Tell whether the answer may show what there is: tools, or capabilities."""
+        return any(message.method in methods.SHOWING for message in self.messages)
 
     def tools(self) -> list[str]:
         """Name the tools that are called."""

@@ -11,7 +11,9 @@ from broker.sdk.admitted import Admitted
 
 CALL = "tools/call"
 LIST = "tools/list"
-_FREE = frozenset({"initialize", "server/discover", "ping", LIST})
+INTRODUCING = frozenset({"initialize", "server/discover"})
+SHOWING = INTRODUCING | {LIST}
+_FREE = SHOWING | {"ping"}
 _NOTIFICATIONS = "notifications/"
 _PARAMS = {  # of 2024-11-05 to 2026-07-28
     CALL: frozenset({"_meta", "name", "arguments", "task", "inputResponses", "requestState"}),

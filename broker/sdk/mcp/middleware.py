@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk.mcp import methods
+from broker.sdk.mcp.advertised import advertised
 from broker.sdk.mcp.listing import only_granted
 from broker.sdk.mcp.stdio import TokenSource
 from broker.sdk.verifier import Verifier
@@ -49,7 +50,11 @@ class BrokerMiddleware:
                 return None
             raise MCPError(**methods.error_of(refusal)) from refusal
         result = await call_next(ctx)
-        return only_granted(_as_dict(result), frozenset(admitted.tools)) if ctx.method == methods.LIST else result
+        if ctx.method == methods.LIST:
+            return only_granted(_as_dict(result), admitted.bounds)
+        if ctx.method in methods.INTRODUCING:
+            return advertised(_as_dict(result), admitted.bounds, self._also)
+        return result
 
     def _token_of(self, ctx: ServerRequestContext[Any, Any]) -> str:
         # From the request itself: a session keeps the context of the request that began it, and so its first token.
