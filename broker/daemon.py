@@ -28,6 +28,7 @@ from broker.api.tls import server_credentials
 from broker.api.verifiers import VerifierService
 from broker.audit.note import NoteSigner
 from broker.config.identity import IdentitySettings
+from broker.config.listening import check_free, doors_of
 from broker.config.open_files import allow_as_many_as_possible
 from broker.config.settings import ListenSettings, Settings
 from broker.credential.replays import Replays
@@ -114,12 +115,14 @@ async def serve(
     """Run a broker until SIGTERM or SIGINT, then drain. `also` is served beside its own services, to anybody.
 
     Raises:
-        SvidFileError, KeyFileError, KeySourceError, BundleError, DatabaseProblem, LedgerMismatch, Refusal: it cannot
-            start.
+        ListenProblem, SvidFileError, KeyFileError, KeySourceError, BundleError, DatabaseProblem, LedgerMismatch,
+            Refusal: it cannot start.
         PartEnded: a part that must live as long as the daemon has ended.
     """
     gc.set_threshold(_GC_ALLOCATIONS, 50, 50)
     stop, crew = _stop_signal(), Crew()
+    for key, address in doors_of(settings.listen):
+        check_free(key, address)
     async with AsyncExitStack() as stack:
         source = await _source(stack, settings.identity, clock)
         database = await _database(stack, settings)
@@ -161,7 +164,9 @@ def _stop_signal() -> asyncio.Event:
 
 async def _source(stack: AsyncExitStack, settings: IdentitySettings, clock: Clock) -> SvidSource:
     if settings.svid_dir is not None:
-        return SvidFiles(settings.svid_dir, settings.bundles, settings.jwt_bundles)
+        files = SvidFiles(settings.svid_dir, settings.bundles, settings.jwt_bundles)
+        files.check_time(clock())
+        return files
     from broker.trust.workload_api import WorkloadApi  # noqa: PLC0415 (its package is an extra)
 
     source = await asyncio.to_thread(WorkloadApi, settings.workload_api, clock)

@@ -13,7 +13,8 @@ import grpc
 
 from broker.cli.failure import Exit, Stop
 from broker.cli.options import Caller
-from broker.sdk.connection import connect_sync
+from broker.cli.repeating import Repeating
+from broker.sdk.connection import Endpoint, open_channel
 from broker.sdk.refusals import refusal_from
 from broker.v1.agent_service_pb2_grpc import AgentServiceStub
 from broker.v1.auditor_service_pb2_grpc import AuditorServiceStub
@@ -51,9 +52,11 @@ def _calling(stub: Callable[[grpc.Channel], _Stub], caller: Caller) -> Iterator[
         Refusal: what the broker refused, or why it cannot be reached.
         Stop: a call took too long.
     """
-    with connect_sync(caller.address, caller.svid_dir) as channel:
+    endpoint = Endpoint.of(caller.address, caller.svid_dir)
+    credentials = endpoint.credentials()
+    with open_channel(endpoint.address, credentials) as channel:
         try:
-            yield stub(channel)
+            yield stub(grpc.intercept_channel(channel, Repeating(endpoint.address, credentials)))
         except grpc.RpcError as error:
             if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise too_slow(caller.timeout) from None

@@ -39,6 +39,22 @@ def using_database(text: str, *, exists: bool) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def naming_database(url: str) -> Iterator[None]:
+    """Say which database it is that fails.
+
+    Raises:
+        DatabaseProblem: it fails.
+    """
+    from broker.store.database import DatabaseProblem, plain_problems
+
+    try:
+        with plain_problems():
+            yield
+    except DatabaseProblem as problem:
+        raise DatabaseProblem(f"database.url {shown_url(url)}: {problem}") from problem
+
+
 def _check(text: str, *, exists: bool) -> None:
     from broker.store.database import parse_url
 

@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 import grpc
 
 from broker import logs
+from broker.cli.database import naming_database
 from broker.cli.failure import stopping_on
+from broker.config.listening import ListenProblem
 from broker.config.settings import Settings
 from broker.credential.keyfiles import KeyFileError
 from broker.daemon import Ready, serve
 from broker.jobs.crew import PartEnded
 from broker.policy.problems import BundleError
-from broker.store.database import DatabaseProblem, plain_problems
+from broker.store.database import DatabaseProblem
 from broker.store.opening import LedgerMismatch
 from broker.trust.kept import SvidFileError
 from broker.trust.key_sets import KeySourceError
@@ -29,8 +31,9 @@ def run(settings: Settings, ready: Callable[[Ready], None], also: Sequence[grpc.
         Refusal: the database cannot be reached.
     """
     logs.configure()
-    # RuntimeError is gRPC's word for an address that cannot be listened on.
+    # RuntimeError is gRPC's word for an address that was free a moment ago.
     problems = (
+        ListenProblem,
         SvidFileError,
         WorkloadApiError,
         KeyFileError,
@@ -41,5 +44,5 @@ def run(settings: Settings, ready: Callable[[Ready], None], also: Sequence[grpc.
         PartEnded,
         RuntimeError,
     )
-    with stopping_on(*problems), plain_problems():
+    with stopping_on(*problems), naming_database(settings.database_url):
         asyncio.run(serve(settings, ready, also=also))

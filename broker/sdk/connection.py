@@ -151,7 +151,12 @@ def connect_sync(
 ) -> grpc.Channel:
     """Open a channel for threads; else as `connect`."""
     endpoint = Endpoint.of(address, svid_dir, identity)
-    return grpc.secure_channel(endpoint.address, endpoint.credentials().for_channel(), _OPTIONS)
+    return open_channel(endpoint.address, endpoint.credentials())
+
+
+def open_channel(address: str, credentials: Credentials) -> grpc.Channel:
+    """Open a channel for threads to an address, on which these credentials are shown."""
+    return grpc.secure_channel(address, credentials.for_channel(), _OPTIONS)
 
 
 class Connection:

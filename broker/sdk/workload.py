@@ -67,7 +67,7 @@ class Workload:
             raise Refusal(
                 Reason.IDENTITY_MISSING,
                 f"the Workload API gives us no roots of `{trust_domain}`, the broker's trust domain",
-                Hints(next=f"let our entry federate with it (SPIRE: -federatesWith {trust_domain})"),
+                Hints(next=f"let our entry federate with it (SPIRE: -federatesWith spiffe://{trust_domain})"),
             )
         bundle_pem = b"".join(root.public_bytes(Encoding.PEM) for root in roots)
         return MutualTls(bundle_pem, material.private_key_pem, material.cert_chain_pem, where="the Workload API's SVID")

@@ -73,6 +73,19 @@ class SvidFiles:
         """Give what was read last."""
         return self._material
 
+    def check_time(self, at: datetime) -> None:
+        """See that our certificate is good now, which the start of a broker asks for: nobody would take it.
+
+        Raises:
+            SvidFileError: it has expired, or is not valid yet.
+        """
+        path, ends = self._directory / _SVID, self._material.not_after
+        begins = max(found.not_valid_before_utc for found in parse_bundle(self._material.cert_chain_pem))
+        if at >= ends:
+            raise SvidFileError(f"{path}: expired at {_utc(ends)}; see that what writes it runs (spiffe-helper, say)")
+        if at < begins:
+            raise SvidFileError(f"{path}: is good from {_utc(begins)} on, and here it is {_utc(at)}; set the clock")
+
     @property
     def problem(self) -> str | None:
         """Say which files cannot be used, and why."""
@@ -174,3 +187,7 @@ def write_svid(directory: Path, svid: Svid, bundle_pem: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         fresh.replace(directory / name)
+
+
+def _utc(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"

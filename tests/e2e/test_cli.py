@@ -145,7 +145,7 @@ def test_refusals_have_reason_and_exit_code(broker: Broker, tmp_path: Path) -> N
         Exit.DENIED,
         "TENANT_FORBIDDEN",
     )
-    unreachable = broker.refused("orchestrator", "task", "list", "--address", "localhost:1")
+    unreachable = broker.refused("orchestrator", "task", "list", "--address", "localhost:1", "--timeout", "1s")
     assert unreachable == (Exit.UNAVAILABLE, "UNAVAILABLE")
     unknown = broker.refused("orchestrator", "task", "list", "--svid-dir", tmp_path)
     assert unknown == (Exit.NOT_AUTHENTICATED, "IDENTITY_MISSING")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -19,8 +20,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import create_engine, text
 
+from broker.cli import authority
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
 from broker.credential.keyfiles import create_keys
+from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
@@ -34,6 +37,7 @@ from broker.sdk.verifier import Verifier
 from broker.store.verification import verify
 
 GRANTS = [Grant(TOOL)]
+BROKER, DAY = "spiffe://example.org/broker", timedelta(days=1)
 
 
 def alive(pid: int) -> bool:
@@ -178,6 +182,25 @@ def swap_svid_key(folder: Path) -> None:
     (svids / "broker" / "key.pem").write_bytes((svids / "writer" / "key.pem").read_bytes())
 
 
+def expire_svid(folder: Path) -> None:
+    authority.issue(folder / "svids", "broker", parse_spiffe_id(BROKER), (), timedelta(hours=1), system_clock() - DAY)
+
+
+def issue_svid_for_later(folder: Path) -> None:
+    authority.issue(folder / "svids", "broker", parse_spiffe_id(BROKER), (), DAY, system_clock() + timedelta(hours=1))
+
+
+def listen_elsewhere(folder: Path) -> None:
+    configuration = folder / "broker.toml"
+    configuration.write_text(configuration.read_text().replace("127.0.0.1:8443", "192.0.2.1:8443"))
+
+
+def lose_postgresql(folder: Path) -> None:
+    configuration = folder / "broker.toml"
+    lost = "postgresql://u:s3cret@127.0.0.1:1/broker"
+    configuration.write_text(configuration.read_text().replace("broker.db", lost))
+
+
 def break_configuration(folder: Path) -> None:
     with (folder / "broker.toml").open("a") as file:
         file.write("\n[limits.more]\nlifetyme = 3\n")
@@ -205,6 +228,10 @@ def lead_nowhere(folder: Path) -> None:
         (open_keys_to_all, "chmod 600"),
         (lose_svid, "key.pem"),
         (swap_svid_key, "key.pem"),
+        (expire_svid, "svid.pem: expired at"),
+        (issue_svid_for_later, "svid.pem: is good from"),
+        (listen_elsewhere, "listen.address 192.0.2.1:8443: Cannot assign requested address; this machine has no such"),
+        (lose_postgresql, "database.url postgresql://u:***@127.0.0.1:1/broker: the database says: connection"),
         (break_configuration, "limits"),
         (break_database, "database"),
         (forbid_database, "is a folder"),
@@ -219,6 +246,7 @@ def test_wrongly_set_up_it_does_not_start_and_says_why(harm: Callable[[Path], No
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert "PRIVATE" not in done.stderr
+    assert "s3cret" not in done.stderr
 
 
 def test_a_second_broker_on_one_sqlite_file_does_not_start(tmp_path: Path) -> None:
@@ -269,7 +297,7 @@ def test_an_address_in_use_is_told(tmp_path: Path) -> None:
         deployment.configuration.write_text(configured.replace("127.0.0.1:8443", address))
         done = serve(deployment.configuration)
     assert done.returncode == 1
-    assert address in done.stderr
+    assert f"listen.address {address}: Address already in use; another process listens there" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -108,7 +108,7 @@ async def test_roots_that_the_workload_api_does_not_give_are_named(facade: Facad
                 await client.issue("t-1", NOTES, GRANTS)
     assert refused.value.reason is Reason.IDENTITY_MISSING
     assert "`example.org`" in refused.value.message
-    assert "-federatesWith example.org" in refused.value.hints.next
+    assert "-federatesWith spiffe://example.org" in refused.value.hints.next
 
 
 async def test_from_files_it_names_the_brokers_roots(

@@ -210,3 +210,23 @@ async def test_a_holder_whose_svid_is_late_gets_its_credential_back_when_it_has_
                 write_svid(timedelta(hours=1))
                 await eventually(lambda: credential.expires_at > system_clock(), LONG)
                 assert (credential.lease_id != first, credential.ended) == (True, None)
+
+
+async def test_the_command_line_waits_for_a_restart_and_does_nothing_twice(house: House) -> None:
+    async with house.running():
+        task_id = await house.begin_task()
+    command = ["credential", "issue", "--task", task_id, "--tool", f"{RESOURCE}#{TOOL}", "--timeout", "60s"]
+    started = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "broker", *command, "--out", str(house.folder / "token")),
+        env=os.environ | house.broker.environment("researcher"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert started.stderr is not None
+    told = (await started.stderr.readline()).decode()
+    assert f"nothing can be reached at localhost:{house.port}" in told
+    assert "trying again, for 60 seconds" in told
+    async with house.running():
+        _out, err = await started.communicate()
+        assert (started.returncode, err) == (0, b"")
+        assert len(house.leases_of(task_id)) == 1
