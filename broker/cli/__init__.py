@@ -65,6 +65,10 @@ class _Root(LazyGroup):
         "db": ("broker.cli.db:db", "Bring a database to the newest schema."),
         "demo": ("broker.cli.demo:demo", "Watch the whole life of a credential between real processes."),
         "dev": ("broker.cli.dev:dev", "Start a ready broker for development on this machine."),
+        "doctor": (
+            "broker.cli.doctor:doctor",
+            "Look for what is wrong with a broker or the way to it, and say what to do.",
+        ),
         "helper": ("broker.cli.helper:helper", "Give programs their credential in the form that they ask for."),
         "keys": ("broker.cli.keys:keys", "Create, list and rotate the broker's signing keys."),
         "lease": ("broker.cli.lease:lease", "See who holds what."),

@@ -28,17 +28,50 @@ def sole_writer(url: str) -> Iterator[None]:
     Raises:
         DatabaseProblem: another process writes to it, or the file cannot be in the folder where it is said to be.
     """
-    path = _file_of(url)
+    path = check_place(url)
     if path is None:
         yield
         return
-    _check_place(path)
     descriptor = _open(path)
     try:
         _take(descriptor, path)
         yield
     finally:
         os.close(descriptor)  # the file stays: whoever removed it would let in two, one on each of two files
+
+
+def writer_of(url: str) -> int | None:
+    """Tell which process writes to a SQLite file, by what it has noted there; None if none does, as far as one sees."""
+    path = _file_of(url)
+    try:
+        noted = "" if path is None else _lock_of(path).read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    if not noted.isdecimal():
+        return None
+    try:
+        os.kill(int(noted), 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # it runs, as another user
+    return int(noted)
+
+
+def check_place(url: str) -> Path | None:
+    """Find the SQLite file that a URL names; None for a database of another kind.
+
+    Raises:
+        DatabaseProblem: no database can be there, which SQLite would only call "unable to open database file".
+    """
+    path = _file_of(url)
+    if path is not None:
+        _check_place(path)
+    return path
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + _SUFFIX)
 
 
 def _file_of(url: str) -> Path | None:
@@ -50,7 +83,7 @@ def _file_of(url: str) -> Path | None:
 
 
 def _check_place(path: Path) -> None:
-    """Name what SQLite would only call "unable to open database file"."""
+    """Name what is wrong with the place of a file."""
     if not path.parent.is_dir():
         raise DatabaseProblem(f"{path}: there is no folder `{path.parent}`: make it, or set database.url to match")
     if path.is_dir():
@@ -68,7 +101,7 @@ def _check_place(path: Path) -> None:
 
 
 def _open(path: Path) -> int:
-    lock = path.with_name(path.name + _SUFFIX)
+    lock = _lock_of(path)
     try:
         return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:

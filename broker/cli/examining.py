@@ -1,0 +1,154 @@
+"""What `credbroker doctor` looks at: of a broker, what its configuration names; of a client, the way to its broker.
+
+Nothing is changed, and nothing is held: a broker may run, or start, meanwhile. This imports everything that a broker
+does, so the command imports it when it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from broker.audit.note import NoteSigner
+from broker.cli.database import naming_database
+from broker.cli.findings import Finding, look
+from broker.config.listening import ListenProblem, check_free, doors_of
+from broker.config.settings import Settings
+from broker.credential.keyfiles import KeyFileError, open_keys
+from broker.identity.bundles import parse_bundle
+from broker.identity.issuers import Issuer
+from broker.model.clock import Clock
+from broker.model.errors import Refusal
+from broker.policy import bundle
+from broker.policy.problems import BundleError
+from broker.store import ledger, migrate, opening
+from broker.store.database import DatabaseProblem, open_database
+from broker.store.opening import LedgerMismatch
+from broker.store.sole import check_place, writer_of
+from broker.trust.files import SvidFiles
+from broker.trust.kept import SvidFileError
+from broker.trust.key_sets import KeySet, KeySource, KeySourceError
+from broker.trust.workload_api import WorkloadApi, WorkloadApiError
+
+
+def examine_broker(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    """Look at everything that a broker needs to start and to serve."""
+    yield look("identity", lambda: _identity(settings, clock), SvidFileError, WorkloadApiError)
+    yield look("keys", lambda: _keys(settings), KeyFileError)
+    yield look("policy", lambda: f"revision {bundle.load(settings.policy_bundle).revision}", BundleError)
+    yield look("database", lambda: _database(settings.database_url), DatabaseProblem)
+    yield look("ledger", lambda: _ledger(settings), DatabaseProblem, LedgerMismatch, KeyFileError)
+    for key, address in doors_of(settings.listen):
+        yield look(key, lambda key=key, address=address: _door(settings, key, address), ListenProblem)  # type: ignore[misc]
+    for issuer, source in settings.identity.issuers.values():
+        name = f"issuer {issuer.name}"
+        yield look(name, lambda issuer=issuer, source=source: asyncio.run(_issuer(issuer, source)), KeySourceError)  # type: ignore[misc]
+
+
+def _identity(settings: Settings, clock: Clock) -> str:
+    identity = settings.identity
+    if identity.svid_dir is None:
+        api = WorkloadApi(identity.workload_api, clock)
+        api.close()
+        return _described(api.material.cert_chain_pem, f"the SVID from {identity.workload_api}")
+    files = SvidFiles(identity.svid_dir, identity.bundles, identity.jwt_bundles)
+    files.check_time(clock())
+    path = identity.svid_dir / "svid.pem"
+    chain = parse_bundle(files.material.cert_chain_pem)
+    if not any(_issued(chain[-1], root) for root in parse_bundle((identity.svid_dir / "bundle.pem").read_bytes())):
+        raise SvidFileError(
+            f"{path}: is not of the roots in {identity.svid_dir / 'bundle.pem'}; write both from the same trust domain"
+        )
+    return _described(files.material.cert_chain_pem, str(path))
+
+
+def _described(chain_pem: bytes, where: str) -> str:
+    """Say who we are, and until when; clients look at the names."""
+    leaf = parse_bundle(chain_pem)[0]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    hosts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    if not hosts:
+        raise SvidFileError(
+            f"{where}: has no DNS name, so no client would take it; let the entry have one (SPIRE: -dns)"
+        )
+    (spiffe_id,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return f"{spiffe_id} for {', '.join(hosts)}, good until {_utc(leaf.not_valid_after_utc)}"
+
+
+def _issued(certificate: x509.Certificate, root: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _keys(settings: Settings) -> str:
+    keys = open_keys(settings.keys.directory)
+    return f"token keys: {len(keys.keyring.lives)}; the ledger's: {NoteSigner(settings.origin, keys.checkpoint).vkey}"
+
+
+def _database(url: str) -> str:
+    """Look at the schema; a SQLite file that is not there is left so."""
+    path = check_place(url)
+    if path is not None and not path.exists():
+        return f"{path}: is made at the first start"
+    with naming_database(url):
+        revision, newest = migrate.current(url), migrate.newest()
+    if revision not in (None, newest):
+        raise DatabaseProblem(
+            f"its schema is at {revision}, and this version needs {newest}; run `credbroker db upgrade`"
+        )
+    writer = writer_of(url)
+    return f"schema {revision or 'empty'}" + (f", written by process {writer}" if writer else "")
+
+
+def _ledger(settings: Settings) -> str:
+    """Hold the ledger's head against our name and key, as a start does."""
+    path = check_place(settings.database_url)
+    if (path is not None and not path.exists()) or migrate.current(settings.database_url) is None:
+        return f"{settings.origin}: begins at the first start"
+    signer = NoteSigner(settings.origin, open_keys(settings.keys.directory).checkpoint)
+    database = open_database(settings.database_url)
+    try:
+        with naming_database(settings.database_url), database.snapshot() as connection:
+            head = ledger.head(connection)
+            if head is None:
+                return f"{settings.origin}: begins at the first start"
+            opening.check(connection, head, settings.origin, signer.vkey)
+            return f"{head.origin}: {head.frontier.size} entries; `credbroker ledger verify` looks at each"
+    finally:
+        database.close()
+
+
+def _door(settings: Settings, key: str, address: str) -> str:
+    """A port that is taken is well if the broker runs."""
+    try:
+        check_free(key, address)
+    except ListenProblem:
+        writer = writer_of(settings.database_url)
+        if writer is None:
+            raise
+        return f"{address}: taken, and a broker runs (process {writer})"
+    return f"{address}: free"
+
+
+async def _issuer(issuer: Issuer, source: KeySource) -> str:
+    keys = KeySet(issuer, source)
+    try:
+        await keys.look_for_new()
+        return f"{issuer.url}: {len(keys.current().keys.keys)} keys"
+    except Refusal as refusal:
+        raise KeySourceError(
+            f"{keys.problem or refusal.message}; check its url, jwks_url, ca_file and the network"
+        ) from refusal
+    finally:
+        await keys.close()
+
+
+def _utc(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
