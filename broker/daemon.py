@@ -47,6 +47,8 @@ from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.store import migrate
 from broker.store.database import Database, open_database
+from broker.store.follower import Follower
+from broker.store.marks import Marks
 from broker.store.reserve import Reserve
 from broker.store.sole import sole_writer
 from broker.store.writer import Committed, Writer
@@ -126,14 +128,30 @@ async def serve(
     async with AsyncExitStack() as stack:
         source = await _source(stack, settings.identity, clock)
         database = await _database(stack, settings)
-        feed, keys = Feed(database, clock, uuid7), _key_room(settings, clock)
+        keys = _key_room(settings, clock)
         signer = NoteSigner(settings.origin, keys.keys.checkpoint)
-        desk = await _desk(stack, settings, clock, database, feed, keys, signer, crew)
+        follower, marks = Follower(signer.vkey), Marks(settings.mark_dirs, signer.vkey)
+        feed = Feed(database, follower, clock, uuid7)
+
+        def writer(committed: Callable[[Committed], None]) -> Writer:
+            return Writer(
+                database,
+                settings.origin,
+                signer,
+                clock,
+                committed,
+                reserve=Reserve.beside(database),
+                follower=follower,
+                marks=marks,
+            )
+
+        desk = await _desk(stack, settings, clock, database, feed, keys, writer, crew)
         stack.push_async_callback(crew.dismiss)
         callers = _callers(settings.identity, source, desk)
         doors = _doors(settings.listen, source, callers, feed, keys, str(signer.vkey))
         doors.grpc.add(also)
         crew.start("feed", feed.run())
+        crew.start("marks", marks.run())
         crew.start("identity", refresh(source, clock, doors.renew))
         crew.start("key_sets", callers.key_sets.run())
         crew.start("schedule", Schedule(desk, partial(_rotate, keys, feed, desk)).run())
@@ -204,7 +222,7 @@ async def _desk(
     database: Database,
     feed: Feed,
     keys: KeyRoom,
-    signer: NoteSigner,
+    make_writer: Callable[[Callable[[Committed], None]], Writer],
     crew: Crew,
 ) -> Desk:
     """Lay the desk out, with a ledger writer at work."""
@@ -215,7 +233,7 @@ async def _desk(
         if change.rules:
             feed.wake()
 
-    writer = Writer(database, settings.origin, signer, clock, committed, Reserve.beside(database))
+    writer = make_writer(committed)
     crew.watch(writer.start())
     stack.push_async_callback(writer.stop)
     desk = Desk(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ from broker.model.task import Environment, Task, TaskState
 from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.store.database import Database, open_database
+from broker.store.marks import Marks
 from broker.store.reserve import Reserve
 from broker.store.writer import Committed, Writer
 
@@ -129,6 +130,7 @@ async def opened(
     limits: Limits | None = None,
     note_key: NoteSigner | None = None,
     reserve: Reserve | None = None,
+    mark_dirs: Sequence[Path] = (),
 ) -> AsyncIterator[World]:
     """Open a broker on a database that has the schema."""
     database: Database = open_database(url)
@@ -140,7 +142,9 @@ async def opened(
         cache.update(change.tasks)
         rules.extend(change.rules)
 
-    writer = Writer(database, ORIGIN, note_key or note_signer(), clock, committed, reserve)
+    note_key = note_key or note_signer()
+    marks = Marks(mark_dirs, note_key.vkey)
+    writer = Writer(database, ORIGIN, note_key, clock, committed, reserve, marks=marks)
     policy = Policy(bundle.load(SAMPLE_BUNDLE))
     signer = EcSigner.generate()
     desk = Desk(

@@ -52,6 +52,7 @@ class AuditorService:
             leaf_hash=found.leaf_hash,
             hashes=found.hashes,
             checkpoint=_checkpoint(found.head),
+            leaf=found.leaf,
         )
 
     async def get_consistency_proof(

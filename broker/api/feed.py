@@ -20,8 +20,9 @@ from broker.model.clock import Clock, Ids
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 from broker.model.selector import Rule, Selector
-from broker.store import rules
 from broker.store.database import Database
+from broker.store.follower import Follower
+from broker.store.ledger import LedgerMismatch
 
 FRESHNESS = timedelta(seconds=10)
 _HEARTBEAT_SECONDS = 3.0
@@ -57,9 +58,10 @@ class _Listener:
 class Feed:
     """All verifiers that listen to this broker."""
 
-    def __init__(self, database: Database, clock: Clock, ids: Ids) -> None:
-        """Make a feed; `run` brings it to life."""
+    def __init__(self, database: Database, follower: Follower, clock: Clock, ids: Ids) -> None:
+        """Make a feed of the rules that a follower derives from the ledger; `run` brings it to life."""
         self._database = database
+        self._follower = follower
         self._line = database.apart("feed")
         self._clock = clock
         self._ids = ids
@@ -83,9 +85,9 @@ class Feed:
             while True:
                 try:
                     await self._look()
-                except Refusal as refusal:
+                except (Refusal, LedgerMismatch) as error:
                     if reachable:
-                        log.warning("feed.database_unavailable", reason=refusal.reason.value)
+                        log.warning("feed.database_unavailable", problem=str(error))
                     reachable = False
                     await asyncio.sleep(_POLL_SECONDS)
                     continue
@@ -195,14 +197,12 @@ class Feed:
         return -1 if self._looks.newest is None else self._looks.newest
 
     async def _look(self) -> None:
-        """Find the rules that are new, and publish them."""
+        """Follow the ledger, and publish the rules that are new."""
         began, newest = time.monotonic(), self._looks.newest
-        if newest is None:
-            self._looks.looked(began, await self._line.read(rules.newest))
-        else:
-            found = await self._line.read(lambda connection: rules.after(connection, newest))
-            self._looks.looked(began, found[-1].index if found else newest)
-            self._publish(found)
+        await self._line.read(self._follower.catch_up)
+        found = [] if newest is None else self._follower.in_force.rules(after=newest)
+        self._looks.looked(began, self._follower.in_force.last_rule if newest is None else _last(found, newest))
+        self._publish(found)
         self._first_look.set()
 
     async def _catch_up(self, session: Session, resume_index: int | None) -> AsyncIterator[Update]:
@@ -210,20 +210,22 @@ class Feed:
 
         The verifier called before we read, and counts its first window from then: no later than we do.
         """
-        index, now = self._newest, self._clock()
+        index = self._newest
         resumed = resume_index is not None and resume_index <= index
         session.fresh_until = _freshness_from_now()
         try:
-            if resume_index is not None and resumed:
-                later = await self._database.read(lambda connection: rules.after(connection, resume_index))
-                found = [rule for rule in later if session.serves(rule.selector.tenant)]
-            else:
-                found = list(
-                    await self._database.read(lambda connection: rules.relevant(connection, session.tenant, now))
-                )
-        except Refusal:
+            await self._database.read(self._follower.catch_up)
+        except LedgerMismatch as error:
             session.fresh_until = NEVER  # it was sent nothing
+            raise error.refusal() from error
+        except Refusal:
+            session.fresh_until = NEVER
             raise
+        in_force = self._follower.in_force
+        if resume_index is not None and resumed:
+            found = [rule for rule in in_force.rules(after=resume_index) if session.serves(rule.selector.tenant)]
+        else:
+            found = in_force.relevant(session.tenant)
         chunks = [found[start : start + _CHUNK] for start in range(0, len(found), _CHUNK)] or [[]]
         for number, chunk in enumerate(chunks, 1):
             yield Update(
@@ -298,3 +300,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         async with asyncio.timeout(seconds):  # unlike `wait_for`, it waits from this moment on, and misses nothing
             await event.wait()
     event.clear()
+
+
+def _last(found: Sequence[Rule], before: int) -> int:
+    return found[-1].index if found else before

@@ -34,6 +34,11 @@ def prove_inclusion(index: int, size: int, fetch: Fetch) -> list[bytes]:
     return _fold(_inclusion_ranges(index, 0, size), fetch)
 
 
+def inclusion_nodes(index: int, size: int) -> list[NodeId]:
+    """List the nodes that `prove_inclusion` asks for, to fetch those of many proofs at once."""
+    return [node for start, end in _inclusion_ranges(index, 0, size) for node in perfect_subtrees(start, end)]
+
+
 def prove_consistency(first: int, second: int, fetch: Fetch) -> list[bytes]:
     """Prove that the tree of size `first` is a prefix of that of size `second`.
 
@@ -116,7 +121,7 @@ def _consistency_ranges(first: int, start: int, end: int, *, whole: bool) -> lis
 
 def _fold(ranges: Sequence[_Range], fetch: Fetch) -> list[bytes]:
     """Find the root of each range, with one look at the store."""
-    subtrees = [_perfect_subtrees(start, end) for start, end in ranges]
+    subtrees = [perfect_subtrees(start, end) for start, end in ranges]
     stored = fetch([node for nodes in subtrees for node in nodes])
     roots = []
     for nodes in subtrees:
@@ -127,7 +132,7 @@ def _fold(ranges: Sequence[_Range], fetch: Fetch) -> list[bytes]:
     return roots
 
 
-def _perfect_subtrees(start: int, end: int) -> list[NodeId]:
+def perfect_subtrees(start: int, end: int) -> list[NodeId]:
     """Split a range of leaves into perfect subtrees, largest first. Its start is a multiple of the largest."""
     nodes = []
     while start < end:

@@ -25,9 +25,10 @@ from broker.model.clock import Clock
 from broker.model.errors import Refusal
 from broker.policy import bundle
 from broker.policy.problems import BundleError
-from broker.store import ledger, migrate, opening
+from broker.store import migrate, opening
 from broker.store.database import DatabaseProblem, open_database
-from broker.store.opening import LedgerMismatch
+from broker.store.ledger import LedgerMismatch
+from broker.store.marks import Marks
 from broker.store.sole import check_place, writer_of
 from broker.trust.files import SvidFiles
 from broker.trust.kept import SvidFileError
@@ -116,10 +117,9 @@ def _ledger(settings: Settings) -> str:
     database = open_database(settings.database_url)
     try:
         with naming_database(settings.database_url), database.snapshot() as connection:
-            head = ledger.head(connection)
+            head = opening.check(connection, settings.origin, signer.vkey, Marks(settings.mark_dirs, signer.vkey))
             if head is None:
                 return f"{settings.origin}: begins at the first start"
-            opening.check(connection, head, settings.origin, signer.vkey)
             return f"{head.origin}: {head.frontier.size} entries; `credbroker ledger verify` looks at each"
     finally:
         database.close()

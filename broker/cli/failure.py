@@ -73,6 +73,7 @@ EXITS = MappingProxyType(
         Reason.ENTRY_NOT_FOUND: Exit.NOT_FOUND,
         Reason.FEED_SESSION_UNKNOWN: Exit.FAILED,
         Reason.LEDGER_UNAVAILABLE: Exit.UNAVAILABLE,
+        Reason.RECORD_ALTERED: Exit.FAILED,
         Reason.UNAVAILABLE: Exit.UNAVAILABLE,
         Reason.INTERNAL: Exit.FAILED,
         Reason.TOKEN_INVALID: Exit.DENIED,

@@ -126,32 +126,56 @@ def _check(proof: ledger_pb2.InclusionProof, index: int, vkey: str) -> None:
         head = checkpoint.parse(verify_note(proof.checkpoint.note, VerifierKey.parse(vkey)))
     except ValueError as error:
         raise Stop(f"the checkpoint does not verify: {error}") from None
-    if not verify_inclusion(proof.leaf_hash, index, head.size, list(proof.hashes), head.root):
+    if not verify_inclusion(proof.leaf_hash, proof.leaf, head.size, list(proof.hashes), head.root):
         raise Stop(f"the proof does not lead from entry {index} to the checkpoint's root")
 
 
 @ledger.command()
 @database_option
 @click.option("--vkey", metavar="KEY|FILE", help="The verifier key that you trust, or a file with it.")
+@click.option(
+    "--checkpoint",
+    "kept",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A checkpoint that you have kept: the ledger must go on from it.",
+)
 @output_option
-def verify(database: str, vkey: str | None) -> None:
+def verify(database: str, vkey: str | None, kept: Path | None) -> None:
     """Recompute everything from a database, and name what was altered. Exits 1 if anything was.
 
-    Without --vkey the key in the database is taken: that finds damage, but not somebody who made all of it anew.
+    Entries, their tree and signature; and every row of tasks, leases, rules, locks and explanations, held against the
+    entries that it comes from. Without --vkey the key in the database is taken: that finds damage, but not somebody who
+    made all of it anew. Without --checkpoint nobody can tell the newest database from an older copy of it.
 
     \b
-    credbroker ledger verify --database /var/lib/credbroker/broker.db --vkey ledger.vkey
+    credbroker ledger verify --database /var/lib/credbroker/broker.db --vkey ledger.vkey --checkpoint kept.note
     """
     from broker.store.verification import verify as recompute
 
     with using_database(database, exists=True), stopping_on(ValueError), _progress() as progress:
-        report = recompute(database, _key(vkey), progress)
+        report = recompute(database, _key(vkey), progress, None if kept is None else _note(kept))
     findings = [{"index": finding.index, "problem": finding.problem} for finding in report.findings]
-    shown = {"ok": report.ok, "size": report.size, "vkey": report.vkey, "trusted": report.trusted}
+    shown = {
+        "ok": report.ok,
+        "size": report.size,
+        "vkey": report.vkey,
+        "trusted": report.trusted,
+        "checkpoint": report.kept_size,
+        "unknown": report.unknown(),
+    }
     show({**shown, "findings": findings} if wants_json() else shown)
     if not report.ok:
         told = "\n  ".join(finding.problem for finding in report.findings[:_MOST_TOLD])
         raise Stop(f"the ledger does not verify: {len(findings)} findings\n  {told}")
+
+
+def _note(path: Path) -> str:
+    """Read a signed note: alone, or as `ledger checkpoint -o json` prints it."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        return str(json.loads(text)["note"])
+    except (ValueError, KeyError, TypeError):
+        return text
 
 
 def _key(text: str | None) -> str | None:

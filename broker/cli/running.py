@@ -17,7 +17,7 @@ from broker.daemon import Ready, serve
 from broker.jobs.crew import PartEnded
 from broker.policy.problems import BundleError
 from broker.store.database import DatabaseProblem
-from broker.store.opening import LedgerMismatch
+from broker.store.ledger import LedgerMismatch
 from broker.trust.kept import SvidFileError
 from broker.trust.key_sets import KeySourceError
 from broker.trust.workload_api import WorkloadApiError

@@ -56,6 +56,7 @@ class Settings:
     policy_bundle: Path
     keys: KeySettings
     origin: str
+    mark_dirs: tuple[Path, ...]
     limits: Limits
 
 
@@ -82,7 +83,7 @@ def _settings(top: Table, base: Path) -> Settings:
     top.finish()  # a table with a typo in its name would be told as one that is missing
     broker, database, policy, ledger = (tables[name] for name in ("broker", "database", "policy", "ledger"))
     listen = _listen(tables["listen"], base)
-    issuer = _issuer(broker, listen)
+    issuer, keys = _issuer(broker, listen), _keys(tables["keys"], base)
     settings = Settings(
         issuer=issuer,
         listen=listen,
@@ -90,8 +91,9 @@ def _settings(top: Table, base: Path) -> Settings:
         database_url=_database_url(database, base),
         migrate=database.flag("migrate", default=True),
         policy_bundle=base / policy.text("bundle"),
-        keys=_keys(tables["keys"], base),
+        keys=keys,
         origin=_origin(ledger, issuer),
+        mark_dirs=_mark_dirs(ledger, base, keys.directory),
         limits=_limits(tables["limits"]),
     )
     for table in (broker, database, policy, ledger):
@@ -141,6 +143,12 @@ def _origin(table: Table, issuer: str) -> str:
     if not _ORIGIN.fullmatch(origin) or not origin.isprintable():
         raise ConfigError("ledger.origin: must be at most 255 printable characters, without spaces and `+`")
     return origin
+
+
+def _mark_dirs(table: Table, base: Path, keys_dir: Path) -> tuple[Path, ...]:
+    """Take where the mark of what was signed last is kept: beside the keys, unless told otherwise, and once more."""
+    first = base / table.text("mark_dir") if table.has("mark_dir") else keys_dir
+    return (first, base / table.text("second_mark_dir")) if table.has("second_mark_dir") else (first,)
 
 
 def _database_url(table: Table, base: Path) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from broker.lease.desk import Desk
 from broker.lease.pace import in_steps
-from broker.model.entry import Entry, Kind
+from broker.model.entry import Entry, Json, Kind
 from broker.store import leases
 from broker.store.transaction import Transaction
 
@@ -28,14 +28,13 @@ async def record_expiry(desk: Desk) -> datetime | None:
 
 def _record_batch(transaction: Transaction) -> int:
     due = leases.due(transaction.connection, transaction.at, _BATCH)
-    expired: defaultdict[str, list[str]] = defaultdict(list)
+    # The end of a revoked lease is on record already; that its time is up now is said apart.
+    ended: defaultdict[str, defaultdict[str, list[Json]]] = defaultdict(lambda: defaultdict(list))
     for lease in due:
-        # The end of a revoked lease is on record already.
-        if lease.revoked_index is None:
-            expired[lease.tenant].append(lease.id)
-    for tenant, ids in expired.items():
+        ended[lease.tenant]["leases" if lease.revoked_index is None else "revoked"].append(lease.id)
+    for tenant, ids in ended.items():
         transaction.record(
-            Entry(kind=Kind.LEASES_EXPIRED, at=transaction.at, tenant=tenant, effected={"leases": list(ids)})
+            Entry(kind=Kind.LEASES_EXPIRED, at=transaction.at, tenant=tenant, effected={"leases": [], **ids})
         )
     transaction.close_leases(lease.id for lease in due)
     return len(due)

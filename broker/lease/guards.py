@@ -64,7 +64,7 @@ def unchanged(transaction: Transaction, decided_on: Task) -> Task:
         Stale: it is not.
     """
     task = transaction.task(decided_on.id)
-    if task is None or task.revision != decided_on.revision:
+    if task is None or not task.same_as(decided_on):
         raise Stale
     return task
 

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.audit import canonical
+from broker.audit.facts import decision_facts, lease_facts, principal_facts
 from broker.intent import lifetime, narrowing
 from broker.lease import guards, idempotency, token
 from broker.lease.bind import Hands, bind
 from broker.lease.decide import permitted, permitted_tools
 from broker.lease.desk import Desk
-from broker.lease.facts import decision_facts, lease_facts, principal_facts
 from broker.lease.token import Issued
 from broker.model.decision import Action, Decision, Situation
 from broker.model.entry import Entry, Kind
@@ -22,7 +22,6 @@ from broker.model.intent import Intent
 from broker.model.lease import Binding, Lease
 from broker.model.principal import Principal
 from broker.model.task import Task
-from broker.store import leases
 from broker.store.explanations import Explanation
 from broker.store.transaction import AfterCommit, Stale, Transaction, Work
 
@@ -104,8 +103,12 @@ async def _commit(desk: Desk, permit: _Permitted) -> Issued:
     outcome = await desk.ledger.write(work)
     if isinstance(outcome, Issued):
         return outcome
-    found = await desk.database.read(lambda connection: leases.fetch(connection, [outcome]))
-    return token.again(desk, guards.own_lease(found.get(outcome), outcome, permit.agent))
+    return await desk.ledger.write(Work(partial(_again, desk, permit.agent, outcome), leases=(outcome,)))
+
+
+def _again(desk: Desk, agent: Principal, lease_id: str, transaction: Transaction) -> AfterCommit[Issued]:
+    """Give the credential of a request that was there before anew, if its lease still lives."""
+    return AfterCommit(partial(token.again, desk, guards.own_lease(transaction.lease(lease_id), lease_id, agent)))
 
 
 def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> str | AfterCommit[Issued | str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
+from broker.audit.facts import lock_facts, principal_facts, selector_facts
 from broker.lease.desk import Desk
-from broker.lease.facts import principal_facts, selector_facts
-from broker.model.clock import to_micros
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
@@ -60,11 +59,7 @@ def add_lock(
             tenant=selector.tenant,
             observed=principal_facts(operator),
             asserted={"reason": reason},
-            effected={
-                "lock": added.id,
-                "expires_at": None if added.expires_at is None else to_micros(added.expires_at),
-                **selector_facts(selector),
-            },
+            effected=lock_facts(added),
         )
     )
     transaction.add_lock(added)
@@ -86,5 +81,5 @@ def _record_unlock(operator: Principal, lock_id: str, transaction: Transaction) 
             effected={"lock": found.id, **selector_facts(found.selector)},
         )
     )
-    transaction.remove_lock(found)
+    transaction.lift_lock(found, index)
     return index

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from broker.audit.facts import principal_facts
 from broker.intent.scopes import scope_of
 from broker.lease.desk import Desk
-from broker.lease.facts import principal_facts
 from broker.lease.rations import OF_A_CALLER, OF_NOBODY
 from broker.model.entry import Entry, Json, Kind
 from broker.model.errors import Reason, Refusal

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from broker.audit.facts import principal_facts, rule_facts
 from broker.credential import jose
 from broker.credential.keys import KeySet
 from broker.lease import guards
 from broker.lease.desk import Desk
-from broker.lease.facts import principal_facts
-from broker.lease.revoke import add_rule
+from broker.lease.revoke import next_rule
 from broker.model.entry import Entry, Json, Kind
 from broker.model.errors import Refusal, invalid
 from broker.model.lease import Lease, LeaseState
@@ -28,7 +28,7 @@ async def release(desk: Desk, holder: Principal, lease_id: str) -> int:
     Raises:
         Refusal: LEASE_NOT_FOUND, LEDGER_UNAVAILABLE.
     """
-    return await desk.ledger.write(Work(partial(_record, desk, holder, lease_id), leases=(lease_id,)))
+    return await desk.ledger.write(Work(partial(_record, holder, lease_id), leases=(lease_id,)))
 
 
 async def give_back(desk: Desk, keys: KeySet, token: str) -> None:
@@ -48,34 +48,35 @@ async def give_back(desk: Desk, keys: KeySet, token: str) -> None:
             ) from error
         return
     if claims.issuer == desk.issuer:
-        await desk.ledger.write(Work(partial(_record_return, desk, claims.lease_id), leases=(claims.lease_id,)))
+        await desk.ledger.write(Work(partial(_record_return, claims.lease_id), leases=(claims.lease_id,)))
 
 
-def _record_return(desk: Desk, lease_id: str, transaction: Transaction) -> None:
+def _record_return(lease_id: str, transaction: Transaction) -> None:
     lease = transaction.lease(lease_id)
     if lease is not None and lease.state(transaction.at) is LeaseState.LIVE:
-        _end(desk, lease, {"method": "possession"}, transaction)
+        _end(lease, {"method": "possession"}, transaction)
 
 
-def _record(desk: Desk, holder: Principal, lease_id: str, transaction: Transaction) -> int:
+def _record(holder: Principal, lease_id: str, transaction: Transaction) -> int:
     lease = guards.own_lease(transaction.lease(lease_id), lease_id, holder)
     if lease.revoked_index is not None:
         return lease.revoked_index
     if lease.state(transaction.at) is LeaseState.EXPIRED:
         return lease.index
-    return _end(desk, lease, principal_facts(holder), transaction)
+    return _end(lease, principal_facts(holder), transaction)
 
 
-def _end(desk: Desk, lease: Lease, observed: dict[str, Json], transaction: Transaction) -> int:
-    index = transaction.record(
+def _end(lease: Lease, observed: dict[str, Json], transaction: Transaction) -> int:
+    rule = next_rule(transaction, Selector(lease.tenant, Target.LEASE, lease.id), Cause.RELEASED, lease.expires_at)
+    transaction.record(
         Entry(
             kind=Kind.LEASE_RELEASED,
             at=transaction.at,
             tenant=lease.tenant,
             task_id=lease.task_id,
             observed=observed,
-            effected={"lease": lease.id},
+            effected={"lease": lease.id, **rule_facts(rule)},
         )
     )
-    add_rule(desk, transaction, index, Selector(lease.tenant, Target.LEASE, lease.id), Cause.RELEASED)
-    return index
+    transaction.add_rule(rule)
+    return rule.index

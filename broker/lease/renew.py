@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from broker.audit.facts import decision_facts, lease_facts, principal_facts
 from broker.intent import lifetime
 from broker.lease import guards, idempotency, token
 from broker.lease.decide import permitted
 from broker.lease.desk import Desk
-from broker.lease.facts import decision_facts, lease_facts, principal_facts
 from broker.lease.token import Issued
 from broker.model.decision import Action, Decision, Situation
 from broker.model.entry import Entry, Kind
@@ -46,9 +46,9 @@ async def renew(
     Raises:
         Refusal: as in protos/broker/v1/agent_service.proto.
     """
-    found = await desk.database.read(lambda connection: leases.fetch(connection, [lease_id]))
-    lease = guards.own_lease(found.get(lease_id), lease_id, agent)
     for _ in range(_ATTEMPTS):
+        found = await desk.database.read(lambda connection: leases.fetch(connection, [lease_id]))
+        lease = guards.own_lease(found.get(lease_id), lease_id, agent)
         task = guards.task_of_agent(await desk.tasks.find(lease.task_id), lease.task_id, agent)
         permit = _decide(desk, agent, lease, task, asked_lifetime, request_id)
         work: Work[Issued] = Work(
@@ -62,7 +62,7 @@ async def renew(
         except Stale:
             desk.tasks.forget(task.id)
             continue
-    raise Refusal(Reason.UNAVAILABLE, f"task `{lease.task_id}` keeps changing; try again")
+    raise Refusal(Reason.UNAVAILABLE, f"lease `{lease_id}` keeps changing; try again")
 
 
 def _decide(
@@ -106,6 +106,8 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> AfterCo
     if idempotency.earlier_result(transaction, agent, permit.request_id, permit.asked) is not None:
         return AfterCommit(partial(token.again, desk, lease))
     guards.live_lease(lease, now)
+    if lease != permit.lease:
+        raise Stale
     task = guards.live_task(guards.unchanged(transaction, permit.task), now)
     guards.unlocked(transaction, lease)
     caps: dict[str, datetime | timedelta] = {
@@ -119,7 +121,12 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> AfterCo
         caps["limits.bearer_lifetime"] = desk.limits.bearer_lifetime
     expires_at = lifetime.granted(now, permit.asked_lifetime, caps)
     # A shorter life may be asked for, but the token before stays good: the lease ends with the last of its tokens.
-    renewed = replace(lease, expires_at=max(expires_at, lease.expires_at), renewals=lease.renewals + 1)
+    renewed = replace(
+        lease,
+        expires_at=max(expires_at, lease.expires_at),
+        renewals=lease.renewals + 1,
+        changed_index=transaction.next_index(),
+    )
     written = token.draft(desk, renewed, now)
     transaction.record(
         Entry(

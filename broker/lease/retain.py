@@ -7,6 +7,8 @@ from functools import partial
 
 from broker.lease.desk import Desk
 from broker.lease.pace import in_steps
+from broker.model.clock import to_micros
+from broker.model.entry import Entry, Kind
 from broker.store import explanations, leases, locks, quotas, requests, rules, tasks
 from broker.store.rows import Forget
 from broker.store.transaction import Transaction
@@ -27,16 +29,28 @@ async def forget_old(desk: Desk) -> int:
         # A rule is kept for as long as the leases it ended, so that their state can still be told.
         (rules.forget, limits.retention + limits.total_lifetime),
         (locks.forget, limits.retention),
-        (requests.forget, timedelta()),
         (tasks.forget_agents, limits.retention),
         (explanations.forget, timedelta()),
-        (quotas.forget, limits.retention),
     )
-    forgotten = await in_steps(desk, partial(_forget_batch, leases.forget, limits.retention), _BATCH)
+    forgotten = await in_steps(desk, partial(_forget_batch, desk, leases.forget, limits.retention), _BATCH)
     for forget, age in kept:
-        await in_steps(desk, partial(_forget_batch, forget, age), _BATCH)
+        await in_steps(desk, partial(_forget_batch, desk, forget, age), _BATCH)
+    await in_steps(desk, lambda transaction: requests.forget(transaction.connection, transaction.at, _BATCH), _BATCH)
+    await in_steps(desk, partial(_forget_counts, limits.retention), _BATCH)
     return forgotten
 
 
-def _forget_batch(forget: Forget, age: timedelta, transaction: Transaction) -> int:
-    return forget(transaction.connection, transaction.at - age, _BATCH)
+def _forget_batch(desk: Desk, forget: Forget, age: timedelta, transaction: Transaction) -> int:
+    """Forget some, and say so: a record that is missing without a word was deleted by somebody else."""
+    now, horizon = transaction.at, transaction.in_force.horizon
+    # What is in force must be found at a start, whatever the clock says now.
+    before = min(now - age, horizon) if forget in (rules.forget, locks.forget) else now - age
+    forgotten = forget(transaction.connection, before, _BATCH)
+    if forgotten:
+        told = to_micros(now - desk.limits.retention)
+        transaction.record(Entry(kind=Kind.RECORDS_FORGOTTEN, at=now, tenant="", effected={"before": told}))
+    return forgotten
+
+
+def _forget_counts(age: timedelta, transaction: Transaction) -> int:
+    return quotas.forget(transaction.connection, transaction.at - age, _BATCH)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
+from broker.audit.facts import principal_facts, rule_facts, selector_facts
 from broker.lease.desk import Desk
-from broker.lease.facts import principal_facts, selector_facts
 from broker.lease.lock import add_lock
 from broker.model.entry import Entry, Kind
 from broker.model.lease import Lease
@@ -61,29 +61,38 @@ async def revoke(
 def _record(
     desk: Desk, operator: Principal, selector: Selector, reason: str, wish: LockWish | None, transaction: Transaction
 ) -> tuple[Rule, Lock | None]:
-    index = transaction.record(
+    rule = next_rule(transaction, selector, Cause.OPERATOR, transaction.tokens_until)
+    transaction.record(
         Entry(
             kind=Kind.LEASES_REVOKED,
             at=transaction.at,
             tenant=selector.tenant,
             observed=principal_facts(operator),
             asserted={"reason": reason},
-            effected=selector_facts(selector),
+            effected=selector_facts(selector) | rule_facts(rule),
         )
     )
-    rule = add_rule(desk, transaction, index, selector, Cause.OPERATOR)
+    transaction.add_rule(rule)
     lock = None if wish is None else add_lock(desk, transaction, operator, selector, reason, wish.lifetime)
     return rule, lock
 
 
-def add_rule(desk: Desk, transaction: Transaction, index: int, selector: Selector, cause: Cause) -> Rule:
-    """Add the rule that the entry at `index` records."""
-    rule = Rule(
-        index=index,
+def next_rule(
+    transaction: Transaction,
+    selector: Selector,
+    cause: Cause,
+    tokens_until: datetime,
+    task_deadline: datetime | None = None,
+) -> Rule:
+    """Draw up the rule that the next entry records.
+
+    `tokens_until` is the end of whatever it can cover, as it was when that was issued: no limit or clock of now.
+    """
+    return Rule(
+        index=transaction.next_index(),
         selector=selector,
         cause=cause,
         recorded_at=transaction.at,
-        relevant_until=transaction.at + desk.limits.lifetime,
+        relevant_until=tokens_until,
+        task_deadline=task_deadline,
     )
-    transaction.add_rule(rule)
-    return rule

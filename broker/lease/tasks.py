@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+from broker.audit.facts import principal_facts, rule_facts, task_facts
 from broker.lease import guards, idempotency
 from broker.lease.desk import Desk
-from broker.lease.facts import principal_facts, task_facts
-from broker.lease.revoke import add_rule
+from broker.lease.revoke import next_rule
 from broker.model.clock import to_micros
 from broker.model.entry import Entry, Kind
 from broker.model.errors import invalid
@@ -79,7 +79,7 @@ async def end(desk: Desk, orchestrator: Principal, task_id: str, outcome: TaskSt
     Raises:
         Refusal: TASK_NOT_FOUND; TASK_NOT_ACTIVE, if it has ended otherwise; LEDGER_UNAVAILABLE.
     """
-    work = Work(partial(_record_end, desk, orchestrator, task_id, outcome), tasks=(task_id,), urgent=True)
+    work = Work(partial(_record_end, orchestrator, task_id, outcome), tasks=(task_id,), urgent=True)
     return await desk.ledger.write(work)
 
 
@@ -134,14 +134,15 @@ def _record_extension(
     desk: Desk, orchestrator: Principal, task_id: str, deadline: datetime, transaction: Transaction
 ) -> Task:
     task = guards.known_task(transaction.task(task_id), task_id, orchestrator)
-    if task.state is not TaskState.ACTIVE:
+    if task.state is not TaskState.ACTIVE or task.deadline <= transaction.in_force.horizon:
+        # Of tasks whose deadline is so long past, nobody remembers any more whether they had been ended before it.
         guards.live_task(task, transaction.at)
     if deadline <= task.deadline:
         raise invalid("deadline", "must be later than the present deadline; to stop sooner, end the task")
     _check_deadline(desk, deadline, transaction.at)
     if not task.is_live(transaction.at):
         guards.within_task_quota(transaction, task.tenant, desk.limits)  # its deadline had passed, and it lives again
-    extended = replace(task, deadline=deadline, revision=task.revision + 1)
+    extended = replace(task, deadline=deadline, revision=task.revision + 1, changed_index=transaction.next_index())
     transaction.record(
         Entry(
             kind=Kind.TASK_EXTENDED,
@@ -157,7 +158,7 @@ def _record_extension(
 
 
 def _record_end(
-    desk: Desk, orchestrator: Principal, task_id: str, outcome: TaskState, transaction: Transaction
+    orchestrator: Principal, task_id: str, outcome: TaskState, transaction: Transaction
 ) -> tuple[Task, int]:
     task = guards.known_task(transaction.task(task_id), task_id, orchestrator)
     selector = Selector(task.tenant, Target.TASK, task.id)
@@ -166,8 +167,12 @@ def _record_end(
         return task, task.index if ended_by is None else ended_by
     if task.state is not TaskState.ACTIVE:
         guards.live_task(task, transaction.at)
-    ended = replace(task, state=outcome, ended_at=transaction.at, revision=task.revision + 1)
-    index = transaction.record(
+    # No token outlives its task's deadline, however long ago it was issued and by which limits.
+    rule = next_rule(
+        transaction, selector, Cause.TASK_ENDED, min(transaction.tokens_until, task.deadline), task.deadline
+    )
+    ended = replace(task, state=outcome, ended_at=transaction.at, revision=task.revision + 1, changed_index=rule.index)
+    transaction.record(
         Entry(
             kind=Kind.TASK_ENDED,
             at=transaction.at,
@@ -175,12 +180,12 @@ def _record_end(
             task_id=task.id,
             observed=principal_facts(orchestrator),
             asserted={"outcome": outcome.value},
-            effected={"revoked": "every lease of the task"},
+            effected={"revoked": "every lease of the task", **rule_facts(rule)},
         )
     )
     transaction.change_task(ended)
-    add_rule(desk, transaction, index, selector, Cause.TASK_ENDED)
-    return ended, index
+    transaction.add_rule(rule)
+    return ended, rule.index
 
 
 def _check_deadline(desk: Desk, deadline: datetime, now: datetime) -> None:

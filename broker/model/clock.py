@@ -18,11 +18,31 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _RANDOM_SIZE = 10
 _AT_ONCE = 256
+_DOUBT = timedelta(days=1)  # by how much a clock may have been ahead when we began
 
 
 def system_clock() -> datetime:
     """Read the system's clock."""
     return datetime.now(UTC)
+
+
+class SurelyPast:
+    """Tells an instant that is past, however the system's clock jumps while we run.
+
+    It lags a day behind the slower of the clock and of the time that has gone by since we began.
+    """
+
+    def __init__(self, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Begin now; `monotonic` counts seconds."""
+        self._clock = clock
+        self._monotonic = monotonic
+        self._began = clock()
+        self._began_at = monotonic()
+
+    def __call__(self) -> datetime:
+        """Give the instant."""
+        gone_by = timedelta(seconds=self._monotonic() - self._began_at)
+        return min(self._clock(), self._began + gone_by) - _DOUBT
 
 
 def uuid7() -> str:

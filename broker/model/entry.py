@@ -15,6 +15,9 @@ class Kind(StrEnum):
     """What an entry records."""
 
     LEDGER_STARTED = "ledger.started"
+    LEDGER_ADOPTED = "ledger.adopted"
+    STATE_COMMITTED = "state.committed"
+    RECORDS_FORGOTTEN = "records.forgotten"
     TASK_CREATED = "task.created"
     TASK_EXTENDED = "task.extended"
     TASK_ENDED = "task.ended"

@@ -32,8 +32,10 @@ class Binding(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """One lease. `index` is the ledger index of its issue; `revoked_index` that of the rule that ended it.
+    """One lease.
 
+    `index` is the ledger index of its issue, `changed_index` that of its last renewal, if there was one,
+    `revoked_index` that of the rule that ended it. `closed`: its end is on record, whatever the clock says now.
     `confirmation` is the SHA-256, in base64url, of the certificate or key it is bound to; empty for other bindings.
     """
 
@@ -52,11 +54,13 @@ class Lease:
     policies: tuple[str, ...]
     policy_revision: str
     index: int
+    changed_index: int | None = None
     renewals: int = 0
+    closed: bool = False
     revoked_index: int | None = None
 
     def state(self, at: datetime) -> LeaseState:
         """Tell where it stands at an instant. Revocation wins over expiry."""
         if self.revoked_index is not None:
             return LeaseState.REVOKED
-        return LeaseState.LIVE if at < self.expires_at else LeaseState.EXPIRED
+        return LeaseState.LIVE if at < self.expires_at and not self.closed else LeaseState.EXPIRED

@@ -54,7 +54,8 @@ class Cause(StrEnum):
 class Rule:
     """A recorded revocation: every lease it covers with a smaller ledger index is dead.
 
-    From `relevant_until` on, every token it covers has expired by itself.
+    From `relevant_until` on, every token it covers has expired by itself. Where it ends a task, `task_deadline` is when
+    the task would have ended anyway: until then a broker must know that it may not go on.
     """
 
     index: int
@@ -62,6 +63,12 @@ class Rule:
     cause: Cause
     recorded_at: datetime
     relevant_until: datetime
+    task_deadline: datetime | None = None
+
+    @property
+    def kept_until(self) -> datetime:
+        """Tell until when a broker needs it; verifiers need it until `relevant_until`."""
+        return self.relevant_until if self.task_deadline is None else max(self.relevant_until, self.task_deadline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -28,7 +28,11 @@ class Environment(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task as an orchestrator declared it. `revision` grows with every change of the row."""
+    """A task as an orchestrator declared it. `revision` grows with every change of what was declared.
+
+    `index` is the ledger index of the entry that began it, `changed_index` of the last that changed it, if any has.
+    `leases_issued` follows from the entries of its leases. None of its tokens outlives its deadline.
+    """
 
     id: str
     tenant: str
@@ -43,6 +47,7 @@ class Task:
     created_at: datetime
     created_by: str
     index: int
+    changed_index: int | None = None
     ended_at: datetime | None = None
     leases_issued: int = 0
     revision: int = 0
@@ -50,6 +55,10 @@ class Task:
     def is_live(self, at: datetime) -> bool:
         """Tell whether credentials may be issued for it at an instant."""
         return self.state is TaskState.ACTIVE and at < self.deadline
+
+    def same_as(self, other: Task) -> bool:
+        """Report whether another copy says the same, but for the count of leases."""
+        return self == replace(other, leases_issued=self.leases_issued)
 
     def declared(self, resource: str) -> ResourceGrants | None:
         """Find what it declares at a resource."""

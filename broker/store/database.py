@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +15,8 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from broker.store.failures import MISUSED, UNAVAILABLE, cause, commit, unavailable, using
 
@@ -24,6 +27,7 @@ _POSTGRESQL_OPTIONS = "-c statement_timeout=15000 -c lock_timeout=10000 -c idle_
 
 
 _POOL_SECONDS = 5
+_IN_MEMORY = ":memory:"
 _READERS = 8
 
 
@@ -93,6 +97,7 @@ class Database:
     def _begin(self, engine: Engine, sqlite_begin: str) -> Connection:
         connection = engine.connect()
         if not self.is_shared:  # pysqlite is in autocommit mode: its own ways to begin come too late
+            _refuse_other_file(connection)
             try:
                 connection.exec_driver_sql(sqlite_begin)
             except BaseException:
@@ -164,6 +169,8 @@ def _engine(url: URL, connections: int) -> Engine:
     )
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", partial(_note_file, url.database))
+        event.listen(engine, "do_connect", partial(_make_no_file_again, url.database, []))
     # One statement for many rows: one round trip, or one release of the interpreter's lock, per batch and not per row.
     engine.dialect.use_insertmanyvalues_wo_returning = True
     return engine
@@ -180,3 +187,39 @@ def _prepare_sqlite(dbapi_connection, _record) -> None:  # type: ignore[no-untyp
         "wal_autocheckpoint = 8000",
     ):
         dbapi_connection.execute(f"PRAGMA {pragma}")
+
+
+def _note_file(path: str | None, _dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+    """Remember which file a connection is to: the one that has this name now, whichever will have it later."""
+    record.info["file"] = _identity(path)
+    record.info["path"] = path
+
+
+def _make_no_file_again(path: str | None, seen: list[str], *_how: object) -> None:
+    """Let SQLite make a file the first time alone: one that is gone later was deleted."""
+    if seen and _identity(path) is None:
+        raise sqlite3.OperationalError(f"{path} is gone")
+    seen[:] = [path] if path and path != _IN_MEMORY else []
+
+
+def _refuse_other_file(connection: Connection) -> None:
+    """Refuse to go on in a file that was deleted or replaced: nobody would find what is written there."""
+    path = connection.info["path"]
+    found = _identity(path)
+    if found == connection.info["file"]:
+        return
+    connection.close()
+    problem = sqlite3.OperationalError(
+        f"{path} is {'gone' if found is None else 'another file'} since it was opened: put the one "
+        "that was there back, or stop the broker and go on as docs/how-to/restore-a-backup.md says"
+    )
+    raise OperationalError(None, None, problem)
+
+
+def _identity(path: str | None) -> tuple[int, int] | None:
+    """Tell which file has a name; None, if there is none."""
+    try:
+        found = os.stat(path or _IN_MEMORY)  # noqa: PTH116 (twice a request: a Path costs more than the call)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

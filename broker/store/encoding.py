@@ -6,22 +6,12 @@ import json
 from collections.abc import Iterable
 from functools import lru_cache
 
-from broker.model.entry import Json
-from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
+from broker.audit.facts import grants_from_json, grants_to_json, resources_from_json, resources_to_json
+from broker.model.grant import Grant, ResourceGrants
 
 _REMEMBERED = 1_000
 _LONGEST_REMEMBERED = 1_000  # characters: so that what is remembered is at most a megabyte or few
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-
-
-def grants_to_json(grants: Iterable[Grant]) -> list[Json]:
-    """Give grants as plain JSON, the form in which columns and ledger entries hold them."""
-    return [
-        {"tool": grant.tool, "constraints": [[c.path, c.op.value, list(c.values)] for c in grant.constraints]}
-        if grant.constraints
-        else {"tool": grant.tool}
-        for grant in grants
-    ]
 
 
 def dump_grants(grants: Iterable[Grant]) -> str:
@@ -34,11 +24,6 @@ def load_grants(text: str) -> tuple[Grant, ...]:
     return _remembered_grants(text) if len(text) <= _LONGEST_REMEMBERED else _parse_grants(text)
 
 
-def resources_to_json(resources: Iterable[ResourceGrants]) -> list[Json]:
-    """Give declared tools as plain JSON."""
-    return [{"resource": declared.resource, "grants": grants_to_json(declared.grants)} for declared in resources]
-
-
 def dump_resources(resources: Iterable[ResourceGrants]) -> str:
     """Encode declared tools as JSON text."""
     return _dumps(resources_to_json(resources))
@@ -46,9 +31,7 @@ def dump_resources(resources: Iterable[ResourceGrants]) -> str:
 
 def load_resources(text: str) -> tuple[ResourceGrants, ...]:
     """Decode what `dump_resources` made."""
-    return tuple(
-        ResourceGrants(item["resource"], tuple(_grant(grant) for grant in item["grants"])) for item in json.loads(text)
-    )
+    return resources_from_json(json.loads(text))
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -63,14 +46,7 @@ def load_names(text: str) -> tuple[str, ...]:
 
 
 def _parse_grants(text: str) -> tuple[Grant, ...]:
-    return tuple(_grant(item) for item in json.loads(text))
+    return grants_from_json(json.loads(text))
 
 
 _remembered_grants = lru_cache(maxsize=_REMEMBERED)(_parse_grants)
-
-
-def _grant(item: dict) -> Grant:  # type: ignore[type-arg]
-    return Grant(
-        item["tool"],
-        tuple(Constraint(path, Operator(op), tuple(values)) for path, op, values in item.get("constraints", ())),
-    )

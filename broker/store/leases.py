@@ -35,7 +35,11 @@ _CLOSED, _NOT_CLOSED = text("closed"), text("NOT closed")
 _RENEW = (
     update(leases)
     .where(leases.c.id == bindparam("lease"))
-    .values(expires_at=bindparam("new_expires_at"), renewals=bindparam("new_renewals"))
+    .values(
+        expires_at=bindparam("new_expires_at"),
+        renewals=bindparam("new_renewals"),
+        changed_index=bindparam("new_changed_index"),
+    )
 )
 
 
@@ -111,7 +115,12 @@ def renew(connection: Connection, renewed: Collection[Lease]) -> None:
     connection.execute(
         _RENEW,
         [
-            {"lease": lease.id, "new_expires_at": to_micros(lease.expires_at), "new_renewals": lease.renewals}
+            {
+                "lease": lease.id,
+                "new_expires_at": to_micros(lease.expires_at),
+                "new_renewals": lease.renewals,
+                "new_changed_index": lease.changed_index,
+            }
             for lease in renewed
         ],
     )
@@ -197,7 +206,8 @@ def _row(lease: Lease) -> tuple[object, ...]:
         dump_names(lease.policies),
         lease.policy_revision,
         lease.index,
-        False,  # closed
+        lease.closed,
+        lease.changed_index,
     )
 
 
@@ -220,4 +230,6 @@ def _lease(row: Row) -> Lease:  # type: ignore[type-arg]
         policies=load_names(row[13]),
         policy_revision=row[14],
         index=row[15],
+        closed=row[16],
+        changed_index=row[17],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,30 +11,79 @@ from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, upda
 
 from broker.audit.proof import NodeId
 from broker.audit.tree import Frontier, Node
+from broker.model.errors import Hints, Reason, Refusal
 from broker.store.rows import insert_rows
-from broker.store.schema import ledger_entries, ledger_head, ledger_nodes
+from broker.store.schema import ledger_entries, ledger_head, ledger_nodes, ledger_origins
 
 _HEAD = select(ledger_head).where(ledger_head.c.id == 1)
-_LOCK_HEAD = select(ledger_head.c.size).where(ledger_head.c.id == 1).with_for_update()
+_LOCK_HEAD = select(ledger_head.c.size, ledger_head.c.peaks).where(ledger_head.c.id == 1).with_for_update()
 _ADVANCE = (
     update(ledger_head)
     .where(ledger_head.c.id == 1, ledger_head.c.size == bindparam("old_size"))
-    .values(size=bindparam("new_size"), peaks=bindparam("new_peaks"), note=bindparam("new_note"))
+    .values({name: bindparam(f"new_{name}") for name in ("size", "next_index", "peaks", "note", "committed_index")})
 )
 _NODES_PER_QUERY = 5_000
 LEAST_INDEX, GREATEST_INDEX = -(1 << 63), (1 << 63) - 1  # that a column can hold
+_ENTRIES_PER_QUERY = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The ledger's head: its origin, Merkle frontier and signed checkpoint."""
+    """The ledger's head: its origin, Merkle frontier and signed checkpoint.
+
+    `next_index` is the index of the next entry; `committed_index` that of the newest entry that commits to what is in
+    force, if there is one.
+    """
 
     origin: str
     frontier: Frontier
+    next_index: int
     note: str
+    committed_index: int | None
 
 
-class MalformedHead(ValueError):
+class Span(NamedTuple):
+    """From the leaf `first_leaf` on the ledger has this origin, and entry `first_index` is that leaf."""
+
+    first_leaf: int
+    first_index: int
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """The spans of a ledger, ascending: which entry is which leaf of the tree. Each adoption begins another."""
+
+    spans: Sequence[Span]
+
+    def index_of(self, leaf: int) -> int:
+        """Tell the index of the entry that is a leaf."""
+        span = next(span for span in reversed(self.spans) if span.first_leaf <= leaf)
+        return leaf - span.first_leaf + span.first_index
+
+    def leaf_of(self, index: int) -> int | None:
+        """Tell which leaf the entry at an index is; None for an index that was passed over."""
+        span = next((span for span in reversed(self.spans) if span.first_index <= index), None)
+        if span is None:
+            return None
+        leaf = index - span.first_index + span.first_leaf
+        following = next((other for other in self.spans if other.first_leaf > span.first_leaf), None)
+        return leaf if following is None or leaf < following.first_leaf else None
+
+
+class LedgerMismatch(Exception):
+    """The database's ledger cannot be followed or extended. The message says why and what to do."""
+
+    def refusal(self) -> Refusal:
+        """Say what callers are told. The details are for the log alone."""
+        return Refusal(
+            Reason.LEDGER_UNAVAILABLE,
+            "the ledger in the database is not the one that this broker has signed, so nothing is signed behind it",
+            Hints(next="operators: the broker's log says why, and docs/how-to/restore-a-backup.md what to do"),
+        )
+
+
+class MalformedHead(LedgerMismatch):
     """The row of the head is not what a broker writes."""
 
 
@@ -59,15 +108,17 @@ def head(connection: Connection) -> Head | None:
     if not rows:
         return None
     row = rows[0]
-    for name, kind in (("origin", str), ("size", int), ("peaks", bytes), ("note", str)):
+    for name, kind in (("origin", str), ("size", int), ("next_index", int), ("peaks", bytes), ("note", str)):
         if not isinstance(getattr(row, name), kind):
             msg = f"the ledger's head is damaged: its `{name}` is of another type than a broker writes"
             raise MalformedHead(msg)
-    try:
-        return Head(origin=row.origin, frontier=Frontier.from_bytes(row.size, row.peaks), note=row.note)
-    except ValueError as error:
-        msg = f"the ledger's head is damaged: {error}"
-        raise MalformedHead(msg) from error
+    return Head(
+        origin=row.origin,
+        frontier=_frontier(row.size, row.peaks),
+        next_index=row.next_index,
+        note=row.note,
+        committed_index=row.committed_index,
+    )
 
 
 def forgive_texts(connection: Connection) -> None:
@@ -77,15 +128,35 @@ def forgive_texts(connection: Connection) -> None:
         driver.text_factory = lambda data: data.decode(errors="replace")
 
 
-def lock_head(connection: Connection) -> int:
-    """Wait for the head and hold it until the transaction ends; give the ledger's size."""
-    size: int = connection.execute(_LOCK_HEAD).scalar_one()
-    return size
+def lock_head(connection: Connection) -> Frontier:
+    """Wait for the head and hold it until the transaction ends; give the ledger's frontier.
+
+    Raises:
+        MalformedHead: it was altered, to something that is none.
+    """
+    size, peaks = connection.execute(_LOCK_HEAD).one()
+    return _frontier(size, peaks)
 
 
 def start(connection: Connection, origin: str, note: str) -> None:
     """Insert the head of an empty ledger."""
-    connection.execute(insert(ledger_head), {"id": 1, "origin": origin, "size": 0, "peaks": b"", "note": note})
+    connection.execute(
+        insert(ledger_head),
+        {"id": 1, "origin": origin, "size": 0, "next_index": 0, "peaks": b"", "note": note, "committed_index": None},
+    )
+    connection.execute(insert(ledger_origins), Span(0, 0, origin)._asdict())
+
+
+def rename(connection: Connection, span: Span) -> None:
+    """Let the ledger go on under another origin."""
+    connection.execute(update(ledger_head).where(ledger_head.c.id == 1).values(origin=span.origin))
+    connection.execute(insert(ledger_origins), span._asdict())
+
+
+def spans(connection: Connection) -> Spans:
+    """Read the origins that the ledger has had."""
+    rows = connection.execute(select(ledger_origins).order_by(ledger_origins.c.first_leaf))
+    return Spans([Span(*row) for row in rows])
 
 
 def append(connection: Connection, entries: Sequence[StoredEntry], nodes: Sequence[Node]) -> None:
@@ -95,7 +166,7 @@ def append(connection: Connection, entries: Sequence[StoredEntry], nodes: Sequen
         insert_rows(connection, ledger_nodes, nodes)
 
 
-def advance(connection: Connection, old_size: int, frontier: Frontier, note: str) -> None:
+def advance(connection: Connection, old_size: int, head: Head) -> None:
     """Move the head on.
 
     Raises:
@@ -103,17 +174,37 @@ def advance(connection: Connection, old_size: int, frontier: Frontier, note: str
     """
     done = connection.execute(
         _ADVANCE,
-        {"old_size": old_size, "new_size": frontier.size, "new_peaks": frontier.to_bytes(), "new_note": note},
+        {
+            "old_size": old_size,
+            "new_size": head.frontier.size,
+            "new_next_index": head.next_index,
+            "new_peaks": head.frontier.to_bytes(),
+            "new_note": head.note,
+            "new_committed_index": head.committed_index,
+        },
     )
     if done.rowcount != 1:
         msg = f"the ledger's head is not at {old_size} any more"
         raise RuntimeError(msg)
 
 
-def count_entries(connection: Connection) -> int:
-    """Tell the index after the last entry."""
+def last_index(connection: Connection) -> int:
+    """Tell the index of the last entry, or -1."""
     last = connection.execute(select(func.max(ledger_entries.c.index))).scalar_one()
-    return 0 if last is None else last + 1
+    return -1 if last is None else last
+
+
+def fetch(connection: Connection, indexes: Collection[int]) -> Mapping[int, bytes]:
+    """Find the bodies of entries by index."""
+    found: dict[int, bytes] = {}
+    wanted = list(indexes)
+    for start_at in range(0, len(wanted), _ENTRIES_PER_QUERY):
+        query = select(ledger_entries.c.index, ledger_entries.c.body)
+        rows = connection.execute(
+            query.where(ledger_entries.c.index.in_(wanted[start_at : start_at + _ENTRIES_PER_QUERY]))
+        )
+        found.update((index, body) for index, body in rows)
+    return found
 
 
 def entry(connection: Connection, index: int) -> StoredEntry | None:
@@ -128,9 +219,8 @@ def page(
     return list(_entries(connection, start_index, tenant, task_id, limit))
 
 
-def entries(connection: Connection, page_size: int = 2_000) -> Iterator[StoredEntry]:
-    """Stream all entries, ascending, a page at a time."""
-    start_index = -1 << 62
+def entries(connection: Connection, start_index: int = -1 << 62, page_size: int = 2_000) -> Iterator[StoredEntry]:
+    """Stream all entries from an index on, ascending, a page at a time."""
     while found := page(connection, None, None, start_index, page_size):
         yield from found
         start_index = found[-1].index + 1
@@ -138,21 +228,30 @@ def entries(connection: Connection, page_size: int = 2_000) -> Iterator[StoredEn
 
 def fetch_nodes(connection: Connection, ids: Iterable[NodeId]) -> Mapping[NodeId, bytes]:
     """Find nodes of the tree; those of level 0 are the entries' leaf hashes."""
+    at = spans(connection)
     leaves: list[NodeId] = []
     inner: list[NodeId] = []
     for node in ids:
         (leaves if node.level == 0 else inner).append(node)
     found: dict[NodeId, bytes] = {}
     for start_at in range(0, len(leaves), _NODES_PER_QUERY):
-        wanted = [node.index for node in leaves[start_at : start_at + _NODES_PER_QUERY]]
+        wanted = {at.index_of(node.index): node for node in leaves[start_at : start_at + _NODES_PER_QUERY]}
         query = select(ledger_entries.c.index, ledger_entries.c.leaf_hash).where(ledger_entries.c.index.in_(wanted))
-        found.update({NodeId(0, index): leaf for index, leaf in connection.execute(query)})
+        found.update({wanted[index]: leaf for index, leaf in connection.execute(query)})
     key = tuple_(ledger_nodes.c.level, ledger_nodes.c.index)
     for start_at in range(0, len(inner), _NODES_PER_QUERY):
         pairs = [(node.level, node.index) for node in inner[start_at : start_at + _NODES_PER_QUERY]]
         for level, index, digest in connection.execute(select(ledger_nodes).where(key.in_(pairs))):
             found[NodeId(level, index)] = digest
     return found
+
+
+def _frontier(size: int, peaks: bytes) -> Frontier:
+    try:
+        return Frontier.from_bytes(size, peaks)
+    except ValueError as error:
+        msg = f"the ledger's head is damaged: {error}"
+        raise MalformedHead(msg) from error
 
 
 def _entries(

@@ -5,18 +5,33 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, or_, select, update
 
 from broker.model.clock import from_micros, to_micros
 from broker.model.selector import Lock, Selector, Target
 from broker.store.rows import delete_some
-from broker.store.schema import locks
+from broker.store.schema import ledger_head, locks
+
+_LIFT = update(locks).where(locks.c.id == bindparam("lock")).values(lifted_index=bindparam("new_lifted_index"))
 
 
 def standing(connection: Connection, at: datetime) -> Sequence[Lock]:
     """List the locks in force at an instant, oldest first."""
-    in_force = or_(locks.c.expires_at.is_(None), locks.c.expires_at > to_micros(at))
-    rows = connection.execute(select(locks).where(in_force).order_by(locks.c.index))
+    return _found(connection, _unexpired(at) & locks.c.lifted_index.is_(None))
+
+
+def stood(connection: Connection, at: datetime, before: int) -> Sequence[Lock]:
+    """List the locks that were in force just before the entry at an index, of those that last beyond an instant."""
+    unlifted = or_(locks.c.lifted_index.is_(None), locks.c.lifted_index > before)
+    return _found(connection, _unexpired(at) & unlifted & (locks.c.index < before))
+
+
+def _unexpired(at: datetime) -> ColumnElement[bool]:
+    return or_(locks.c.expires_at.is_(None), locks.c.expires_at > to_micros(at))
+
+
+def _found(connection: Connection, which: ColumnElement[bool]) -> Sequence[Lock]:
+    rows = connection.execute(select(locks).where(which).order_by(locks.c.index))
     return [
         Lock(
             id=row.id,
@@ -52,11 +67,13 @@ def add(connection: Connection, new: Collection[Lock]) -> None:
     )
 
 
-def remove(connection: Connection, ids: Collection[str]) -> None:
-    """Delete locks."""
-    connection.execute(delete(locks).where(locks.c.id.in_(ids)))
+def lift(connection: Connection, lifted: Collection[tuple[str, int]]) -> None:
+    """Note which entry lifts each lock."""
+    connection.execute(_LIFT, [{"lock": lock, "new_lifted_index": index} for lock, index in lifted])
 
 
 def forget(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete locks that lifted themselves before an instant, at most so many; tell how many."""
-    return delete_some(connection, locks, locks.c.expires_at < to_micros(before), limit)
+    """Delete locks, at most so many, that expired before an instant or were lifted before the last commitment."""
+    committed = select(ledger_head.c.committed_index).scalar_subquery()
+    done = or_(locks.c.expires_at < to_micros(before), locks.c.lifted_index < committed)
+    return delete_some(connection, locks, done, limit)

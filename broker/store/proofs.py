@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from broker.audit import proof
-from broker.audit.tree import leaf_hash
+from broker.audit.tree import Frontier, leaf_hash
 from broker.store import ledger
 from broker.store.ledger import Head
 
 
 @dataclass(frozen=True, slots=True)
 class Inclusion:
-    """That an entry is under a head."""
+    """That an entry is under a head. `leaf` is its number among the leaves of the tree."""
 
     head: Head
+    leaf: int
     leaf_hash: bytes
     hashes: list[bytes]
 
@@ -39,11 +40,11 @@ def newest_head(connection: Connection) -> Head:
 def prove_inclusion(connection: Connection, index: int) -> Inclusion | None:
     """Prove that an entry is under the newest head; None if there is no such entry."""
     head = newest_head(connection)
-    entry = ledger.entry(connection, index)
-    if entry is None or index >= head.frontier.size:
+    entry, leaf = ledger.entry(connection, index), ledger.spans(connection).leaf_of(index)
+    if entry is None or leaf is None or leaf >= head.frontier.size:
         return None
-    hashes = proof.prove_inclusion(index, head.frontier.size, lambda ids: ledger.fetch_nodes(connection, ids))
-    return Inclusion(head, leaf_hash(entry.body), hashes)
+    hashes = proof.prove_inclusion(leaf, head.frontier.size, lambda ids: ledger.fetch_nodes(connection, ids))
+    return Inclusion(head, leaf, leaf_hash(entry.body), hashes)
 
 
 def prove_consistency(connection: Connection, first_size: int) -> Consistency | None:
@@ -53,3 +54,14 @@ def prove_consistency(connection: Connection, first_size: int) -> Consistency | 
         return None
     hashes = proof.prove_consistency(first_size, head.frontier.size, lambda ids: ledger.fetch_nodes(connection, ids))
     return Consistency(head, hashes)
+
+
+def frontier_at(connection: Connection, size: int) -> Frontier:
+    """Give the frontier of the tree as it was at an earlier size, by its stored nodes.
+
+    Raises:
+        KeyError: a node is not stored.
+    """
+    nodes = proof.perfect_subtrees(0, size)
+    stored = ledger.fetch_nodes(connection, nodes)
+    return Frontier(size, tuple(stored[node] for node in nodes))

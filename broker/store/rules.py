@@ -68,24 +68,10 @@ def ended(leases: Table) -> ColumnElement[bool]:
     )
 
 
-def relevant(connection: Connection, tenant: str, at: datetime) -> Sequence[Rule]:
-    """List the rules that still matter to somebody who serves `tenant`, by ascending index."""
-    query = select(rules).where(rules.c.relevant_until > to_micros(at)).order_by(rules.c.index)
-    if tenant != ANY_TENANT:
-        query = query.where(rules.c.tenant.in_([tenant, ANY_TENANT]))
-    return [_rule(row) for row in connection.execute(query)]
-
-
-def after(connection: Connection, index: int) -> Sequence[Rule]:
-    """List the rules recorded after an index, by ascending index."""
-    query = select(rules).where(rules.c.index > index).order_by(rules.c.index)
-    return [_rule(row) for row in connection.execute(query)]
-
-
-def newest(connection: Connection) -> int:
-    """Tell the index of the newest rule, or -1 if there is none."""
-    index = connection.execute(select(func.max(rules.c.index))).scalar_one()
-    return -1 if index is None else index
+def kept(connection: Connection, horizon: datetime, before: int) -> Sequence[Rule]:
+    """List the rules recorded before an index that somebody needs beyond the horizon, by ascending index."""
+    query = select(rules).where(rules.c.kept_until > to_micros(horizon), rules.c.index < before)
+    return [_rule(row) for row in connection.execute(query.order_by(rules.c.index))]
 
 
 def add(connection: Connection, new: Collection[Rule]) -> None:
@@ -94,8 +80,8 @@ def add(connection: Connection, new: Collection[Rule]) -> None:
 
 
 def forget(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete rules that have covered nothing unexpired since before an instant, at most so many; tell how many."""
-    return delete_some(connection, rules, rules.c.relevant_until < to_micros(before), limit)
+    """Delete rules, at most so many, that nobody has needed since an instant; tell how many."""
+    return delete_some(connection, rules, rules.c.kept_until < to_micros(before), limit)
 
 
 def _values(rule: Rule) -> dict[str, object]:
@@ -107,6 +93,8 @@ def _values(rule: Rule) -> dict[str, object]:
         "cause": rule.cause.value,
         "recorded_at": to_micros(rule.recorded_at),
         "relevant_until": to_micros(rule.relevant_until),
+        "task_deadline": None if rule.task_deadline is None else to_micros(rule.task_deadline),
+        "kept_until": to_micros(rule.kept_until),
     }
 
 
@@ -117,4 +105,5 @@ def _rule(row: Row) -> Rule:  # type: ignore[type-arg]
         cause=Cause(row.cause),
         recorded_at=from_micros(row.recorded_at),
         relevant_until=from_micros(row.relevant_until),
+        task_deadline=None if row.task_deadline is None else from_micros(row.task_deadline),
     )

@@ -28,8 +28,18 @@ ledger_head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),  # always 1: the row that writers queue behind
     Column("origin", String(255), nullable=False),
     Column("size", BigInteger, nullable=False),
+    Column("next_index", BigInteger, nullable=False),  # of the next entry; the size, unless a ledger was adopted
     Column("peaks", LargeBinary, nullable=False),  # roots of the perfect subtrees, largest first
     Column("note", Text, nullable=False),  # the signed checkpoint of this size
+    Column("committed_index", BigInteger),  # of the newest entry that commits to what is in force
+)
+
+ledger_origins = Table(
+    "ledger_origins",  # the names that the ledger has had: entry `first_index` is leaf `first_leaf` of the tree
+    metadata,
+    Column("first_leaf", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_index", BigInteger, nullable=False),
+    Column("origin", String(255), nullable=False),
 )
 
 ledger_entries = Table(
@@ -74,6 +84,7 @@ tasks = Table(
     Column("index", BigInteger, nullable=False),
     Column("leases_issued", BigInteger, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("changed_index", BigInteger),  # of the last entry that changed it
     Index("tasks_by_tenant", "tenant", "index"),
     Index("tasks_by_state", "tenant", "state", "index"),
     Index("tasks_by_deadline", "tenant", "state", "deadline"),
@@ -111,6 +122,7 @@ leases = Table(
     Column("policy_revision", String(64), nullable=False),
     Column("index", BigInteger, nullable=False),
     Column("closed", Boolean, nullable=False),  # its end is recorded; it was dead before that
+    Column("changed_index", BigInteger),  # of the entry of its last renewal
     Index("leases_by_tenant", "tenant", "index"),
     Index("leases_by_task", "task_id", "index"),
     Index("leases_by_holder", "holder", "index"),
@@ -129,8 +141,10 @@ rules = Table(
     Column("cause", String(16), nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
     Column("relevant_until", BigInteger, nullable=False),
+    Column("task_deadline", BigInteger),  # of the task that it ends
+    Column("kept_until", BigInteger, nullable=False),  # the later of the two
     Index("rules_by_selector", "target", "value", "tenant", "index"),
-    Index("rules_by_relevance", "relevant_until", "index"),
+    Index("rules_kept", "kept_until", "index"),
 )
 
 locks = Table(
@@ -145,6 +159,7 @@ locks = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Column("index", BigInteger, nullable=False),
+    Column("lifted_index", BigInteger),  # of the entry that lifts it
 )
 
 requests = Table(

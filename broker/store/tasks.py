@@ -13,10 +13,9 @@ from broker.store.encoding import dump_names, dump_resources, load_names, load_r
 from broker.store.rows import delete_some
 from broker.store.schema import task_agents, tasks
 
+_CHANGES = ("deadline", "state", "ended_at", "leases_issued", "revision", "changed_index")
 _CHANGE = (
-    update(tasks)
-    .where(tasks.c.id == bindparam("task"))
-    .values({name: bindparam(f"new_{name}") for name in ("deadline", "state", "ended_at", "leases_issued", "revision")})
+    update(tasks).where(tasks.c.id == bindparam("task")).values({name: bindparam(f"new_{name}") for name in _CHANGES})
 )
 
 
@@ -84,10 +83,19 @@ def change(connection: Connection, changed: Collection[Task]) -> None:
                 "new_ended_at": None if task.ended_at is None else to_micros(task.ended_at),
                 "new_leases_issued": task.leases_issued,
                 "new_revision": task.revision,
+                "new_changed_index": task.changed_index,
             }
             for task in changed
         ],
     )
+
+
+def cancel_all(connection: Connection, at: datetime, index: int) -> None:
+    """End every active task, as the entry at an index says."""
+    ended = {"state": TaskState.CANCELLED.value, "ended_at": to_micros(at), "changed_index": index}
+    active = tasks.c.state == TaskState.ACTIVE.value
+    connection.execute(update(tasks).where(active).values(**ended, revision=tasks.c.revision + 1))
+    connection.execute(delete(task_agents))
 
 
 def _add_agents(connection: Connection, named_by: Collection[Task]) -> None:
@@ -118,6 +126,7 @@ def _values(task: Task) -> dict[str, object]:
         "index": task.index,
         "leases_issued": task.leases_issued,
         "revision": task.revision,
+        "changed_index": task.changed_index,
     }
 
 
@@ -140,4 +149,5 @@ def _task(row: Row) -> Task:  # type: ignore[type-arg]
         index=columns["index"],
         leases_issued=row.leases_issued,
         revision=row.revision,
+        changed_index=row.changed_index,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -11,19 +11,23 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection
 
 from broker.audit import canonical, tree
-from broker.audit.tree import Frontier
-from broker.model.entry import Entry
-from broker.model.errors import invalid
+from broker.audit.effects import Effect, LeaseIssued, LockLifted
+from broker.audit.in_force import InForce
+from broker.model.entry import Entry, Kind
+from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.model.lease import Lease
-from broker.model.selector import Lock, Rule, Selector
-from broker.model.task import Task
+from broker.model.selector import Lock, Rule, Selector, Target
+from broker.model.task import Task, TaskState
 from broker.store import explanations, leases, ledger, locks, quotas, requests, rules, tasks
 from broker.store.explanations import Explanation
+from broker.store.follower import Position, Tail
+from broker.store.provenance import Proven
 from broker.store.requests import Answered
 
 T = TypeVar("T")
 
 _MOST_KNOWN_TASKS = 1_000
+_COMMIT_EVERY = 1_000  # entries: so many are replayed at a start, at the most
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,12 @@ class Work(Generic[T]):
 class Known:
     """What one transaction leaves to the next: still the truth, if the ledger's head has not moved in between.
 
-    Whoever changes a task or a lock, or issues a lease, moves the head: no other broker can have done it unseen.
-    `issued` counts leases by tenant, in the minute `window`.
+    Whoever changes a task, or issues a lease, moves the head: no other broker can have done it unseen. `issued` counts
+    leases by tenant, in the minute `window`.
     """
 
-    frontier: Frontier
+    position: Position
     tasks: Mapping[str, Task] = field(default_factory=dict)
-    locks: Sequence[Lock] | None = None
     issued: Mapping[str, int] = field(default_factory=dict)
     window: int = -1
 
@@ -74,22 +77,29 @@ class Stale(Exception):
 class Transaction:
     """The state at the head of the ledger, and the changes collected so far.
 
-    Works run one after the other; each sees what those before it changed. `at` is the one instant of them all.
+    Works run one after the other; each sees what those before it changed. `at` is the one instant of them all. What is
+    in force comes from the ledger's entries, never from a table; a record that is looked up is held against its entries
+    first (`proven`).
     """
 
-    def __init__(self, connection: Connection, at: datetime, known: Known) -> None:
+    def __init__(self, connection: Connection, at: datetime, known: Known, in_force: InForce, proven: Proven) -> None:
         self.connection = connection
         self.at = at
+        self.in_force = in_force
+        self.tokens_until = in_force.tokens_until
+        self.committed_index = in_force.committed
         self.changed_tasks: dict[str, Task] = {}
         self.new_rules: list[Rule] = []
-        self._frontier = known.frontier
-        self._first = known.frontier.size
+        self._start = known.position
+        self._first = known.position.next_index
+        self._proven = proven
+        self._altered: set[str] = set()
         self._window = quotas.window(at)
         self._entries: list[tuple[Entry, bytes]] = []
         self._tasks = dict(known.tasks)
         self._leases: dict[str, Lease] = {}
         self._answered: dict[tuple[str, str], tuple[bytes, str]] = {}
-        self._locks = None if known.locks is None else [lock for lock in known.locks if lock.stands(at)]
+        self._locks = in_force.locks(at)
         self._issued = dict(known.issued) if known.window == self._window else {}
         self._live_tasks: dict[str, int] = {}
         self._begun: Counter[str] = Counter()
@@ -102,7 +112,7 @@ class Transaction:
         self._new_explanations: list[Explanation] = []
         self._changed_quotas: dict[str, int] = {}
         self._closed: list[str] = []
-        self._lifted: list[str] = []
+        self._lifted: list[tuple[str, int]] = []
 
     # What works see.
 
@@ -110,25 +120,38 @@ class Transaction:
         """Read what works have named."""
         works = list(works)
         if wanted := {task for work in works for task in work.tasks} - self._tasks.keys():
-            self._tasks.update(tasks.fetch(self.connection, wanted))
+            self._tasks.update(self._held_tasks(tasks.fetch(self.connection, wanted)))
         if wanted := {lease for work in works for lease in work.leases}:
-            self._leases.update(leases.fetch(self.connection, wanted))
+            self._leases.update(self._held_leases(leases.fetch(self.connection, wanted)))
         if keys := {key for work in works for key in work.requests}:
             self._answered.update(requests.fetch(self.connection, keys))
         if tenants := {task.tenant for task in self._tasks.values()} - self._issued.keys():
             self._issued |= dict.fromkeys(tenants, 0) | quotas.fetch(self.connection, tenants, self._window)
 
     def task(self, task_id: str) -> Task | None:
-        """Find a task that the work has named."""
+        """Find a task that the work has named.
+
+        Raises:
+            Refusal: RECORD_ALTERED.
+        """
+        self._refuse_altered("task", task_id)
         return self._tasks.get(task_id)
 
     def lease(self, lease_id: str) -> Lease | None:
-        """Find a lease that the work has named, or one made in this transaction."""
+        """Find a lease that the work has named, or one made in this transaction.
+
+        Raises:
+            Refusal: RECORD_ALTERED.
+        """
+        self._refuse_altered("lease", lease_id)
         lease = self._leases.get(lease_id)
-        if lease is None or lease.revoked_index is not None or not self.new_rules:
+        if lease is None or lease.revoked_index is not None:
             return lease
         covers = leases.covers(lease)
+        ended = self.in_force.ended_by(covers, lease.index)
         ends = [rule.index for rule in self.new_rules if rule.index > lease.index and rule.selector in covers]
+        if ended is not None:
+            ends.append(ended.index)
         return replace(lease, revoked_index=min(ends)) if ends else lease
 
     def answered(self, principal: str, request_id: str) -> tuple[bytes, str] | None:
@@ -137,8 +160,6 @@ class Transaction:
 
     def locks(self) -> list[Lock]:
         """List the locks in force."""
-        if self._locks is None:
-            self._locks = list(locks.standing(self.connection, self.at))
         return self._locks
 
     def lock_on(self, lease: Lease) -> Lock | None:
@@ -149,8 +170,11 @@ class Transaction:
 
     def rule_on(self, selector: Selector) -> int | None:
         """Tell the index of the last rule with exactly this selector."""
-        found = rules.fetch(self.connection, [selector]).get(selector, [])
-        return max([*found, *(rule.index for rule in self.new_rules if rule.selector == selector)], default=None)
+        ends = [rule.index for rule in self.new_rules if rule.selector == selector]
+        known = self.in_force.newest(selector)
+        if known is not None:
+            ends.append(known.index)
+        return max(ends or rules.fetch(self.connection, [selector]).get(selector, []), default=None)
 
     def leases_issued(self, task: Task) -> int:
         """Tell how many leases a task has ever had."""
@@ -205,6 +229,7 @@ class Transaction:
         """Remember a new lease, and count it against its task and tenant."""
         self._leases[lease.id] = lease
         self._new_leases.append(lease)
+        self.tokens_until = max(self.tokens_until, lease.expires_at)
         self._counted[lease.task_id] += 1
         count = self._issued.get(lease.tenant, 0) + 1
         self._issued[lease.tenant] = self._changed_quotas[lease.tenant] = count
@@ -212,6 +237,7 @@ class Transaction:
     def renew_lease(self, lease: Lease) -> None:
         """Remember a lease's new end."""
         self._leases[lease.id] = self._renewed[lease.id] = lease
+        self.tokens_until = max(self.tokens_until, lease.expires_at)
 
     def close_leases(self, ids: Iterable[str]) -> None:
         """Note that the end of leases is recorded."""
@@ -223,13 +249,13 @@ class Transaction:
 
     def add_lock(self, lock: Lock) -> None:
         """Remember a lock."""
-        self.locks().append(lock)
+        self._locks.append(lock)
         self._new_locks.append(lock)
 
-    def remove_lock(self, lock: Lock) -> None:
-        """Lift a lock."""
-        self.locks().remove(lock)
-        self._lifted.append(lock.id)
+    def lift_lock(self, lock: Lock, index: int) -> None:
+        """Lift a lock, by the entry at an index."""
+        self._locks.remove(lock)
+        self._lifted.append((lock.id, index))
 
     def add_answer(self, answered: Answered) -> None:
         """Remember what came of a request id."""
@@ -242,9 +268,13 @@ class Transaction:
 
     # What the writer does with them.
 
-    def write(self) -> Known:
-        """Write all changes; give what the next transaction may take for granted, once this one is committed."""
-        frontier = self._write_entries() if self._entries else self._frontier
+    def write(self, horizon: datetime) -> tuple[Known, Tail]:
+        """Write all changes. Give what the next transaction may take for granted, and what a follower must know of it.
+
+        `horizon`: what nobody needs from then on may be forgotten, where it is time to commit to what is in force.
+        """
+        tail = self._commit_to_what_is_in_force(horizon)
+        position = self._write_entries() if self._entries else self._start
         # The count is no change that copies of a task would have to follow: its revision stays.
         for task_id, count in self._counted.items():
             task = self._tasks[task_id]
@@ -259,21 +289,66 @@ class Transaction:
         self._save(leases.close, self._closed)
         self._save(rules.add, self.new_rules)
         self._save(locks.add, self._new_locks)
-        self._save(locks.remove, self._lifted)
+        self._save(locks.lift, self._lifted)
         self._save(requests.add, self._new_answers)
         self._save(explanations.add, self._new_explanations)
         if self._changed_quotas:
             quotas.put(self.connection, self._changed_quotas, self._window)
         seen = self._tasks if len(self._tasks) <= _MOST_KNOWN_TASKS else {}
-        return Known(frontier, seen, self._locks, self._issued, self._window)
+        return Known(position, seen, self._issued, self._window), Tail(self._start, position, tail)
+
+    def remember(self) -> None:
+        """Remember, once it is durable, what was recorded here: it need not be proven again."""
+        for record in (*self._new_leases, *self._renewed.values()):
+            self._proven.remember(record)
+
+    def _commit_to_what_is_in_force(self, horizon: datetime) -> list[Effect]:
+        """Record a commitment if it is time; give all that this transaction changes of what is in force."""
+        tail: list[Effect] = [*self.new_rules, *self._new_locks]
+        tail += [LockLifted(lock_id) for lock_id, _ in self._lifted]
+        latest = max([*self._new_leases, *self._renewed.values()], key=lambda lease: lease.expires_at, default=None)
+        if latest is not None:
+            tail.append(LeaseIssued(latest))
+        committed = self.in_force.committed
+        if self._entries and (committed is None or self.next_index() - committed >= _COMMIT_EVERY):
+            made = self.in_force.commitment(self.next_index(), horizon, tail)
+            self.record(Entry(kind=Kind.STATE_COMMITTED, at=self.at, tenant="", effected=made.facts()))
+            self.committed_index = made.index
+            tail.append(made)
+        return tail
+
+    def _held_tasks(self, found: Mapping[str, Task]) -> Mapping[str, Task]:
+        """Note which tasks are not what their entries say. That one has ended need not be proven."""
+        active = [task for task in found.values() if task.state is TaskState.ACTIVE]
+        self._altered |= self._proven.altered(self.connection, self._start.frontier, active)
+        self._altered.update(task.id for task in active if self._has_ended(task))
+        return found
+
+    def _held_leases(self, found: Mapping[str, Lease]) -> Mapping[str, Lease]:
+        """Note which leases are not what their entries say."""
+        self._altered |= self._proven.altered(self.connection, self._start.frontier, found.values())
+        return found
+
+    def _has_ended(self, task: Task) -> bool:
+        """Tell whether the ledger has ended a task that its row calls active."""
+        ended = self.in_force.newest(Selector(task.tenant, Target.TASK, task.id))
+        return ended is not None or task.index < self.in_force.adopted_index
+
+    def _refuse_altered(self, what: str, record_id: str) -> None:
+        if record_id in self._altered:
+            raise Refusal(
+                Reason.RECORD_ALTERED,
+                f"the record of {what} `{record_id}` is not what the ledger says of it, so nothing is signed by it",
+                Hints(next="operators: run `credbroker ledger verify`, which names what was altered"),
+            )
 
     def _save(self, save: Callable[[Connection, Collection[T]], None], changes: Collection[T]) -> None:
         if changes:
             save(self.connection, changes)
 
-    def _write_entries(self) -> Frontier:
+    def _write_entries(self) -> Position:
         hashes = [tree.leaf_hash(body) for _, body in self._entries]
-        grown, nodes = self._frontier.extend(hashes)
+        grown, nodes = self._start.frontier.extend(hashes)
         ledger.append(
             self.connection,
             [
@@ -282,4 +357,4 @@ class Transaction:
             ],
             nodes,
         )
-        return grown
+        return Position(grown, self.next_index())

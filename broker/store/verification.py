@@ -1,5 +1,8 @@
 """Verify a ledger where it lies: recompute everything from the entries, trusting nothing but one public key.
 
+One pass over the entries recomputes the tree, and derives the state that they make in a scratch database; then every
+row of the tables is held against it.
+
 SQLite keeps in a cell whatever it is given: a number where a text belongs, a text that is not UTF-8, an index that is
 none. Each is a finding like any other alteration.
 """
@@ -12,11 +15,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from broker.audit.note import VerifierKey
+from broker.audit import checkpoint
+from broker.audit.canonical import MalformedEntry
+from broker.audit.checkpoint import Checkpoint
+from broker.audit.effects import Adopted, Effect, effects
+from broker.audit.note import VerifierKey, verify_note
 from broker.audit.proof import NodeId
 from broker.audit.replay import Finding, Replay
 from broker.store import ledger
 from broker.store.database import open_database
+from broker.store.expected import Expected
 from broker.store.ledger import Head, MalformedHead, StoredEntry
 from broker.store.opening import named_key
 
@@ -25,85 +33,153 @@ _BATCH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found. `trusted` tells whether the key was given, or only taken from the ledger itself."""
+    """What was found. `trusted` tells whether the key was given, or only taken from the ledger itself.
+
+    `kept_size`: of the checkpoint that the ledger was held against. Without one nobody can tell this ledger from an
+    older copy of it. `rows_compared`: the tables were held against the entries, which takes entries that verify.
+    """
 
     size: int
     findings: Sequence[Finding]
     vkey: str
     trusted: bool
+    kept_size: int | None = None
+    rows_compared: bool = True
 
     @property
     def ok(self) -> bool:
         """Tell whether everything is as it was signed."""
         return not self.findings
 
+    def unknown(self) -> list[str]:
+        """Say what cannot be known without a trusted key, a kept checkpoint, or entries that verify."""
+        unknown = []
+        if not self.trusted:
+            unknown.append("whether all of it was made anew with another key: give --vkey")
+        if self.kept_size is None:
+            unknown.append("whether the newest entries were cut off, or this is an older copy: give --checkpoint")
+        if not self.rows_compared:
+            unknown.append("whether the rows of the tables are what the entries say, since these do not verify")
+        return unknown
 
-def verify(url: str, vkey: str | None = None, progress: Callable[[int, int], None] | None = None) -> Report:
-    """Recompute a ledger. `progress` is told how many entries of how many are done.
+
+Progress = Callable[[int, int], None]
+"""Is told how many entries of how many are done."""
+
+
+def verify(url: str, vkey: str | None = None, progress: Progress | None = None, kept: str | None = None) -> Report:
+    """Recompute a ledger, and hold it against a checkpoint that somebody has kept, a signed note.
 
     Raises:
         InvalidNote: the verifier key is malformed.
-        ValueError: the database holds no ledger.
+        ValueError: the database holds no ledger, or what was kept is no checkpoint by the key.
     """
     database = open_database(url)
     try:
-        with database.snapshot() as connection:
-            return _verify(connection, vkey, progress)
+        with database.snapshot() as connection, Expected.opened() as expected:
+            ledger.forgive_texts(connection)
+            return _Verification(connection, expected, vkey, kept, progress or (lambda _done, _all: None)).report()
     finally:
         database.close()
 
 
-def _verify(connection: Connection, vkey: str | None, progress: Callable[[int, int], None] | None) -> Report:
-    ledger.forgive_texts(connection)
-    replay, done = Replay(), 0
-    head = _head(connection, replay.findings)
-    for batch in _batches(connection, replay.findings):
-        completed = [node for entry in batch for node in replay.entry(entry.index, entry.body, entry.leaf_hash)]
-        stored = ledger.fetch_nodes(connection, [NodeId(node.level, node.index) for node in completed])
-        replay.nodes(completed, stored)
-        replay.findings.extend(_misfiled(batch))
-        done += len(batch)
-        if progress is not None:
-            progress(done, done if head is None else head.frontier.size)
-    key = VerifierKey.parse(vkey) if vkey else named_key(connection)
-    if key is None:
-        findings = [*replay.findings, Finding(0, "entry 0 does not name the ledger's key")]
-        return Report(done, findings, "", trusted=False)
-    if head is not None:
-        signed = replay.head(head.frontier.size, head.frontier.root(), head.note, key)
+class _Verification:
+    def __init__(
+        self, connection: Connection, expected: Expected, vkey: str | None, kept: str | None, progress: Progress
+    ) -> None:
+        self._connection = connection
+        self._expected = expected
+        self._progress = progress
+        self._trusted = vkey is not None
+        self._key = VerifierKey.parse(vkey) if vkey else named_key(connection)
+        self._kept = _kept(kept, self._key)
+        self._replay = Replay(self._kept)
+        self._done = 0
+
+    def report(self) -> Report:
+        findings = self._replay.findings
+        head = self._head()
+        for batch in self._batches():
+            self._follow(batch)
+            self._progress(self._done, self._done if head is None else head.frontier.size)
+        if self._key is None:
+            findings.append(Finding(0, "entry 0 does not name the ledger's key"))
+        elif head is not None:
+            self._check_head(head, self._key)
+        if comparable := head is not None and not findings:
+            findings.extend(self._expected.findings(self._connection, head))
+        key = "" if self._key is None else str(self._key)
+        kept_size = None if self._kept is None else self._kept.size
+        return Report(self._done, findings, key, self._trusted, kept_size, comparable)
+
+    def _follow(self, batch: Sequence[StoredEntry]) -> None:
+        completed = []
+        for entry in batch:
+            done = self._effects(entry)
+            adopts = any(isinstance(effect, Adopted) for effect in done)
+            nodes = self._replay.entry(entry.index, entry.body, entry.leaf_hash, adopts=adopts)
+            completed += nodes
+            self._expected.follow(entry.index, done, len(nodes))
+        self._done += len(batch)
+        stored = ledger.fetch_nodes(self._connection, [NodeId(node.level, node.index) for node in completed])
+        self._replay.nodes(completed, stored)
+        self._replay.findings.extend(_misfiled(batch))
+
+    def _effects(self, entry: StoredEntry) -> Sequence[Effect]:
+        try:
+            return effects(entry.index, entry.body)
+        except MalformedEntry as error:
+            self._expected.problems.append(Finding(entry.index, str(error)))
+            return ()
+
+    def _check_head(self, head: Head, key: VerifierKey) -> None:
+        # A ledger that was adopted goes on under another name; its key is the same.
+        named = VerifierKey(head.origin, key.public) if key.name in self._expected.origins else key
+        signed = self._replay.head(head.frontier.size, head.frontier.root(), head.note, named)
         if signed is not None and signed.origin != head.origin:
-            replay.findings.append(Finding(None, "the ledger's head names another origin than the one that was signed"))
-    return Report(done, replay.findings, str(key), trusted=vkey is not None)
+            self._replay.findings.append(Finding(None, "the head names another origin than the one that was signed"))
+
+    def _head(self) -> Head | None:
+        """Read the head; None, and a finding, if it is none.
+
+        Raises:
+            ValueError: there is none, so this is no ledger.
+        """
+        try:
+            head = ledger.head(self._connection)
+        except MalformedHead as error:
+            self._replay.findings.append(Finding(None, str(error)))
+            return None
+        if head is None:
+            raise ValueError("the database holds no ledger")
+        return head
+
+    def _batches(self) -> Iterator[Sequence[StoredEntry]]:
+        """Stream all entries that have a place, ascending; hashes and bodies that are no bytes are empty."""
+        start, told = ledger.LEAST_INDEX, False
+        while rows := ledger.page(self._connection, None, None, start, _BATCH):
+            placed = [row for row in rows if _is_index(row.index)]
+            if len(placed) < len(rows) and not told:
+                told = True
+                problem = f"an entry among those from {max(start, 0)} on has an index that is none"
+                self._replay.findings.append(Finding(None, problem))
+            yield [row._replace(body=_bytes(row.body), leaf_hash=_bytes(row.leaf_hash)) for row in placed]
+            if not placed or placed[-1].index == ledger.GREATEST_INDEX:
+                return
+            start = placed[-1].index + 1
 
 
-def _head(connection: Connection, findings: list[Finding]) -> Head | None:
-    """Read the head; None, and a finding, if it is none.
-
-    Raises:
-        ValueError: there is none, so this is no ledger.
-    """
-    try:
-        head = ledger.head(connection)
-    except MalformedHead as error:
-        findings.append(Finding(None, str(error)))
+def _kept(note: str | None, key: VerifierKey | None) -> Checkpoint | None:
+    """Take a kept checkpoint, under whatever name the ledger had then."""
+    if note is None:
         return None
-    if head is None:
-        raise ValueError("the database holds no ledger")
-    return head
-
-
-def _batches(connection: Connection, findings: list[Finding]) -> Iterator[Sequence[StoredEntry]]:
-    """Stream all entries that have a place, ascending; hashes and bodies that are no bytes are empty."""
-    start, told = ledger.LEAST_INDEX, False
-    while rows := ledger.page(connection, None, None, start, _BATCH):
-        placed = [row for row in rows if _is_index(row.index)]
-        if len(placed) < len(rows) and not told:
-            told = True
-            findings.append(Finding(None, f"an entry among those from {max(start, 0)} on has an index that is none"))
-        yield [row._replace(body=_bytes(row.body), leaf_hash=_bytes(row.leaf_hash)) for row in placed]
-        if not placed or placed[-1].index == ledger.GREATEST_INDEX:
-            return
-        start = placed[-1].index + 1
+    if key is None:
+        raise ValueError("the checkpoint cannot be checked: the ledger names no key; give one with --vkey")
+    try:
+        return checkpoint.parse(verify_note(note, VerifierKey(note.partition("\n")[0], key.public)))
+    except ValueError as error:
+        msg = f"the kept checkpoint does not verify by the key: {error}"
+        raise ValueError(msg) from error
 
 
 def _is_index(cell: object) -> bool:

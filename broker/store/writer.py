@@ -26,7 +26,8 @@ import structlog
 from sqlalchemy import Connection
 
 from broker.audit.note import NoteSigner
-from broker.model.clock import Clock
+from broker.audit.tree import Frontier
+from broker.model.clock import Clock, SurelyPast
 from broker.model.entry import Entry
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.selector import Rule
@@ -34,6 +35,10 @@ from broker.model.task import Task
 from broker.store import failures, ledger, opening, refusal_counts
 from broker.store.database import Database
 from broker.store.failures import UNAVAILABLE
+from broker.store.follower import Follower, Tail
+from broker.store.ledger import LedgerMismatch
+from broker.store.marks import Marks
+from broker.store.provenance import Proven
 from broker.store.refusal_counts import RefusalCounts, Refused
 from broker.store.reserve import Reserve
 from broker.store.transaction import AfterCommit, Known, Stale, Transaction, Work
@@ -57,6 +62,17 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A transaction that wants only to be committed, and what follows from it then."""
+
+    transaction: Transaction
+    outcomes: list[object]
+    known: Known
+    tail: Tail
+    note: str | None  # the checkpoint, if there is a new one
+
+
+@dataclass(frozen=True, slots=True)
 class _Waiting:
     """A work, and who waits for it."""
 
@@ -75,8 +91,14 @@ class Writer:
         clock: Clock,
         committed: Callable[[Committed], None],
         reserve: Reserve | None = None,
+        follower: Follower | None = None,
+        marks: Marks | None = None,
     ) -> None:
-        """Make a writer; `committed` is called on the event loop after each commit."""
+        """Make a writer; `committed` is called on the event loop after each commit. Without `marks` none are kept."""
+        self._follower = follower or Follower(signer.vkey)
+        self._marks = marks or Marks((), signer.vkey)
+        self._proven = Proven()
+        self._horizon = SurelyPast(clock)
         self._database = database.apart("ledger-writer")
         self._origin = origin
         self._signer = signer
@@ -102,7 +124,7 @@ class Writer:
             LedgerMismatch: the database holds another ledger, or a damaged one.
         """
         try:
-            opening.open_ledger(self._database, self._origin, self._signer, self._clock)
+            opening.open_ledger(self._database, self._origin, self._signer, self._clock, self._follower, self._marks)
         except UNAVAILABLE as error:
             raise failures.unavailable(f"the ledger cannot be opened: {failures.cause(error)}") from error
         self._writing = asyncio.create_task(self._run(), name="ledger-writer")
@@ -116,6 +138,7 @@ class Writer:
             await asyncio.wait([self._writing])
         if self._counting is not None:
             self._counting.cancel()
+        self._marks.catch_up()
         self._database.close()
 
     async def write(self, work: Work[T]) -> T:
@@ -216,7 +239,7 @@ class Writer:
         return [waiting for waiting in batch if waiting.work.urgent]
 
     async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
-        refusal = failures.refusal(error)
+        refusal = error.refusal() if isinstance(error, LedgerMismatch) else failures.refusal(error)
         if any(waiting.work.urgent for waiting in batch) and self._reserve.give_up(error):
             await self._commit(batch)
         elif refusal is not None:
@@ -249,14 +272,19 @@ class Writer:
         connection = await self._database.run(self._database.begin)
         try:
             prepare = partial(self._prepare, connection, batch, counted)
-            transaction, outcomes, known = await self._database.run(prepare) if self._database.is_shared else prepare()
+            made = await self._database.run(prepare) if self._database.is_shared else prepare()
         except BaseException as error:
             await self._database.run(partial(_undo, connection, error))
             raise
         await self._database.run(partial(_finish, connection))
-        self._known = known
+        # Durable. A crash here leaves a mark that is behind, and a follower that reads the entries again.
+        self._follower.apply(made.tail)
+        if made.note is not None:
+            self._marks.move(made.note)
+        made.transaction.remember()
+        self._known = made.known
         self._counts.recorded(counted)
-        return transaction, outcomes
+        return made.transaction, made.outcomes
 
     def _take_counts(self) -> Mapping[Refused, int]:
         """Take the sums that are due. They stay until they are durable; if that fails, the next count sees to them."""
@@ -265,25 +293,33 @@ class Writer:
         self._counts_are_due, self._counting = False, None
         return self._counts.so_far()
 
-    def _prepare(
-        self, connection: Connection, batch: list[_Waiting], counted: Mapping[Refused, int]
-    ) -> tuple[Transaction, list[object], Known]:
+    def _prepare(self, connection: Connection, batch: list[_Waiting], counted: Mapping[Refused, int]) -> _Prepared:
         """Do steps 2 to 4, but for beginning."""
-        size = ledger.lock_head(connection)
-        known = self._known
-        if known is None or known.frontier.size != size:
-            head = ledger.head(connection)
-            assert head is not None  # noqa: S101 (lock_head has just read it)
-            known = Known(head.frontier)
-        transaction = Transaction(connection, self._clock(), known)
+        known = self._known_at(ledger.lock_head(connection), connection)
+        transaction = Transaction(connection, self._clock(), known, self._follower.in_force, self._proven)
         transaction.prefetch(waiting.work for waiting in batch)
         outcomes = [_outcome(waiting.work, transaction) for waiting in batch]
         for entry in refusal_counts.entries(counted, transaction.at):
             transaction.record(entry)
-        known = transaction.write()
-        if known.frontier.size != size:
-            ledger.advance(connection, size, known.frontier, opening.note(self._origin, self._signer, known.frontier))
-        return transaction, outcomes, known
+        known, tail = transaction.write(self._horizon())
+        if tail.start == tail.end:
+            return _Prepared(transaction, outcomes, known, tail, None)
+        head = opening.signed_head(self._origin, self._signer, tail.end, transaction.committed_index)
+        ledger.advance(connection, tail.start.frontier.size, head)
+        return _Prepared(transaction, outcomes, known, tail, head.note)
+
+    def _known_at(self, head: Frontier, connection: Connection) -> Known:
+        """Give what we know at a head; if others have moved it, follow them first.
+
+        Raises:
+            LedgerMismatch: the ledger is not the one that we have signed, or is behind it.
+        """
+        known = self._known
+        if known is None or known.position.frontier != head:
+            self._follower.apply(self._follower.read(connection))
+            known = Known(self._follower.position)
+        self._follower.refuse_behind()
+        return known
 
 
 def _undo(connection: Connection, error: BaseException) -> None:

@@ -98,6 +98,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Several live tasks name the caller: it must say which one it means."""
     ERROR_REASON_HOLDER_UNPROVEN: _ErrorReason.ValueType  # 37
     """The resource's credentials are bound to something that the caller has not proven to have."""
+    ERROR_REASON_RECORD_ALTERED: _ErrorReason.ValueType  # 38
+    """The record of the task or lease is not what the ledger says of it, so nothing is signed by it."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of ErrorInfo, without the prefix. docs/reference/errors.md tells what to do about each."""
@@ -178,4 +180,6 @@ ERROR_REASON_TASK_AMBIGUOUS: ErrorReason.ValueType  # 36
 """Several live tasks name the caller: it must say which one it means."""
 ERROR_REASON_HOLDER_UNPROVEN: ErrorReason.ValueType  # 37
 """The resource's credentials are bound to something that the caller has not proven to have."""
+ERROR_REASON_RECORD_ALTERED: ErrorReason.ValueType  # 38
+"""The record of the task or lease is not what the ledger says of it, so nothing is signed by it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

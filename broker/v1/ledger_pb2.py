@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62roker/v1/ledger.proto\x12\tbroker.v1\"*\n\x0bLedgerEntry\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"(\n\nCheckpoint\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"m\n\x0eInclusionProof\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x11\n\tleaf_hash\x18\x02 \x01(\x0c\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x12)\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x15.broker.v1.Checkpoint\"v\n\x10\x43onsistencyProof\x12\x12\n\nfirst_size\x18\x01 \x01(\x03\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x03\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x12)\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x15.broker.v1.CheckpointBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62roker/v1/ledger.proto\x12\tbroker.v1\"*\n\x0bLedgerEntry\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"(\n\nCheckpoint\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"{\n\x0eInclusionProof\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x11\n\tleaf_hash\x18\x02 \x01(\x0c\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x12)\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x15.broker.v1.Checkpoint\x12\x0c\n\x04leaf\x18\x05 \x01(\x03\"v\n\x10\x43onsistencyProof\x12\x12\n\nfirst_size\x18\x01 \x01(\x03\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x03\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\x12)\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x15.broker.v1.CheckpointBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKPOINT']._serialized_start=81
   _globals['_CHECKPOINT']._serialized_end=121
   _globals['_INCLUSIONPROOF']._serialized_start=123
-  _globals['_INCLUSIONPROOF']._serialized_end=232
-  _globals['_CONSISTENCYPROOF']._serialized_start=234
-  _globals['_CONSISTENCYPROOF']._serialized_end=352
+  _globals['_INCLUSIONPROOF']._serialized_end=246
+  _globals['_CONSISTENCYPROOF']._serialized_start=248
+  _globals['_CONSISTENCYPROOF']._serialized_end=366
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ class LedgerEntry(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Its place, from 0."""
+    """Its place in the order, from 0. Where a ledger was adopted, indexes were passed over."""
     body: _builtins.bytes
     """Canonical JSON; its Merkle leaf is SHA-256(0x00 || body) (RFC 6962 section 2.1)."""
     def __init__(
@@ -80,10 +80,13 @@ class InclusionProof(_message.Message):
     LEAF_HASH_FIELD_NUMBER: _builtins.int
     HASHES_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    LEAF_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """The entry's place."""
     leaf_hash: _builtins.bytes
     """The entry's leaf hash."""
+    leaf: _builtins.int
+    """The entry's number among the leaves of the tree: its index, unless the ledger was adopted."""
     @_builtins.property
     def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """The audit path, leaf to root."""
@@ -99,10 +102,11 @@ class InclusionProof(_message.Message):
         leaf_hash: _builtins.bytes = ...,
         hashes: _abc.Iterable[_builtins.bytes] | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
+        leaf: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "hashes", b"hashes", "index", b"index", "leaf_hash", b"leaf_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "hashes", b"hashes", "index", b"index", "leaf", b"leaf", "leaf_hash", b"leaf_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -72,16 +72,26 @@ class WatchRevocationsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESUME_INDEX_FIELD_NUMBER: _builtins.int
+    RESUME_ORIGIN_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     resume_index: _builtins.int
     """The index of the last rule the caller has applied; absent: send a snapshot."""
+    resume_origin: _builtins.str
+    """The origin of the ledger in which that index counts, as told; of another ledger, a snapshot is sent."""
+    checkpoint: _builtins.str
+    """The newest checkpoint that the caller was told. A broker whose ledger does not hold it knows that it is behind, and
+    serves nobody.
+    """
     def __init__(
         self,
         *,
         resume_index: _builtins.int | None = ...,
+        resume_origin: _builtins.str = ...,
+        checkpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_resume_index", b"_resume_index", "resume_index", b"resume_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_index", b"_resume_index", "resume_index", b"resume_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_index", b"_resume_index", "checkpoint", b"checkpoint", "resume_index", b"resume_index", "resume_origin", b"resume_origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__resume_index: _TypeAlias = _typing.Literal["resume_index"]  # noqa: Y015
     _WhichOneofArgType__resume_index: _TypeAlias = _typing.Literal["_resume_index", b"_resume_index"]  # noqa: Y015
@@ -104,6 +114,8 @@ class RevocationUpdate(_message.Message):
     FRESHNESS_FIELD_NUMBER: _builtins.int
     KEYS_CHANGED_FIELD_NUMBER: _builtins.int
     SEND_TIME_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Names this stream in ConfirmRevocations."""
@@ -117,6 +129,10 @@ class RevocationUpdate(_message.Message):
     """The tenant whose rules this feed carries; "*": all. A token of another tenant must be refused."""
     keys_changed: _builtins.bool
     """Set when the key set has changed since the last message, and on the first: fetch it."""
+    origin: _builtins.str
+    """The origin of the ledger in which `index` counts."""
+    checkpoint: _builtins.str
+    """A checkpoint of that ledger (a C2SP signed note), now and then: show the newest when watching again."""
     more: _builtins.bool
     """More of the snapshot, or of what was missed, follows: until the last of it the caller is not up to date."""
     @_builtins.property
@@ -143,11 +159,13 @@ class RevocationUpdate(_message.Message):
         freshness: _duration_pb2.Duration | None = ...,
         keys_changed: _builtins.bool = ...,
         send_time: _timestamp_pb2.Timestamp | None = ...,
+        origin: _builtins.str = ...,
+        checkpoint: _builtins.str = ...,
         more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "send_time", b"send_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirm", b"confirm", "freshness", b"freshness", "index", b"index", "keys_changed", b"keys_changed", "more", b"more", "rules", b"rules", "send_time", b"send_time", "session_id", b"session_id", "snapshot", b"snapshot", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "confirm", b"confirm", "freshness", b"freshness", "index", b"index", "keys_changed", b"keys_changed", "more", b"more", "origin", b"origin", "rules", b"rules", "send_time", b"send_time", "session_id", b"session_id", "snapshot", b"snapshot", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

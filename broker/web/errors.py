@@ -34,6 +34,7 @@ _ERRORS: Mapping[Reason, tuple[int, str]] = MappingProxyType(
         Reason.POLICY_ERROR: (400, "invalid_scope"),
         Reason.QUOTA_EXCEEDED: (429, "temporarily_unavailable"),
         Reason.LEDGER_UNAVAILABLE: (503, "temporarily_unavailable"),
+        Reason.RECORD_ALTERED: (500, "server_error"),
         Reason.UNAVAILABLE: (503, "temporarily_unavailable"),
         Reason.INTERNAL: (500, "server_error"),
     }

@@ -116,6 +116,7 @@ def on_server(folder: Path, url: str) -> Iterator[Scene]:
     with Proxy(Path(str(server.query["host"])) / ".s.PGSQL.5432").running() as proxy, living(other) as elsewhere:
         near = server.set(host="127.0.0.1", port=proxy.port, query={}).render_as_string(hide_password=False)
         settle(home, near)
+        shutil.copy(other / "keys" / "ledger.mark", home / "keys")  # as a broker that joins others is given it
         yield from _played(Scene(home, url, proxy=proxy, elsewhere=elsewhere))
 
 

@@ -14,6 +14,8 @@ from broker.model.errors import Reason, Refusal
 from broker.model.selector import Cause, Rule, Selector, Target
 from broker.store import ledger, migrate, opening, tasks
 from broker.store.database import open_database
+from broker.store.follower import Follower
+from broker.store.marks import Marks
 from broker.store.transaction import Transaction, Work
 from broker.store.writer import Committed, Writer
 from tests.world import ORIGIN, ManualClock, World, note_signer, opened
@@ -131,7 +133,7 @@ async def test_a_broker_starts_while_another_writes_however_slow_its_network(
     def open_slowly() -> None:
         database = open_database(url)
         _slow_down(database.engine)
-        opening.open_ledger(database, ORIGIN, signer, ManualClock())
+        opening.open_ledger(database, ORIGIN, signer, ManualClock(), Follower(signer.vkey), Marks((), signer.vkey))
         database.close()
 
     async with opened(url, note_key=signer) as world:
@@ -162,12 +164,12 @@ async def test_brokers_that_start_at_once_on_an_empty_database_begin_one_ledger(
     def start() -> None:
         database = open_database(url)
         _slow_down(database.engine)
-        opening.open_ledger(database, ORIGIN, signer, ManualClock())
+        opening.open_ledger(database, ORIGIN, signer, ManualClock(), Follower(signer.vkey), Marks((), signer.vkey))
         database.close()
 
     await asyncio.gather(*(asyncio.to_thread(start) for _ in range(4)))
     database = open_database(url)
-    assert await database.read(ledger.count_entries) == 1
+    assert await database.read(ledger.last_index) == 0
     database.close()
 
 

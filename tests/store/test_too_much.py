@@ -53,7 +53,7 @@ async def rows(world: World) -> list[int]:
         return [
             connection.execute(select(func.count()).select_from(table)).scalar_one()  # type: ignore[attr-defined]
             for table in (leases, tasks, explanations)
-        ] + [ledger.count_entries(connection)]  # type: ignore[arg-type]
+        ] + [ledger.last_index(connection)]  # type: ignore[arg-type]
 
     return await world.desk.database.read(count)
 

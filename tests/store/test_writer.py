@@ -19,7 +19,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.selector import Selector, Target
 from broker.store import leases, ledger, verification
 from broker.store.database import open_database
-from broker.store.opening import LedgerMismatch
+from broker.store.ledger import LedgerMismatch
 from broker.store.schema import ledger_entries, ledger_head, requests
 from broker.store.transaction import Transaction, Work
 from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, note_signer, opened

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
 
+from broker.audit.facts import lease_facts, task_facts
 from broker.audit.note import NoteSigner
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL
 from broker.config.settings import Settings
 from broker.credential.keyfiles import open_keys
-from broker.lease.facts import lease_facts, task_facts
 from broker.model.clock import system_clock, uuid7
 from broker.model.entry import Entry, Kind
 from broker.model.grant import Grant, ResourceGrants
@@ -18,6 +18,7 @@ from broker.model.lease import Binding, Lease
 from broker.model.task import Environment, Task, TaskState
 from broker.store import migrate
 from broker.store.database import open_database
+from broker.store.marks import Marks
 from broker.store.sole import sole_writer
 from broker.store.transaction import Transaction, Work
 from broker.store.writer import Writer
@@ -41,7 +42,14 @@ async def fill(settings: Settings, counts: dict[str, int]) -> None:
 async def _write(settings: Settings, counts: dict[str, int]) -> None:
     database = open_database(settings.database_url)
     signer = NoteSigner(settings.origin, open_keys(settings.keys.directory).checkpoint)
-    writer = Writer(database, settings.origin, signer, system_clock, lambda _change: None)
+    writer = Writer(
+        database,
+        settings.origin,
+        signer,
+        system_clock,
+        lambda _change: None,
+        marks=Marks(settings.mark_dirs, signer.vkey),
+    )
     writer.start()
     try:
         for tenant, count in counts.items():
@@ -109,7 +117,7 @@ def _lease(task: Task, at: datetime, index: int) -> Lease:
         issued_at=at,
         expires_at=at + _LIFETIME,
         max_expires_at=at + _LIFETIME,
-        decision_id=uuid7(),
+        decision_id="",
         policies=(),
         policy_revision="",
         index=index,

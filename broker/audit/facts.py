@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from broker.model.clock import to_micros
 from broker.model.decision import Decision
 from broker.model.entry import Json
+from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.lease import Lease
 from broker.model.principal import Principal
-from broker.model.selector import Selector
+from broker.model.selector import Lock, Rule, Selector
 from broker.model.task import Task
-from broker.store.encoding import grants_to_json, resources_to_json
 
 
 def principal_facts(principal: Principal) -> dict[str, Json]:
@@ -59,3 +62,51 @@ def task_facts(task: Task) -> dict[str, Json]:
 def selector_facts(selector: Selector) -> dict[str, Json]:
     """Say what a rule or lock covers."""
     return {"tenant": selector.tenant, "target": selector.target.value, "value": selector.value}
+
+
+def rule_facts(rule: Rule) -> dict[str, Json]:
+    """Say until when a rule can matter: what clock and limits of today cannot tell of yesterday's tokens."""
+    return {
+        "relevant_until": to_micros(rule.relevant_until),
+        **({} if rule.task_deadline is None else {"task_deadline": to_micros(rule.task_deadline)}),
+    }
+
+
+def lock_facts(lock: Lock) -> dict[str, Json]:
+    """Say what a lock covers, and until when."""
+    return {
+        "lock": lock.id,
+        "expires_at": None if lock.expires_at is None else to_micros(lock.expires_at),
+        **selector_facts(lock.selector),
+    }
+
+
+def grants_to_json(grants: Iterable[Grant]) -> list[Json]:
+    """Give grants as plain JSON, the form in which columns and ledger entries hold them."""
+    return [
+        {"tool": grant.tool, "constraints": [[c.path, c.op.value, list(c.values)] for c in grant.constraints]}
+        if grant.constraints
+        else {"tool": grant.tool}
+        for grant in grants
+    ]
+
+
+def grants_from_json(items: Iterable[Any]) -> tuple[Grant, ...]:
+    """Undo `grants_to_json`."""
+    return tuple(
+        Grant(
+            item["tool"],
+            tuple(Constraint(path, Operator(op), tuple(values)) for path, op, values in item.get("constraints", ())),
+        )
+        for item in items
+    )
+
+
+def resources_to_json(resources: Iterable[ResourceGrants]) -> list[Json]:
+    """Give declared tools as plain JSON."""
+    return [{"resource": declared.resource, "grants": grants_to_json(declared.grants)} for declared in resources]
+
+
+def resources_from_json(items: Iterable[Any]) -> tuple[ResourceGrants, ...]:
+    """Undo `resources_to_json`."""
+    return tuple(ResourceGrants(item["resource"], grants_from_json(item["grants"])) for item in items)

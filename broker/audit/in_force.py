@@ -1,0 +1,216 @@
+"""The rules and locks in force, derived from entries alone; what a broker must know at once, and believes nobody.
+
+A fold over the effects of entries, in their order:
+
+1. A rule is kept until its `kept_until`, a lock until it is lifted or has expired.
+2. Forgetting goes by no clock that is read here: an entry of kind `state.committed` moves the *horizon*, and what
+   nobody needs from the horizon on is forgotten with it. So whoever has replayed the same entries knows the same.
+3. The same entry commits to what was in force just before it: to SHA-256 over the rules' lines in ledger order, over
+   the locks' lines, and to the latest end of any token. Whoever starts takes the rows of that state from a database,
+   holds them against the commitment, and replays only what came after.
+4. A rule says itself until when it matters: the latest end of any token that it can cover, as it was known then.
+
+>>> state = InForce()
+>>> state.apply(effects(4, body))      # the entry 4 revokes
+>>> state.ended_by(covering(...), 3)   # a lease of index 3
+Rule(index=4, ...)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeaseRenewed, LockLifted
+from broker.model.clock import from_micros, to_micros
+from broker.model.principal import ANY_TENANT
+from broker.model.selector import Lock, Rule, Selector
+
+_NEVER = from_micros(0)
+_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+class CommitmentMismatch(ValueError):
+    """What was committed to is not what the entries before it say."""
+
+
+class InForce:
+    """The state. One thread changes it; others may look meanwhile, and find it before or after a change."""
+
+    def __init__(self) -> None:
+        """Begin as the empty ledger does."""
+        self.horizon = _NEVER
+        self.tokens_until = _NEVER
+        self.adopted_index = -1  # of the entry behind which all is dead that was signed before; -1: there is none
+        self.adopted_at = _NEVER
+        self.committed: int | None = None  # the index of the newest entry that commits to this state
+        self.last_rule = -1  # the index of the newest rule, forgotten ones included; -1 before the first
+        self._rules: list[Rule] = []
+        self._by_selector: dict[Selector, list[Rule]] = {}
+        self._locks: dict[str, Lock] = {}
+        self._lines = hashlib.sha256()
+
+    @classmethod
+    def before(cls, commitment: Commitment, rules: Iterable[Rule], locks: Iterable[Lock]) -> InForce:
+        """Take up the state that an entry commits to. Applying the entry then holds the rules and locks against it."""
+        state = cls()
+        state.horizon, state.tokens_until = commitment.horizon, commitment.tokens_until
+        state.adopted_index, state.adopted_at = commitment.adopted_index, commitment.adopted_at
+        state.apply([*rules, *locks])
+        return state
+
+    def apply(self, effects: Iterable[Effect]) -> None:
+        """Follow what entries do, in their order.
+
+        Raises:
+            CommitmentMismatch: an entry commits to another state than the entries before it make.
+        """
+        for effect in effects:
+            match effect:
+                case Rule():
+                    self._add(effect)
+                case Lock():
+                    self._locks[effect.id] = effect
+                case LockLifted():
+                    self._locks.pop(effect.lock_id, None)
+                case LeaseIssued() | LeaseRenewed():
+                    self.tokens_until = max(self.tokens_until, effect.lease.expires_at)
+                case Commitment():
+                    self._commit(effect)
+                case Adopted():
+                    self.adopted_index, self.adopted_at = effect.index, effect.at
+                case _:
+                    pass
+
+    def commitment(self, index: int, horizon: datetime, tail: Sequence[Effect] = ()) -> Commitment:
+        """Commit, in the entry at `index`, to what is in force at the horizon, and after effects not applied yet."""
+        horizon = max(horizon, self.horizon)
+        lines = self._lines.copy() if horizon == self.horizon else _lines_of_rules(self._kept(horizon))
+        locks, tokens_until = dict(self._locks), self.tokens_until
+        for effect in tail:
+            match effect:
+                case Rule():
+                    lines.update(_line_of_rule(effect) if effect.kept_until > horizon else b"")
+                case Lock():
+                    locks[effect.id] = effect
+                case LockLifted():
+                    locks.pop(effect.lock_id, None)
+                case LeaseIssued() | LeaseRenewed():
+                    tokens_until = max(tokens_until, effect.lease.expires_at)
+                case _:
+                    pass
+        return Commitment(
+            index=index,
+            horizon=horizon,
+            tokens_until=tokens_until,
+            adopted_index=self.adopted_index,
+            adopted_at=self.adopted_at,
+            rules=lines.hexdigest(),
+            locks=_hash_of_locks([lock for lock in locks.values() if lock.stands(horizon)]),
+        )
+
+    def ended_by(self, selectors: Iterable[Selector], index: int) -> Rule | None:
+        """Find the first rule that covers a lease, by the selectors that cover it and its ledger index."""
+        recorded = self._by_selector
+        ends = []
+        for selector in selectors:
+            rules = recorded.get(selector)
+            if rules is not None and rules[-1].index > index:
+                ends.append(rules[bisect_right(rules, index, key=_index)])
+        return min(ends, key=_index, default=None)
+
+    def newest(self, selector: Selector) -> Rule | None:
+        """Find the last rule with exactly this selector."""
+        rules = self._by_selector.get(selector)
+        return None if rules is None else rules[-1]
+
+    def rules(self, after: int = -1) -> list[Rule]:
+        """List the rules that were recorded after an index, by ascending index."""
+        rules = self._rules
+        return rules[bisect_right(rules, after, key=_index) :]
+
+    def relevant(self, tenant: str) -> list[Rule]:
+        """List the rules of which a verifier of a tenant may still need to know, by ascending index."""
+        mine = (tenant, ANY_TENANT)
+        return [
+            rule
+            for rule in list(self._rules)
+            if rule.relevant_until > self.horizon and (tenant == ANY_TENANT or rule.selector.tenant in mine)
+        ]
+
+    def locks(self, at: datetime) -> list[Lock]:
+        """List the locks in force at an instant, oldest first."""
+        return [lock for lock in list(self._locks.values()) if lock.stands(at)]
+
+    def _add(self, rule: Rule) -> None:
+        self._rules.append(rule)
+        self._by_selector.setdefault(rule.selector, []).append(rule)
+        self._lines.update(_line_of_rule(rule))
+        self.last_rule = rule.index
+
+    def _commit(self, commitment: Commitment) -> None:
+        if self.commitment(commitment.index, commitment.horizon) != commitment:
+            msg = f"entry {commitment.index} commits to other rules or locks than the entries before it make"
+            raise CommitmentMismatch(msg)
+        self.committed = commitment.index
+        if commitment.horizon > self.horizon:
+            self._forget(commitment.horizon)
+
+    def _forget(self, horizon: datetime) -> None:
+        self._locks = {name: lock for name, lock in self._locks.items() if lock.stands(horizon)}
+        kept = self._kept(horizon)
+        if len(kept) != len(self._rules):
+            by_selector: dict[Selector, list[Rule]] = {}
+            for rule in kept:
+                by_selector.setdefault(rule.selector, []).append(rule)
+            self._rules, self._by_selector, self._lines = kept, by_selector, _lines_of_rules(kept)
+        self.horizon = horizon
+
+    def _kept(self, horizon: datetime) -> list[Rule]:
+        return [rule for rule in self._rules if rule.kept_until > horizon]
+
+
+def _lines_of_rules(rules: Iterable[Rule]) -> hashlib._Hash:
+    return hashlib.sha256(b"".join(map(_line_of_rule, rules)))
+
+
+def _index(rule: Rule) -> int:
+    return rule.index
+
+
+def _line_of_rule(rule: Rule) -> bytes:
+    selector, deadline = rule.selector, rule.task_deadline
+    line = [
+        rule.index,
+        selector.tenant,
+        selector.target,
+        selector.value,
+        rule.cause,
+        to_micros(rule.recorded_at),
+        to_micros(rule.relevant_until),
+        None if deadline is None else to_micros(deadline),
+    ]
+    return _dumps(line).encode() + b"\n"
+
+
+def _hash_of_locks(locks: Collection[Lock]) -> str:
+    lines = [
+        _dumps(
+            [
+                lock.index,
+                lock.id,
+                lock.selector.tenant,
+                lock.selector.target,
+                lock.selector.value,
+                lock.reason,
+                lock.created_by,
+                to_micros(lock.created_at),
+                None if lock.expires_at is None else to_micros(lock.expires_at),
+            ]
+        )
+        for lock in sorted(locks, key=lambda lock: lock.index)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

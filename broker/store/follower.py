@@ -1,0 +1,225 @@
+"""Follow a ledger: one history, and what is in force by it, derived from entries and believed of no other table.
+
+A follower stands at a *position*, a head that it has seen with its own eyes. From there it goes on only over entries
+whose hashes lead to the next head that we have signed. So a ledger that was cut back, swapped, restored from an older
+backup or altered is not followed, and whoever must follow before it signs does not sign.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import structlog
+from sqlalchemy import Connection
+
+from broker.audit import checkpoint
+from broker.audit.canonical import MalformedEntry
+from broker.audit.checkpoint import Checkpoint
+from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeaseRenewed, LockLifted, effects
+from broker.audit.in_force import CommitmentMismatch, InForce
+from broker.audit.note import InvalidNote, VerifierKey, verify_note
+from broker.audit.tree import Frontier, leaf_hash
+from broker.model.selector import Lock, Rule
+from broker.store import ledger, locks, proofs, rules
+from broker.store.ledger import Head, LedgerMismatch
+
+_PAGE = 2_000
+_OF_LEASES = (LeaseIssued, LeaseRenewed)
+_FOLLOWED = (Rule, Lock, LockLifted, Commitment, Adopted)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a ledger stands: its tree, and the index of the next entry."""
+
+    frontier: Frontier
+    next_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What came between two positions, as far as `InForce` follows it."""
+
+    start: Position
+    end: Position
+    effects: Sequence[Effect]
+
+
+EMPTY = Position(Frontier.empty(), 0)
+
+
+class Follower:
+    """What a broker knows of its ledger. Any thread may read and apply; a tail that is known changes nothing."""
+
+    def __init__(self, vkey: VerifierKey) -> None:
+        """Make a follower of the ledger that a key signs; it stands before the first entry."""
+        self.in_force = InForce()
+        self.position = EMPTY
+        self._vkey = vkey
+        self._heard_of = -1
+        self._lock = threading.Lock()
+
+    def open(self, connection: Connection) -> None:
+        """Take up where the newest commitment stands, and replay what came after; or everything, if there is none.
+
+        Raises:
+            LedgerMismatch: it is not the ledger that the key has signed.
+        """
+        head = proofs.newest_head(connection)
+        if head.committed_index is not None:
+            try:
+                self.in_force, self.position = _state_at(connection, head.committed_index)
+                self.apply(self.read(connection))
+            except (LedgerMismatch, KeyError, MalformedEntry) as error:
+                structlog.get_logger("ledger").error("ledger.rows_differ", problem=str(error), next="ledger verify")
+            else:
+                return
+        self.in_force, self.position = InForce(), EMPTY
+        self.apply(self.read(connection))
+
+    def heard_of(self, index: int) -> None:
+        """Take it for proven that the entry at an index was signed, and we are behind for as long as we lack it."""
+        self._heard_of = max(self._heard_of, index)
+
+    def refuse_behind(self) -> None:
+        """Refuse for as long as somebody has shown us what we lack.
+
+        Raises:
+            LedgerMismatch: we are behind.
+        """
+        if self._heard_of >= self.position.next_index:
+            raise LedgerMismatch(
+                f"the database is behind: its ledger ends before entry {self.position.next_index}, and a verifier or a "
+                f"token has shown entry {self._heard_of}, signed by us"
+            )
+
+    def read(self, connection: Connection, head: Head | None = None) -> Tail:
+        """Read what has come since our position, and hold it against the signed head. Nothing is changed.
+
+        Raises:
+            LedgerMismatch: the ledger is behind what we have seen, or is another, or its entries were altered.
+        """
+        start = self.position
+        head = head or proofs.newest_head(connection)
+        if head.frontier == start.frontier:
+            return Tail(start, start, ())
+        _refuse_behind(start.frontier, head.frontier)
+        self._check_signed(head)
+        frontier, next_index, found = start.frontier, start.next_index, _Effects()
+        entries = islice(ledger.entries(connection, start.next_index, _PAGE), head.frontier.size - start.frontier.size)
+        while page := list(islice(entries, _PAGE)):
+            for entry in page:
+                done = _read_entry(entry.index, entry.body, next_index)
+                next_index = entry.index + 1
+                found.extend(done)
+            frontier, _ = frontier.extend([leaf_hash(entry.body) for entry in page])
+        if frontier != head.frontier or next_index != head.next_index:
+            raise LedgerMismatch(
+                f"the ledger's entries from {start.next_index} on are not those that were signed: "
+                "they were altered, or another history was put in their place; see `credbroker ledger verify`"
+            )
+        return Tail(start, Position(frontier, next_index), found.all)
+
+    def catch_up(self, connection: Connection) -> None:
+        """Read and apply what has come.
+
+        Raises:
+            LedgerMismatch: as `read`; or we have been shown what the ledger lacks.
+        """
+        self.apply(self.read(connection))
+        self.refuse_behind()
+
+    def apply(self, tail: Tail) -> bool:
+        """Go on to the end of a tail; tell whether we stand there or beyond it now.
+
+        Raises:
+            LedgerMismatch: what is in force is not what the entries commit to.
+        """
+        with self._lock:
+            at = self.position.frontier.size
+            if tail.start.frontier.size == at:
+                try:
+                    self.in_force.apply(tail.effects)
+                except CommitmentMismatch as error:
+                    raise LedgerMismatch(f"{error}; see `credbroker ledger verify`") from error
+                self.position = tail.end
+                return True
+            return tail.end.frontier.size <= at
+
+    def _check_signed(self, head: Head) -> None:
+        """Make sure that a head was signed by our key."""
+        try:
+            signed = checkpoint.parse(verify_note(head.note, self._vkey))
+        except (InvalidNote, ValueError) as error:
+            raise LedgerMismatch(
+                f"the ledger's checkpoint is not signed by the key of this broker, `{self._vkey}`: {error}; "
+                "put that ledger's key `checkpoint.pem` into keys.dir, or name another database"
+            ) from error
+        if signed != Checkpoint(head.origin, head.frontier.size, head.frontier.root()):
+            raise LedgerMismatch("the ledger's head is not the one that was signed; see `credbroker ledger verify`")
+
+
+class _Effects:
+    """Collects what `InForce` follows. Of many leases in a row only the latest end is kept."""
+
+    def __init__(self) -> None:
+        self.all: list[Effect] = []
+
+    def extend(self, done: Sequence[Effect]) -> None:
+        for effect in done:
+            if isinstance(effect, _OF_LEASES):
+                last = self.all[-1] if self.all else None
+                if isinstance(last, _OF_LEASES):
+                    if effect.lease.expires_at > last.lease.expires_at:
+                        self.all[-1] = effect
+                    continue
+                self.all.append(effect)
+            elif isinstance(effect, _FOLLOWED):
+                self.all.append(effect)
+
+
+def _read_entry(index: int, body: bytes, expected: int) -> Sequence[Effect]:
+    try:
+        done = effects(index, body)
+    except MalformedEntry as error:
+        raise LedgerMismatch(f"{error}; see `credbroker ledger verify`") from error
+    adopts = any(isinstance(effect, Adopted) for effect in done)
+    if index != expected and not (adopts and index > expected):
+        raise LedgerMismatch(f"entry {expected} is missing: the next is {index}; see `credbroker ledger verify`")
+    return done
+
+
+def _refuse_behind(seen: Frontier, found: Frontier) -> None:
+    if found.size < seen.size:
+        raise LedgerMismatch(
+            f"the database is behind: its ledger has {found.size} entries, and this broker has seen and signed "
+            f"{seen.size}. An older backup was restored, or another database is in its place. Bring back the newest "
+            "one; if it is lost, go on as docs/how-to/restore-a-backup.md says"
+        )
+    if found.size == seen.size:
+        raise LedgerMismatch(
+            f"the ledger's {found.size} entries are not those that this broker has signed: the history has forked; "
+            "see `credbroker ledger verify` and docs/how-to/restore-a-backup.md"
+        )
+
+
+def _state_at(connection: Connection, index: int) -> tuple[InForce, Position]:
+    """Take the state before a commitment from the tables, as yet unproven: replaying from there on proves it."""
+    at = ledger.spans(connection)
+    leaf, body = at.leaf_of(index), ledger.fetch(connection, [index]).get(index)
+    committed = next((effect for effect in _effects_of(index, body) if isinstance(effect, Commitment)), None)
+    if leaf is None or committed is None:
+        raise LedgerMismatch(f"entry {index} commits to nothing")
+    state = InForce.before(
+        committed,
+        rules.kept(connection, committed.horizon, index),
+        locks.stood(connection, committed.horizon, index),
+    )
+    return state, Position(proofs.frontier_at(connection, leaf), index)
+
+
+def _effects_of(index: int, body: bytes | None) -> Iterator[Effect]:
+    yield from () if body is None else effects(index, body)

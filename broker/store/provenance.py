@@ -1,0 +1,119 @@
+"""Hold rows against the entries that they come from, before anything is signed on their word.
+
+A row names the entries that made it. Each is shown to be under the ledger's head by its audit path, and read anew; a
+row that says anything else was altered by somebody else than a broker. Nothing here believes a hash that is stored.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from broker.audit import proof
+from broker.audit.canonical import MalformedEntry
+from broker.audit.effects import Effect, LeaseIssued, LeaseRenewed, TaskBegun, TaskExtended, effects
+from broker.audit.tree import Frontier, leaf_hash
+from broker.model.lease import Lease
+from broker.model.task import Task
+from broker.store import ledger
+
+_MOST_REMEMBERED = 10_000
+
+
+class Proven:
+    """Records that a broker made itself, or has held against their entries, so that each is proven once."""
+
+    def __init__(self) -> None:
+        """Remember none."""
+        self._records: OrderedDict[str, Task | Lease] = OrderedDict()
+
+    def remember(self, record: Task | Lease) -> None:
+        """Remember a record as it is on the ledger."""
+        self._records[record.id] = _bare(record)
+        if len(self._records) > _MOST_REMEMBERED:
+            self._records.popitem(last=False)
+
+    def altered(self, connection: Connection, head: Frontier, records: Iterable[Task | Lease]) -> set[str]:
+        """Find the ids of the tasks and leases that are not what their entries under a head say."""
+        unproven = [record for record in records if self._records.get(record.id) != _bare(record)]
+        if not unproven:
+            return set()
+        wrong = altered(connection, head, unproven)
+        for record in unproven:
+            if record.id not in wrong:
+                self.remember(record)
+        return wrong
+
+
+def altered(connection: Connection, head: Frontier, records: Collection[Task | Lease]) -> set[str]:
+    """Find the ids of the tasks and leases that are not what their entries under a head say."""
+    recorded = proven(connection, head, {index for record in records for index in _made_by(record)})
+    return {record.id for record in records if not _as_recorded(record, recorded)}
+
+
+def _made_by(record: Task | Lease) -> Sequence[int]:
+    return (record.index,) if record.changed_index is None else (record.index, record.changed_index)
+
+
+def _as_recorded(record: Task | Lease, recorded: Mapping[int, Sequence[Effect]]) -> bool:
+    found = [effect for index in _made_by(record) for effect in recorded.get(index, ())]
+    return (_task(found) if isinstance(record, Task) else _lease(found)) == _bare(record)
+
+
+def _bare(record: Task | Lease) -> Task | Lease:
+    """Leave out what follows from other entries than the record's own."""
+    if isinstance(record, Task):
+        return replace(record, leases_issued=0, revision=0)
+    return replace(record, closed=False, revoked_index=None) if record.closed or record.revoked_index else record
+
+
+def _task(found: Iterable[Effect]) -> Task | None:
+    """Give the task that entries make. How often it was changed is not theirs to say."""
+    task: Task | None = None
+    for effect in found:
+        match effect:
+            case TaskBegun():
+                task = effect.task
+            case TaskExtended() if task is not None and effect.task_id == task.id:
+                task = replace(task, deadline=effect.deadline, changed_index=effect.index)
+            case _:
+                pass
+    return task
+
+
+def _lease(found: Iterable[Effect]) -> Lease | None:
+    lease: Lease | None = None
+    for effect in found:
+        match effect:
+            case LeaseIssued():
+                lease = effect.lease
+            case LeaseRenewed(renewed) if lease is not None and renewed.id == lease.id:
+                lease = replace(
+                    lease,
+                    expires_at=renewed.expires_at,
+                    renewals=renewed.renewals,
+                    changed_index=renewed.changed_index,
+                )
+            case _:
+                pass
+    return lease
+
+
+def proven(connection: Connection, head: Frontier, indexes: Collection[int]) -> Mapping[int, Sequence[Effect]]:
+    """Read the entries at these indexes that are under the head, leaving out any that is not."""
+    bodies, at = ledger.fetch(connection, indexes), ledger.spans(connection)
+    leaves = {index: leaf for index in bodies if (leaf := at.leaf_of(index)) is not None and leaf < head.size}
+    wanted = {node for leaf in leaves.values() for node in proof.inclusion_nodes(leaf, head.size)}
+    stored, root = ledger.fetch_nodes(connection, wanted), head.root()
+    found: dict[int, Sequence[Effect]] = {}
+    for index, leaf in leaves.items():
+        try:
+            path = proof.prove_inclusion(leaf, head.size, lambda _ids: stored)
+            if proof.verify_inclusion(leaf_hash(bodies[index]), leaf, head.size, path, root):
+                found[index] = effects(index, bodies[index])
+        except (KeyError, MalformedEntry):
+            continue  # a node is missing, or an entry is none of ours: nothing is proven by it
+    return found

@@ -1,0 +1,63 @@
+"""State that is held against its entries: where each row was changed last, what is kept until when, and past origins.
+
+What the new columns say of older rows follows from the entries: the broker derives it when it first starts.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "ledger_origins",
+        sa.Column("first_leaf", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("first_index", sa.BigInteger(), nullable=False),
+        sa.Column("origin", sa.String(length=255), nullable=False),
+        sa.PrimaryKeyConstraint("first_leaf"),
+    )
+    op.execute("INSERT INTO ledger_origins SELECT 0, 0, origin FROM ledger_head")
+    with op.batch_alter_table("ledger_head", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("next_index", sa.BigInteger(), nullable=False, server_default="0"))
+        batch_op.add_column(sa.Column("committed_index", sa.BigInteger(), nullable=True))
+    op.execute("UPDATE ledger_head SET next_index = size")
+    with op.batch_alter_table("ledger_head", schema=None) as batch_op:
+        batch_op.alter_column("next_index", existing_type=sa.BigInteger(), server_default=None)
+    with op.batch_alter_table("tasks", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("changed_index", sa.BigInteger(), nullable=True))
+    with op.batch_alter_table("leases", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("changed_index", sa.BigInteger(), nullable=True))
+    with op.batch_alter_table("locks", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("lifted_index", sa.BigInteger(), nullable=True))
+    with op.batch_alter_table("rules", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("task_deadline", sa.BigInteger(), nullable=True))
+        batch_op.add_column(sa.Column("kept_until", sa.BigInteger(), nullable=False, server_default="0"))
+        batch_op.drop_index("rules_by_relevance")
+        batch_op.create_index("rules_kept", ["kept_until", "index"], unique=False)
+    op.execute("UPDATE rules SET kept_until = relevant_until")
+    with op.batch_alter_table("rules", schema=None) as batch_op:
+        batch_op.alter_column("kept_until", existing_type=sa.BigInteger(), server_default=None)
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("rules", schema=None) as batch_op:
+        batch_op.drop_index("rules_kept")
+        batch_op.create_index("rules_by_relevance", ["relevant_until", "index"], unique=False)
+        batch_op.drop_column("kept_until")
+        batch_op.drop_column("task_deadline")
+    with op.batch_alter_table("locks", schema=None) as batch_op:
+        batch_op.drop_column("lifted_index")
+    with op.batch_alter_table("leases", schema=None) as batch_op:
+        batch_op.drop_column("changed_index")
+    with op.batch_alter_table("tasks", schema=None) as batch_op:
+        batch_op.drop_column("changed_index")
+    with op.batch_alter_table("ledger_head", schema=None) as batch_op:
+        batch_op.drop_column("committed_index")
+        batch_op.drop_column("next_index")
+    op.drop_table("ledger_origins")
