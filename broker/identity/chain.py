@@ -129,9 +129,8 @@ def _wrong(ca: x509.Certificate, link: x509.Certificate, at: datetime) -> str:
     """Say what is wrong with a CA that has issued a certificate; empty, if nothing is."""
     key = ca.public_key()
     if not _is_strong_for_cas(key):
-        return (
-            f"a CA in the certificate's chain has a key of {_kind(key)}; use P-256, P-384, P-521 or RSA with 2048 bits"
-        )
+        kind = kind_of(key)
+        return f"a CA in the certificate's chain has a key of {kind}; use P-256, P-384, P-521 or RSA with 2048 bits"
     if isinstance(link.signature_hash_algorithm, (hashes.MD5, hashes.SHA1)):
         return f"a signature in the certificate's chain is made with {link.signature_hash_algorithm.name}"
     if at >= ca.not_valid_after_utc:
@@ -157,7 +156,8 @@ def _wrong_extension(ca: x509.Certificate) -> str:
     return ""
 
 
-def _kind(key: CertificatePublicKeyTypes) -> str:
+def kind_of(key: CertificatePublicKeyTypes) -> str:
+    """Name the kind of a key."""
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA with {key.key_size} bits"
     if isinstance(key, ec.EllipticCurvePublicKey):

@@ -118,7 +118,8 @@ class Authenticator:
         spiffe_id = _spiffe_id(extensions)
         _check_leaf(extensions)
         if not chain.is_strong(public_key):
-            _refuse("the certificate's key is weak; use P-256, P-384, P-521, Ed25519, or RSA with 2048 bits")
+            kind = chain.kind_of(public_key)
+            _refuse(f"the certificate has a key of {kind}; use P-256, P-384, P-521, Ed25519, or RSA with 2048 bits")
         roots = bundles.roots.get(spiffe_id.trust_domain)
         if not roots:
             _refuse(f"the trust domain `{spiffe_id.trust_domain}` is not one of ours")

@@ -18,9 +18,10 @@ from broker.policy.problems import Problem
 
 T = TypeVar("T")
 
+_LETTER = r"([!-$&-)+-~]|%[2-9A-F][0-9A-F])"  # of a subject, as `broker.identity.ids` writes it
 _MEMBER = re.compile(
     r"spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)*(/[A-Za-z0-9._-]+|/\*)"
-    r"|oidc:[a-z0-9][a-z0-9-]{0,31}:([!-)+-~]{1,512}|([!-)+-~]{0,511}[:/])?\*)"
+    r"|oidc:[a-z0-9][a-z0-9-]{0,31}:(?=.{1,2000}\Z)(LETTER+|(LETTER*[:/])?\*)".replace("LETTER", _LETTER)
 )
 _TOML_LINE = re.compile(r"at line (\d+)")
 _MOST_SENSITIVE = 4
@@ -110,7 +111,11 @@ def read_groups(file: str, text: str, problems: list[Problem]) -> dict[str, tupl
     for name, members in groups.items():
         for member in members:
             if not _MEMBER.fullmatch(member):
-                table.complain(name, f"`{member}` is neither a principal's id nor a prefix of one that ends in `/*`")
+                table.complain(
+                    name,
+                    f"`{member}` is neither a principal's id nor a prefix of one that ends in `/*` or `:*`; spaces, `%`"
+                    " and what is not ASCII are percent-encoded",
+                )
     top.finish("groups")
     return groups
 

@@ -374,6 +374,11 @@ def test_a_purpose_of_any_ca_in_the_chain_counts() -> None:
     ],
 )
 def test_a_key_that_no_ca_may_have_is_told(kind: Callable[[], CertificateIssuerPrivateKeyTypes], told: str) -> None:
+    if told != "Ed25519":
+        assert (
+            f"the certificate has a key of {told}; use P-256"
+            in World().refusal(make(Shape(), NOW, OURS, kind())).message
+        )
     odd = make(ca_shape("odd"), NOW, None, kind())
     world = World(TrustBundles(1, {"example.org": (odd.certificate,)}))
     assert f"has a key of {told}; use P-256" in world.refusal(leaf(odd)).message

@@ -160,6 +160,14 @@ def test_law_5_no_fact_is_named_after_words_of_a_model() -> None:
             "neither a principal's id",
         ),
         (swap("groups.toml", "agent/writer", "agent/writ*"), "groups.toml:5", "neither a principal's id"),
+        *(
+            (
+                swap("groups.toml", "spiffe://example.org/agent/writer", member),
+                "groups.toml:5",
+                "neither a principal's id",
+            )
+            for member in ("oidc:ci:a b", "oidc:ci:é", "oidc:ci:100%", "oidc:ci:a%2fb", "oidc:ci:%0A", "oidc:ci:a b:*")
+        ),
         (swap("groups.toml", '["spiffe://example.org/agent/writer"]', "7"), "groups.toml:5", "list of texts"),
         # Cedar
         (extra('@id("x")\npermit (principal, action, resource)\n whn { true };'), "policies/extra.cedar:3", "whn"),
