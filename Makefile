@@ -49,8 +49,8 @@ protos: $(READY) ## Regenerate broker/v1 from protos/
 		--python_out=$(INTO) --grpc_python_out=$(INTO) --mypy_out=quiet:$(INTO) --mypy_grpc_out=quiet:$(INTO) $(PROTOS)
 
 .PHONY: bench
-bench: $(READY) ## Measure issue, verify and revoke against real daemons
-	@for what in issue verify revoke; do $(BIN)/credbroker bench $$what -o json || exit 1; done
+bench: $(READY) ## Measure issue, renew, verify and revoke against real daemons
+	@for what in issue renew verify revoke; do $(BIN)/credbroker bench $$what -o json || exit 1; done
 
 .PHONY: lock
 lock: PIN := uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --generate-hashes \

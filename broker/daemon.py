@@ -42,6 +42,7 @@ from broker.jobs.rotate import KeyRoom, Rotation
 from broker.jobs.schedule import Schedule
 from broker.lease import announce
 from broker.lease.desk import Desk, TaskCache
+from broker.lease.lookup import LeaseLookup
 from broker.model.clock import Clock, system_clock, uuid7, uuid7_in_bulk
 from broker.policy import bundle
 from broker.policy.engine import Policy
@@ -243,6 +244,7 @@ async def _desk(
         database=database,
         ledger=writer,
         tasks=cache,
+        leases=LeaseLookup(database),
         policy=lambda: policy,
         signer=lambda: keys.keys.signer(clock()),
         issuer=settings.issuer,

@@ -14,6 +14,7 @@ from broker.audit.note import NoteSigner
 from broker.credential.keys import EcSigner, KeySet
 from broker.lease import issue, lock, release, renew, revoke, tasks
 from broker.lease.desk import Desk, Limits, TaskCache
+from broker.lease.lookup import LeaseLookup
 from broker.lease.tasks import Declaration
 from broker.lease.token import Issued
 from broker.model.clock import uuid7
@@ -154,6 +155,7 @@ async def opened(
         database=database,
         ledger=writer,
         tasks=cache,
+        leases=LeaseLookup(database),
         policy=lambda: policy,
         signer=lambda: signer,
         issuer=ISSUER,

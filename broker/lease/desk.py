@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from broker.credential.keys import Signer
 from broker.identity.directory import Rule
+from broker.lease.lookup import LeaseLookup
 from broker.lease.rations import Rations
 from broker.lease.withheld import Withheld
 from broker.model.clock import Clock, Ids
@@ -88,6 +89,7 @@ class Desk:
     database: Database
     ledger: Writer
     tasks: TaskCache
+    leases: LeaseLookup
     policy: Callable[[], Policy]
     signer: Callable[[], Signer]
     issuer: str

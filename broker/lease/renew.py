@@ -18,7 +18,6 @@ from broker.model.errors import Reason, Refusal
 from broker.model.lease import Binding, Lease
 from broker.model.principal import Principal
 from broker.model.task import Task
-from broker.store import leases
 from broker.store.transaction import AfterCommit, Stale, Transaction, Work
 
 _ATTEMPTS = 5
@@ -47,8 +46,7 @@ async def renew(
         Refusal: as in protos/broker/v1/agent_service.proto.
     """
     for _ in range(_ATTEMPTS):
-        found = await desk.database.read(lambda connection: leases.fetch(connection, [lease_id]))
-        lease = guards.own_lease(found.get(lease_id), lease_id, agent)
+        lease = guards.own_lease(await desk.leases.find(lease_id), lease_id, agent)
         task = guards.task_of_agent(await desk.tasks.find(lease.task_id), lease.task_id, agent)
         permit = _decide(desk, agent, lease, task, asked_lifetime, request_id)
         work: Work[Issued] = Work(

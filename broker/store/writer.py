@@ -36,6 +36,7 @@ from broker.store import failures, ledger, opening, refusal_counts
 from broker.store.database import Database
 from broker.store.failures import UNAVAILABLE
 from broker.store.follower import Follower, Tail
+from broker.store.gathering import until_quiet
 from broker.store.ledger import LedgerMismatch
 from broker.store.marks import Marks
 from broker.store.provenance import Proven
@@ -46,7 +47,6 @@ from broker.store.transaction import AfterCommit, Known, Stale, Transaction, Wor
 T = TypeVar("T")
 
 _LARGEST_BATCH = 512
-_QUIET_ROUNDS = 20  # of the event loop, which takes up one call a round; idle ones take microseconds
 _MOST_WAITING = 20_000
 _REFUSALS_PER_BATCH = 16
 _MOST_REFUSALS_WAITING = 1_000
@@ -201,11 +201,7 @@ class Writer:
 
     async def _gather(self) -> None:
         """Let requests that are on their way join the batch, as long as they keep coming."""
-        quiet = 0
-        while quiet < _QUIET_ROUNDS and len(self._works) < _LARGEST_BATCH:
-            waiting = len(self._works)
-            await asyncio.sleep(0)
-            quiet = 0 if len(self._works) > waiting else quiet + 1
+        await until_quiet(lambda: len(self._works), _LARGEST_BATCH)
 
     def _take(self) -> list[_Waiting]:
         """1. Take every work that waits, and a bounded number of refusals behind them."""

@@ -31,6 +31,15 @@ def test_issue_compares_with_empty_rpcs_and_tells_the_latencies() -> None:
     assert figures["server_cpu_us_per_request"] > figures["empty_rpc"]["server_cpu_us_per_request"] > 0
 
 
+def test_renew_compares_with_issuing_in_the_same_run() -> None:
+    figures = bench("renew", "--rounds", "1", "--seconds", "0.5", "--concurrency", "8", "--processes", "2")
+    assert figures["requests"] > 10
+    assert figures["ratio_to_issue"] > 0
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"]
+    assert figures["server_cpu_us_per_request"] > 0
+    assert figures["issue"]["server_cpu_us_per_request"] > 0
+
+
 def test_the_empty_rpc_is_served_by_the_brokers_of_benches_and_by_no_other(tmp_path: Path) -> None:
     with running(tmp_path / "bench") as broker:
         assert asyncio.run(call_empty(broker.address, broker.svids / "verifier")) is grpc.StatusCode.OK
@@ -62,8 +71,8 @@ def test_revoke_sees_every_verifier_refuse() -> None:
 
 
 def test_scale_starts_on_a_filled_database_and_on_an_empty_one() -> None:
-    figures = bench("scale", "--leases", "300", "--rounds", "1")
-    assert figures["leases"] == 300
+    figures = bench("scale", "--leases", "300", "--rules", "40", "--rounds", "1")
+    assert (figures["leases"], figures["rules"]) == (300, 40)
     assert figures["startup_ratio"] > 0
     assert figures["memory_ratio"] > 0
     assert figures["server_cpu_us_per_request"] > 0

@@ -17,6 +17,7 @@ from broker.cli.output import output_option, show
 
 if TYPE_CHECKING:
     from broker.cli.bench.broker import Broker
+    from broker.cli.bench.rounds import Load
 
 _TOKENS = 500
 
@@ -87,22 +88,53 @@ def _rounds(default: int) -> Callable[[Callable[..., None]], Callable[..., None]
     return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True, help="How often.")
 
 
+def _under_load(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a load; the command gets it as `load`."""
+
+    @functools.wraps(command)
+    def run(processes: int, concurrency: int, rounds: int, seconds: float, **rest: Any) -> None:  # noqa: ANN401 (click's)
+        from broker.cli.bench.rounds import Load
+
+        command(load=Load(processes=processes, concurrency=concurrency, rounds=rounds, seconds=seconds), **rest)
+
+    loaded: Callable[..., None] = run
+    for option in (
+        click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Of each round."),
+        _rounds(5),
+        click.option("--concurrency", type=click.IntRange(1), default=256, show_default=True, help="Calls at a time."),
+        click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="That call so many."),
+    ):
+        loaded = option(loaded)
+    return loaded
+
+
 @bench.command()
-@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Load processes.")
-@click.option("--concurrency", type=click.IntRange(1), default=256, show_default=True, help="Calls at a time, in each.")
-@_rounds(5)
-@click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="How long each round is.")
+@_under_load
 @_deployment
-def issue(*, given: _Given | None, processes: int, concurrency: int, rounds: int, seconds: float) -> None:
+def issue(*, given: _Given | None, load: Load) -> None:
     """Measure issuing, by turns with empty RPCs through the same connection, if the broker is the bench's own.
 
     \b
     credbroker bench issue -o json
     credbroker bench issue --address broker.example.org:8443 --svids ./svids --tool https://repo.example#read_file
     """
-    from broker.cli.bench.issuing import Load, measure
+    from broker.cli.bench.issuing import measure
 
-    load = Load(processes=processes, concurrency=concurrency, rounds=rounds, seconds=seconds)
+    with _folder() as directory, _broker(directory, given) as broker:
+        show(measure(broker, load, directory))
+
+
+@bench.command()
+@_under_load
+@_deployment
+def renew(*, given: _Given | None, load: Load) -> None:
+    """Measure renewing, by turns with issuing.
+
+    \b
+    credbroker bench renew -o json
+    """
+    from broker.cli.bench.renewing import measure
+
     with _folder() as directory, _broker(directory, given) as broker:
         show(measure(broker, load, directory))
 
@@ -153,10 +185,11 @@ def revoke(*, given: _Given | None, verifiers: int, leases: int, rounds: int) ->
 
 @bench.command()
 @click.option("--leases", type=click.IntRange(1), default=1_000_000, show_default=True, help="Live leases.")
+@click.option("--rules", type=click.IntRange(0), default=10_000, show_default=True, help="Revocations that matter.")
 @_rounds(5)
 @output_option
-def scale(leases: int, rounds: int) -> None:
-    """Measure start-up and memory with many live leases, by turns with an empty database.
+def scale(leases: int, rules: int, rounds: int) -> None:
+    """Measure start-up and memory with many live leases and revocations, by turns with an empty database.
 
     \b
     credbroker bench scale --leases 1000000 -o json
@@ -165,4 +198,4 @@ def scale(leases: int, rounds: int) -> None:
 
     with ExitStack() as stack:
         empty, full = (stack.enter_context(_folder()) for _ in range(2))
-        show(measure(empty, full, leases, rounds))
+        show(measure(empty, full, leases, rules, rounds))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
 
-from broker.audit.facts import lease_facts, task_facts
+from broker.audit.facts import lease_facts, selector_facts, task_facts
 from broker.audit.note import NoteSigner
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL
 from broker.config.settings import Settings
@@ -15,6 +15,7 @@ from broker.model.clock import system_clock, uuid7
 from broker.model.entry import Entry, Kind
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.lease import Binding, Lease
+from broker.model.selector import Cause, Rule, Selector, Target
 from broker.model.task import Environment, Task, TaskState
 from broker.store import migrate
 from broker.store.database import open_database
@@ -28,18 +29,18 @@ _LIFETIME = timedelta(hours=1)
 _GRANTS = (Grant(TOOL),)
 
 
-async def fill(settings: Settings, counts: dict[str, int]) -> None:
-    """Record so many live leases in each tenant, with their entries, nodes and checkpoints.
+async def fill(settings: Settings, counts: dict[str, int], rules: int = 0) -> None:
+    """Record so many live leases, and revocations of single leases, in each tenant, with all that belongs to them.
 
     Raises:
         Refusal, LedgerMismatch, DatabaseProblem: the database cannot be written.
     """
     with sole_writer(settings.database_url):
         migrate.upgrade(settings.database_url)
-        await _write(settings, counts)
+        await _write(settings, counts, rules)
 
 
-async def _write(settings: Settings, counts: dict[str, int]) -> None:
+async def _write(settings: Settings, counts: dict[str, int], rules: int) -> None:
     database = open_database(settings.database_url)
     signer = NoteSigner(settings.origin, open_keys(settings.keys.directory).checkpoint)
     writer = Writer(
@@ -56,6 +57,8 @@ async def _write(settings: Settings, counts: dict[str, int]) -> None:
             task = await writer.write(Work(partial(_begin, tenant)))
             for size in _sizes(count):
                 await writer.write(Work(partial(_issue, task, size), tasks=(task.id,)))
+            for size in _sizes(rules):
+                await writer.write(Work(partial(_revoke, tenant, size)))
     finally:
         await writer.stop()
         database.close()
@@ -122,3 +125,18 @@ def _lease(task: Task, at: datetime, index: int) -> Lease:
         policy_revision="",
         index=index,
     )
+
+
+def _revoke(tenant: str, count: int, transaction: Transaction) -> None:
+    for _ in range(count):
+        selector = Selector(tenant, Target.LEASE, uuid7())
+        entry = Entry(kind=Kind.LEASES_REVOKED, at=transaction.at, tenant=tenant, effected=selector_facts(selector))
+        transaction.add_rule(
+            Rule(
+                index=transaction.record(entry),
+                selector=selector,
+                cause=Cause.OPERATOR,
+                recorded_at=transaction.at,
+                relevant_until=transaction.at + _LIFETIME,
+            )
+        )

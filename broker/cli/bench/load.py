@@ -1,7 +1,8 @@
 """One load process: it calls one RPC from many coroutines, round after round, and says what it saw.
 
-Each line on stdin is a round: `rpc` ("empty" or "issue"), `start_at` on the monotonic clock, `seconds`, `concurrency`;
-with "issue" also `task_id`, `resource` and `tool`. Each line on stdout is its outcome.
+Each line on stdin is a round: `rpc` ("empty", "issue" or "renew"), `start_at` on the monotonic clock, `seconds` and
+`concurrency`, and `task_id`, `resource` and `tool`; or, with the `rpc` "hold", a `count` of credentials to get, which
+rounds of "renew" then renew in turn. Each line on stdout is its outcome.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import cycle
 from typing import Any
 
 import grpc
@@ -21,7 +23,7 @@ from broker.cli.bench import empty
 from broker.sdk.connection import connect
 from broker.v1 import agent_service_pb2, agent_service_pb2_grpc, grant_pb2
 
-Call = Callable[[], Awaitable[object]]
+Call = Callable[[], Awaitable[Any]]
 
 
 async def main() -> None:
@@ -29,12 +31,28 @@ async def main() -> None:
     async with connect() as channel:
         await channel.channel_ready()  # the handshake is not what is measured
         _say({"ready": True, "pid": os.getpid()})
+        held: list[str] = []
         while line := await asyncio.to_thread(sys.stdin.readline):
-            _say(await _round(channel, json.loads(line)))
+            plan = json.loads(line)
+            if plan["rpc"] == "hold":
+                issued = await asyncio.gather(*(_issue(channel, plan)() for _ in range(plan["count"])))
+                held = [answer.lease.lease_id for answer in issued]
+                _say({"held": len(held)})
+            else:
+                _say(await _round(_call(channel, plan, held), plan))
 
 
-async def _round(channel: grpc.aio.Channel, plan: dict[str, Any]) -> dict[str, Any]:
-    call = _empty(channel) if plan["rpc"] == "empty" else _issue(channel, plan)
+def _call(channel: grpc.aio.Channel, plan: dict[str, Any], held: Sequence[str]) -> Call:
+    match plan["rpc"]:
+        case "empty":
+            return _empty(channel)
+        case "renew":
+            return _renew(channel, held)
+        case _:
+            return _issue(channel, plan)
+
+
+async def _round(call: Call, plan: dict[str, Any]) -> dict[str, Any]:
     await asyncio.sleep(max(0.0, plan["start_at"] - time.monotonic()))
     began, latencies = time.monotonic(), list[float]()
     await asyncio.gather(*(_worker(call, began + plan["seconds"], latencies) for _ in range(plan["concurrency"])))
@@ -58,6 +76,12 @@ def _issue(channel: grpc.aio.Channel, plan: dict[str, Any]) -> Call:
         task_id=plan["task_id"], resource=plan["resource"], grants=[grant_pb2.Grant(tool=plan["tool"])]
     )
     return lambda: stub.IssueCredential(request)
+
+
+def _renew(channel: grpc.aio.Channel, held: Sequence[str]) -> Call:
+    stub = agent_service_pb2_grpc.AgentServiceStub(channel)
+    requests = cycle([agent_service_pb2.RenewCredentialRequest(lease_id=lease) for lease in held])
+    return lambda: stub.RenewCredential(next(requests))
 
 
 def _say(document: dict[str, Any]) -> None:

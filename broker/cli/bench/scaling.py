@@ -19,11 +19,11 @@ _SETTLE_SECONDS = 1.0
 _MEBIBYTE = 1 << 20
 
 
-def measure(empty: Path, full: Path, leases: int, rounds: int) -> dict[str, Any]:
+def measure(empty: Path, full: Path, leases: int, rules: int, rounds: int) -> dict[str, Any]:
     """Fill one of two databases, and start brokers on them by turns. Ratios are the median of pairs."""
     asyncio.run(fill(load(prepare(empty).configuration), {}))
     began = time.monotonic()
-    asyncio.run(fill(load(prepare(full).configuration), {_TENANT: leases}))
+    asyncio.run(fill(load(prepare(full).configuration), {_TENANT: leases}, rules))
     filled_in = time.monotonic() - began
     pairs = [(_start(full), _start(empty)) for _ in range(rounds)]
     return {
@@ -36,6 +36,7 @@ def measure(empty: Path, full: Path, leases: int, rounds: int) -> dict[str, Any]
         "memory_mib": round(median(large[1] for large, _ in pairs) / _MEBIBYTE, 1),
         "empty_memory_mib": round(median(small[1] for _, small in pairs) / _MEBIBYTE, 1),
         "leases": leases,
+        "rules": rules,
         "filled_in_s": round(filled_in, 1),
     }
 
