@@ -15,10 +15,13 @@ from broker.api.pipeline import Pipeline
 
 _MOST_CONNECTIONS = 10_000  # of a listener
 _LARGEST_REQUEST = 256 * 1024
+_LARGEST_METADATA = 20 * 1024  # an identity token and a proof of possession, of 8 KiB each, and what gRPC adds
 _MINUTE_MS = 60_000
 _NEWS_SECONDS = 0.1  # until watchers have heard that the server stops
 _OPTIONS = (
     ("grpc.max_receive_message_length", _LARGEST_REQUEST),
+    ("grpc.max_metadata_size", _LARGEST_METADATA),  # beyond it, calls are turned away at random, up to the next
+    ("grpc.absolute_max_metadata_size", 2 * _LARGEST_METADATA),
     ("grpc.so_reuseport", 0),  # two daemons on one port are a mistake
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
