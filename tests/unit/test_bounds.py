@@ -15,8 +15,8 @@ import pytest
 from broker.api import pages
 from broker.audit import canonical, checkpoint
 from broker.audit.checkpoint import Checkpoint
+from broker.audit.facts import task_facts
 from broker.audit.note import NoteSigner
-from broker.lease.facts import task_facts
 from broker.lease.guards import unlocked
 from broker.model.entry import Entry, Kind
 from broker.model.errors import FieldViolation, Hints, Reason, Refusal
@@ -39,6 +39,7 @@ GRPC_MESSAGE = 4 * 1024 * 1024
 OF_NO_CALLER = {
     # How much is remembered or done at once, which nobody notices but by the time that it takes.
     *("lease.desk._MOST_CACHED_TASKS", "lease.lookup._MOST_AT_ONCE", "lease.rations._MOST_KNOWN"),
+    *("store.provenance._MOST_REMEMBERED", "store.derived._MOST_HELD", "audit.effects._LONGEST_TOKEN"),
     *("store.transaction._MOST_KNOWN_TASKS", "store.encoding._LONGEST_REMEMBERED", "store.sole._LONGEST_NOTE"),
     # Of clients and the command line, which wait or show no more.
     *("sdk.feed._LONGEST_WAIT", "sdk.keeping._LONGEST_WAIT", "sdk.patience._LONGEST_PAUSE"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
 
-from broker.audit.facts import lease_facts, selector_facts, task_facts
+from broker.audit.facts import lease_facts, rule_facts, selector_facts, task_facts
 from broker.audit.note import NoteSigner
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL
 from broker.config.settings import Settings
@@ -129,14 +129,13 @@ def _lease(task: Task, at: datetime, index: int) -> Lease:
 
 def _revoke(tenant: str, count: int, transaction: Transaction) -> None:
     for _ in range(count):
-        selector = Selector(tenant, Target.LEASE, uuid7())
-        entry = Entry(kind=Kind.LEASES_REVOKED, at=transaction.at, tenant=tenant, effected=selector_facts(selector))
-        transaction.add_rule(
-            Rule(
-                index=transaction.record(entry),
-                selector=selector,
-                cause=Cause.OPERATOR,
-                recorded_at=transaction.at,
-                relevant_until=transaction.at + _LIFETIME,
-            )
+        rule = Rule(
+            index=transaction.next_index(),
+            selector=Selector(tenant, Target.LEASE, uuid7()),
+            cause=Cause.OPERATOR,
+            recorded_at=transaction.at,
+            relevant_until=transaction.at + _LIFETIME,
         )
+        effected = selector_facts(rule.selector) | rule_facts(rule)
+        transaction.record(Entry(kind=Kind.LEASES_REVOKED, at=transaction.at, tenant=tenant, effected=effected))
+        transaction.add_rule(rule)
