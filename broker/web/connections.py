@@ -9,6 +9,7 @@ import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+_MOST_UNREAD = 32 * 1024  # of answers: a client that reads none, and asks on, is not answered on
 _BODY_LENGTHS = (b"content-length", b"transfer-encoding")
 
 
@@ -35,6 +36,7 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin to wait."""
+        transport.set_write_buffer_limits(_MOST_UNREAD)
         super().connection_made(transport)
         self._begin()
 

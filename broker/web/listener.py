@@ -20,12 +20,16 @@ from broker.web.connections import PatientProtocol
 
 _HANDSHAKE_SECONDS = 5
 _GOODBYE_SECONDS = 2.0
+_MOST_READ = 64 * 1024  # at a time
+_MOST_UNTAKEN = 32 * 1024  # of what was read, while a request is being answered
 _PAUSE_SECONDS = 0.1  # until a connection that made room has given its file descriptor back
 _NETWORK_BYTES = 8  # of an IPv6 address: whoever has one address has all of its /64
 
 
 class _Connection(SSLProtocol):
     """One connection, from its first packet on: TLS, and HTTP above it once its handshake is done."""
+
+    max_size = _MOST_READ
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class _Connection(SSLProtocol):
             ssl_shutdown_timeout=_GOODBYE_SECONDS,
         )
         self._ssl_buffer, self._ssl_buffer_view = buffer, buffer  # instead of one of its own, of the same size
+        self._set_read_buffer_limits(_MOST_UNTAKEN)  # type: ignore[attr-defined]  # typeshed leaves it out
         self.http = http
         self._closed = closed
         self._below: asyncio.BaseTransport | None = None
@@ -87,7 +92,7 @@ class Listener:
         self._most = most
         self._most_of_an_address = most_of_an_address
         # What is received is taken out before anything else is, so that all connections can share one buffer.
-        self._buffer = memoryview(bytearray(SSLProtocol.max_size))
+        self._buffer = memoryview(bytearray(_MOST_READ))
         self._open: defaultdict[str, _Crowd] = defaultdict(dict)
         self._size = 0
 

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
@@ -32,11 +32,13 @@ POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
 
 @dataclass
 class Server:
-    """The server, and how many requests came to an end in the application, whole or not."""
+    """The server; how many requests ended, whole or not; and those for what is held back, until it is let go."""
 
     http: HttpServer
     whole: int = 0
     broken: int = 0
+    held: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def connect(self, whence: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         context = ssl.create_default_context(cadata=ROOT.cert_pem.decode())
@@ -67,7 +69,12 @@ async def serving(pause: float = 0, patience: float = PATIENCE) -> AsyncIterator
             server.whole += 1
         return PlainTextResponse("done")
 
-    app = Starlette(routes=[Route("/", answer, methods=["GET", "POST"])])
+    async def hold(_request: Request) -> PlainTextResponse:
+        server.held.release()
+        await server.let_go.wait()
+        return PlainTextResponse("done")
+
+    app = Starlette(routes=[Route("/", answer, methods=["GET", "POST"]), Route("/held", hold)])
     server = Server(HttpServer("127.0.0.1:0", app, lambda: Certificate(SVID.cert_pem, SVID.key_pem), patience))
     server.http.start()
     try:
@@ -228,12 +235,14 @@ async def test_a_crowd_of_idle_tls_connections_is_bounded_and_keeps_nobody_out(d
 
 
 async def test_whoever_is_being_answered_makes_no_room_for_others() -> None:
-    async with serving(pause=4, patience=60) as server:
-        busy = [one async for one in crowd(server.connect, 200, GET)]
-        await asyncio.sleep(0.5)
+    async with serving(patience=600) as server:
+        busy = [one async for one in crowd(server.connect, 200, GET.replace(b"/", b"/held", 1))]
+        for _ in busy:
+            await server.held.acquire()
         with pytest.raises(OSError):
             await server.connect()
         assert (await server.get(OTHER)).endswith(b"done")
+        server.let_go.set()
         for reader, writer in busy:
             assert (await reader.readuntil(b"done")).startswith(b"HTTP/1.1 200")
             writer.close()
