@@ -20,6 +20,7 @@ from broker.api import descriptors
 from broker.api.agents import AgentService
 from broker.api.auditors import AuditorService
 from broker.api.feed import Feed
+from broker.api.health import Health
 from broker.api.operators import OperatorService
 from broker.api.orchestrators import OrchestratorService
 from broker.api.pipeline import Pipeline
@@ -84,6 +85,7 @@ class _Doors:
     grpc: Server
     http: HttpServer | None
     feed: Feed
+    health: Health
 
     async def open(self, vkey: str, crew: Crew) -> Ready:
         await self.grpc.start()
@@ -155,6 +157,8 @@ async def serve(
         crew.start("marks", marks.run())
         crew.start("identity", refresh(source, clock, doors.renew))
         crew.start("key_sets", callers.key_sets.run())
+        crew.start("health", doors.health.run())
+        crew.start("probe", desk.ledger.probe())
         crew.start("schedule", Schedule(desk, partial(_rotate, keys, feed, desk)).run())
         ready(await doors.open(str(signer.vkey), crew))
         await _until_told(stop, crew, doors)
@@ -289,12 +293,13 @@ def _doors(
     if settings.jwt_address is not None:
         for_tokens = (settings.jwt_address, server_credentials(source, mutual=False))
     share = allow_as_many_as_possible() // _SHARES
-    server = Server(mutual, Pipeline(desk, callers), services, for_tokens, share)
+    health = Health([feed.problem, desk.ledger.problem])
+    server = Server(mutual, Pipeline(desk, callers), services, health, for_tokens, share)
     if settings.http_address is None:
-        return _Doors(server, None, feed)
+        return _Doors(server, None, feed, health)
     app = application(callers, keys.published)
     certificate = partial(_certificate, settings, source)
-    return _Doors(server, HttpServer(settings.http_address, app, certificate, most_connections=share), feed)
+    return _Doors(server, HttpServer(settings.http_address, app, certificate, most_connections=share), feed, health)
 
 
 def _certificate(settings: ListenSettings, source: SvidSource) -> Certificate:

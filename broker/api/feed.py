@@ -72,8 +72,9 @@ class Feed:
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._closed = False
+        self._born = time.monotonic()
         # Verifiers of this broker's former life may be fresh for that long, unknown to this one.
-        self._strangers_until = _freshness_from_now()
+        self._strangers_until = self._born + FRESHNESS.total_seconds()
 
     async def run(self) -> None:
         """Publish rules as they are recorded, by this broker or another, until cancelled.
@@ -102,8 +103,8 @@ class Feed:
             self._line.close()
 
     def problem(self) -> str | None:
-        """Say what is wrong, if for some time nobody could be made fresh for a whole window."""
-        behind = time.monotonic() - self._looks.began
+        """Say what is wrong, if the rules could not be read for some time."""
+        behind = time.monotonic() - max(self._looks.began, self._born)
         return None if behind < _BEHIND_SECONDS and not self._closed else "the revocation rules cannot be read"
 
     def wake(self) -> None:

@@ -1,4 +1,4 @@
-"""The gRPC server: listeners, limits, health and reflection."""
+"""The gRPC server: listeners, limits and reflection."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import SERVICE_NAME, aio
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME
 
 from broker.api import reflection
+from broker.api.health import Health
 from broker.api.pipeline import Pipeline
 
 _MOST_CONNECTIONS = 10_000  # of a listener
@@ -34,29 +35,6 @@ _OPTIONS = (
 )
 
 
-class _Health(aio.HealthServicer):  # type: ignore[misc]  # ships no types
-    """The health service, whose watchers can be let go: they would hold a server up that stops."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._watching: set[asyncio.Task[None]] = set()
-
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: object) -> None:  # noqa: N802 (gRPC's name)
-        watching = asyncio.ensure_future(super().Watch(request, context))
-        self._watching.add(watching)
-        try:
-            await asyncio.wait([watching])  # who is let go gets a status: a cancelled handler would send none
-        finally:
-            self._watching.discard(watching)
-            watching.cancel()
-        if not watching.cancelled():
-            watching.result()
-
-    def let_go(self) -> None:
-        for watching in self._watching:
-            watching.cancel()
-
-
 Listener = tuple[str, grpc.ServerCredentials]
 """An address, as HOST:PORT, and the TLS that is spoken there."""
 
@@ -69,6 +47,7 @@ class Server:
         mutual: Listener,
         pipeline: Pipeline,
         services: Mapping[ServiceDescriptor, object],
+        health: Health,
         for_tokens: Listener | None = None,
         most_connections: int = _MOST_CONNECTIONS,
     ) -> None:
@@ -82,13 +61,14 @@ class Server:
         """
         most = min(_MOST_CONNECTIONS, most_connections)
         self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", most)))
-        self._health = _Health()
-        self._names = [service.full_name for service in services]
+        self._health = health
+        names = [service.full_name for service in services]
+        health.names(names)
         self._server.add_generic_rpc_handlers(
             tuple(pipeline.serve(service, implementation) for service, implementation in services.items())
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._server.add_generic_rpc_handlers(reflection.handlers((*self._names, SERVICE_NAME)))
+        health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
+        self._server.add_generic_rpc_handlers(reflection.handlers((*names, SERVICE_NAME)))
         self.port = self._server.add_secure_port(*mutual)
         self.jwt_port = None if for_tokens is None else self._server.add_secure_port(*for_tokens)
 
@@ -97,17 +77,11 @@ class Server:
         self._server.add_generic_rpc_handlers(tuple(also))
 
     async def start(self) -> None:
-        """Serve, and say so."""
+        """Serve."""
         await self._server.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, grace_seconds: float) -> None:
         """Drain: say that no more calls are wanted, let those under way finish, then close."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._health.stop()
         await asyncio.sleep(_NEWS_SECONDS)
-        self._health.let_go()
         await self._server.stop(grace_seconds)
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", *self._names):
-            await self._health.set(name, status)

@@ -15,17 +15,15 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from broker.store import postgresql
 from broker.store.failures import MISUSED, UNAVAILABLE, cause, commit, unavailable, using
 
 T = TypeVar("T")
 
 _SQLITE_BUSY_MS = 5_000
-_POSTGRESQL_OPTIONS = "-c statement_timeout=15000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=20000"
-
-
 _POOL_SECONDS = 5
 _IN_MEMORY = ":memory:"
 _READERS = 8
@@ -41,10 +39,12 @@ class Database:
 
     engine: Engine
     threads: ThreadPoolExecutor = field(default_factory=_readers)
+    at_leisure: bool = False
 
     def apart(self, name: str) -> Database:
         """Open the database once more, with one connection and one thread: for what must not wait behind others."""
-        return Database(_engine(self.engine.url, 1), ThreadPoolExecutor(1, thread_name_prefix=name))
+        engine = _engine(self.engine.url, 1, at_leisure=self.at_leisure)
+        return Database(engine, ThreadPoolExecutor(1, thread_name_prefix=name), self.at_leisure)
 
     @property
     def is_shared(self) -> bool:
@@ -70,7 +70,7 @@ class Database:
     def read_now(self, query: Callable[[Connection], T]) -> T:
         """Run a query in this thread; else as `read`."""
         try:
-            with using(self._begin(self.engine, "BEGIN")) as connection:
+            with using(self._begin("BEGIN", postgresql.BEGIN_READ)) as connection:
                 return query(connection)
         except MISUSED:
             raise
@@ -80,8 +80,7 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Open a read transaction that sees one state throughout, whatever is written meanwhile."""
-        engine = self.engine.execution_options(isolation_level="REPEATABLE READ") if self.is_shared else self.engine
-        with using(self._begin(engine, "BEGIN")) as connection:
+        with using(self._begin("BEGIN", postgresql.BEGIN_SNAPSHOT)) as connection:
             yield connection
 
     @contextmanager
@@ -96,18 +95,27 @@ class Database:
 
     def begin(self) -> Connection:
         """Begin a write transaction. Closing the connection undoes what is not committed."""
-        return self._begin(self.engine, "BEGIN IMMEDIATE")
+        return self._begin("BEGIN IMMEDIATE", "BEGIN" if self.at_leisure else postgresql.BEGIN_WRITE)
 
-    def _begin(self, engine: Engine, sqlite_begin: str) -> Connection:
-        connection = engine.connect()
-        if not self.is_shared:  # pysqlite is in autocommit mode: its own ways to begin come too late
-            _refuse_other_file(connection)
-            try:
-                connection.exec_driver_sql(sqlite_begin)
-            except BaseException:
-                connection.invalidate()
-                connection.close()
+    def _begin(self, sqlite: str, server: str) -> Connection:
+        """Begin by hand: both drivers are in autocommit mode. A connection that has died meanwhile is no failure."""
+        try:
+            return self._begun(server if self.is_shared else sqlite)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
                 raise
+        return self._begun(server if self.is_shared else sqlite)
+
+    def _begun(self, statement: str) -> Connection:
+        connection = self.engine.connect()
+        if not self.is_shared:
+            _refuse_other_file(connection)
+        try:
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        except BaseException:
+            connection.invalidate()
+            connection.close()
+            raise
         return connection
 
     def close(self) -> None:
@@ -151,27 +159,22 @@ def parse_url(url: str) -> URL:
     raise ValueError(msg)
 
 
-def open_database(url: str) -> Database:
-    """Open a database by URL or path. Nothing is read yet, so this succeeds without a server."""
-    return Database(_engine(parse_url(url), _READERS))
+def open_database(url: str, *, at_leisure: bool = False) -> Database:
+    """Open a database by URL or path. Nothing is read yet, so this succeeds without a server.
+
+    `at_leisure` is for tools: a statement may take as long as it takes.
+    """
+    return Database(_engine(parse_url(url), _READERS, at_leisure=at_leisure), at_leisure=at_leisure)
 
 
-def _engine(url: URL, connections: int) -> Engine:
+def _engine(url: URL, connections: int, *, at_leisure: bool) -> Engine:
+    # Parameters hold what callers wrote, and failures are logged.
+    options = {"hide_parameters": True, "pool_timeout": _POOL_SECONDS}
     if url.get_backend_name() == "postgresql":
-        # The options bound how long a stuck server or a lock can hold the writer up.
-        arguments = {"connect_timeout": 5, "options": _POSTGRESQL_OPTIONS}
+        engine = postgresql.engine(url, connections, at_leisure=at_leisure, **options)
     else:
-        arguments = {"timeout": _SQLITE_BUSY_MS / 1000}
-    engine = create_engine(
-        url,
-        hide_parameters=True,  # they hold what callers wrote, and failures are logged
-        pool_size=connections,
-        max_overflow=0,
-        pool_pre_ping=url.get_backend_name() == "postgresql",
-        pool_timeout=_POOL_SECONDS,
-        connect_args=arguments,
-    )
-    if url.get_backend_name() == "sqlite":
+        waits = {"timeout": _SQLITE_BUSY_MS / 1000}
+        engine = create_engine(url, pool_size=connections, max_overflow=0, connect_args=waits, **options)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "connect", partial(_note_file, url.database))
         event.listen(engine, "do_connect", partial(_make_no_file_again, url.database, []))

@@ -138,6 +138,11 @@ def lock_head(connection: Connection) -> Frontier:
     return _frontier(size, peaks)
 
 
+def touch(connection: Connection) -> None:
+    """Write the head as it is."""
+    connection.execute(update(ledger_head).where(ledger_head.c.id == 1).values(size=ledger_head.c.size))
+
+
 def start(connection: Connection, origin: str, note: str) -> None:
     """Insert the head of an empty ledger."""
     connection.execute(

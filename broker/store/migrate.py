@@ -21,7 +21,7 @@ def upgrade(url: str) -> str:
         DatabaseProblem: a newer version has been here.
     """
     config = _config()
-    database = open_database(url)
+    database = open_database(url, at_leisure=True)
     try:
         with database.transaction() as connection:
             if database.is_shared:
@@ -51,7 +51,7 @@ def require_newest(url: str) -> None:
 
 def current(url: str) -> str | None:
     """Tell the revision a database is at; None if it is empty."""
-    database = open_database(url)
+    database = open_database(url, at_leisure=True)
     try:
         with database.engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()

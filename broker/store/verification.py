@@ -74,7 +74,7 @@ def verify(url: str, vkey: str | None = None, progress: Progress | None = None, 
         InvalidNote: the verifier key is malformed.
         ValueError: the database holds no ledger, or what was kept is no checkpoint by the key.
     """
-    database = open_database(url)
+    database = open_database(url, at_leisure=True)
     try:
         with database.snapshot() as connection, Expected.opened() as expected:
             ledger.forgive_texts(connection)

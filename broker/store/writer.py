@@ -15,6 +15,7 @@ A crash before 5 leaves nothing; after it, a recorded lease whose token nobody h
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -40,6 +41,7 @@ from broker.store.gathering import until_quiet
 from broker.store.ledger import LedgerMismatch
 from broker.store.marks import Marks
 from broker.store.provenance import Proven
+from broker.store.pulse import PROBE_SECONDS, Pulse
 from broker.store.refusal_counts import RefusalCounts, Refused
 from broker.store.reserve import Reserve
 from broker.store.transaction import AfterCommit, Known, Stale, Transaction, Work
@@ -114,6 +116,7 @@ class Writer:
         self._stopping = False
         self._known: Known | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._pulse = Pulse()
         self._log = structlog.get_logger("ledger")
 
     def start(self) -> asyncio.Task[None]:
@@ -140,6 +143,18 @@ class Writer:
             self._counting.cancel()
         self._marks.catch_up()
         self._database.close()
+
+    def problem(self) -> str | None:
+        """Say what is wrong, if nothing can be written now, or only what takes away."""
+        return "the disk is full" if self._reserve.is_spent else self._pulse.problem(time.monotonic())
+
+    async def probe(self) -> None:
+        """Write something that changes nothing whenever nothing else is written, so that `problem` tells what is so."""
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            if self._pulse.wants_probe(time.monotonic()):
+                with suppress(Refusal):
+                    await self.write(Work(lambda transaction: ledger.touch(transaction.connection)))
 
     async def write(self, work: Work[T]) -> T:
         """Do a work, and return when it is durable.
@@ -214,12 +229,14 @@ class Writer:
         if self._reserve.is_spent and not (batch := await self._affordable(batch)):
             self._take_counts()
             return
+        self._pulse.begin(time.monotonic())
         try:
             transaction, outcomes = await self._try(batch)
         except Exception as error:  # noqa: BLE001 (whatever a work did, the writer must live on)
             self._known = None
             await self._failed(batch, error)
         else:
+            self._pulse.end(time.monotonic(), failed=False)
             try:
                 if transaction.new_rules or transaction.changed_tasks:
                     self._committed(Committed(transaction.new_rules, transaction.changed_tasks))
@@ -236,6 +253,7 @@ class Writer:
 
     async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
         refusal = error.refusal() if isinstance(error, LedgerMismatch) else failures.refusal(error)
+        self._pulse.end(time.monotonic(), failed=refusal is not None)
         if any(waiting.work.urgent for waiting in batch) and self._reserve.give_up(error):
             await self._commit(batch)
         elif refusal is not None:

@@ -21,6 +21,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import create_engine, insert, literal, text
 
+from broker.api import descriptors
 from broker.cli import authority
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
 from broker.credential.keyfiles import create_keys
@@ -30,7 +31,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.model.task import TaskState
 from broker.sdk.client import Client
-from broker.sdk.connection import Endpoint, connect
+from broker.sdk.connection import Endpoint, connect, connect_sync
 from broker.sdk.feed import watching
 from broker.sdk.hands import Hands
 from broker.sdk.sync import SyncClient
@@ -103,6 +104,7 @@ def test_out_of_disk_there_is_no_credential_and_no_restart_is_needed(tmp_path: P
             with pytest.raises(Refusal) as refused:
                 agent.issue(task_id, RESOURCE, GRANTS)
             assert refused.value.reason is Reason.LEDGER_UNAVAILABLE
+            wait_for(lambda: not is_well(broker))
             with contextlib.suppress(Refusal):
                 agent.release(lease_id)  # which may take what room is kept for it
             resource.prlimit(pid_of(broker), resource.RLIMIT_FSIZE, unlimited)
@@ -139,12 +141,51 @@ def test_without_its_database_there_is_no_credential_and_no_restart_is_needed(
                 with pytest.raises(Refusal) as refused:
                     agent.issue(task_id, RESOURCE, GRANTS)
                 assert refused.value.reason is Reason.LEDGER_UNAVAILABLE
+            wait_for(lambda: not is_well(broker))
             allow(True)
             wait_for(lambda: _issues(agent, task_id))
+            wait_for(lambda: is_well(broker), 20)
         with SyncClient(broker.address, broker.svids / "orchestrator") as orchestrator:
             orchestrator.end_task(task_id, TaskState.COMPLETED)
     assert verify(url).ok
     admin.dispose()
+
+
+@pytest.mark.parametrize("table", ["ledger_head", "rules"])
+async def test_health_tells_what_is_so_of_each_service_though_nobody_calls(table: str, tmp_path: Path) -> None:
+    """What the writer needs is away, or what the feed reads."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'broker.db'}")
+
+    def rename(old: str, new: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    with running(tmp_path) as broker:
+        async with connect(broker.address, broker.svids / "auditor") as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            names = ["", *(service.full_name for service in descriptors.ALL)]
+            watches = [health.Watch(health_pb2.HealthCheckRequest(service=name)) for name in names]
+
+            async def said() -> set[object]:
+                async with asyncio.timeout(30):
+                    return {(await watch.read()).status for watch in watches}
+
+            assert await said() == {health_pb2.HealthCheckResponse.SERVING}
+            rename(table, "elsewhere")
+            assert await said() == {health_pb2.HealthCheckResponse.NOT_SERVING}
+            assert not is_well(broker)
+            rename("elsewhere", table)
+            assert await said() == {health_pb2.HealthCheckResponse.SERVING}
+            assert is_well(broker)
+    engine.dispose()
+    assert (tmp_path / "broker.log").read_text().count("health.not_serving") == 1
+
+
+def is_well(broker: Broker) -> bool:
+    """Ask a broker for its health."""
+    with connect_sync(broker.address, broker.svids / "auditor") as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def _issues(agent: SyncClient, task_id: str) -> bool:

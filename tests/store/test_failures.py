@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, create_engine, event, text
 
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
@@ -182,11 +182,12 @@ def _slow_down(engine: Engine) -> None:
 
 
 def _sql(url: str, *statements: str) -> None:
-    database = open_database(url)
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    """Let an administrator say something."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
-    database.close()
+    engine.dispose()
 
 
 def _end_sessions(url: str) -> None:

@@ -41,7 +41,7 @@ async def fill(settings: Settings, counts: dict[str, int], rules: int = 0) -> No
 
 
 async def _write(settings: Settings, counts: dict[str, int], rules: int) -> None:
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, at_leisure=True)
     signer = NoteSigner(settings.origin, open_keys(settings.keys.directory).checkpoint)
     writer = Writer(
         database,

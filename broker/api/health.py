@@ -1,0 +1,87 @@
+"""The standard health service (grpc.health.v1), which tells what is so: a broker that cannot work says so by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_EVERY_SECONDS = 0.5
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+Sign = Callable[[], str | None]
+"""Says what is wrong with a part of the broker now; None: nothing. Asked often, so it only looks."""
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ships no types
+    """One health for the broker and each of its services: all of them need the database."""
+
+    def __init__(self, signs: Sequence[Sign]) -> None:
+        """Be well, until a sign says otherwise."""
+        self._signs = signs
+        self._names = {""}
+        self._serving = True
+        self._stopping = False
+        self._changed = asyncio.Event()
+
+    def names(self, names: Sequence[str]) -> None:
+        """Answer for these services, too."""
+        self._names.update(names)
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        log, before = structlog.get_logger("health"), None
+        while True:
+            problem = next((problem for sign in self._signs if (problem := sign()) is not None), None)
+            if problem != before:
+                before = problem
+                if problem is None:
+                    log.info("health.serving")
+                else:
+                    log.error("health.not_serving", problem=problem)
+                self._tell(serving=problem is None)
+            await asyncio.sleep(_EVERY_SECONDS)
+
+    def stop(self) -> None:
+        """Say from now on that no calls are wanted."""
+        self._stopping = True
+        self._tell(serving=False)
+
+    async def Check(  # noqa: N802 (gRPC's name)
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        """Tell how a service is now."""
+        status = self._status(request.service)
+        if status == _UNKNOWN:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, _context: object
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Tell how a service is, and each time that this changes."""
+        told = None
+        while True:
+            changed, status = self._changed, self._status(request.service)
+            if status != told:
+                told = status
+                yield health_pb2.HealthCheckResponse(status=status)
+            if self._stopping:  # who watches on would hold a server up that stops
+                return
+            await changed.wait()
+
+    def _status(self, name: str) -> Any:  # noqa: ANN401 (ships no types)
+        if name not in self._names:
+            return _UNKNOWN
+        return _SERVING if self._serving and not self._stopping else _NOT_SERVING
+
+    def _tell(self, *, serving: bool) -> None:
+        self._serving = serving
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,42 @@
+"""Whether a database can be written, told by how the last attempts went."""
+
+from __future__ import annotations
+
+from broker.store.pulse import Pulse
+
+
+def test_it_is_well_until_an_attempt_fails_and_some_seconds_after_the_last_that_failed() -> None:
+    pulse = Pulse()
+    assert pulse.problem(0.0) is None
+    pulse.begin(10.0)
+    pulse.end(10.1, failed=True)
+    assert pulse.problem(10.2) == pulse.problem(100.0) == "the database cannot be written"
+    pulse.begin(101.0)
+    pulse.end(101.1, failed=False)
+    assert pulse.problem(101.2) is None
+    pulse.begin(102.0)
+    pulse.end(102.1, failed=True)
+    pulse.begin(103.0)
+    pulse.end(103.1, failed=False)
+    assert pulse.problem(104.0) is not None, "a disk that is nearly full takes one and fails the next"
+    assert pulse.problem(106.0) is None
+
+
+def test_an_attempt_that_takes_too_long_is_a_problem_before_it_has_failed() -> None:
+    pulse = Pulse()
+    pulse.begin(10.0)
+    assert pulse.problem(12.0) is None
+    assert pulse.problem(14.0) == "the database does not answer"
+
+
+def test_it_wants_a_probe_when_nobody_writes_and_more_often_when_unwell() -> None:
+    pulse = Pulse()
+    assert pulse.wants_probe(0.0)
+    pulse.begin(10.0)
+    assert not pulse.wants_probe(100.0)
+    pulse.end(100.0, failed=False)
+    assert not pulse.wants_probe(102.0)
+    assert pulse.wants_probe(103.5)
+    pulse.begin(104.0)
+    pulse.end(104.0, failed=True)
+    assert pulse.wants_probe(105.0)
