@@ -129,12 +129,8 @@ class Load:
         task = self._current()
         request.id = request_id = uuid7()
         self.history.unanswered[request_id] = task.id
-        try:
-            credential = await agent.issue(task.id, RESOURCE, [Grant(TOOL)])
-        except Refusal as refusal:
-            if refusal.reason in _LOSERS:
-                del self.history.unanswered[request_id]
-            raise
+        # Refused, it stays: what was refused may be the repetition of a call that was done, and whose answer was lost.
+        credential = await agent.issue(task.id, RESOURCE, [Grant(TOOL)])
         del self.history.unanswered[request_id]
         self.history.keep(task, credential)
         request.id = uuid7()
