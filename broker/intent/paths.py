@@ -13,6 +13,7 @@ from broker.model import json_pointer
 from broker.model.json_pointer import MISSING
 from broker.model.spellings import folded
 
+_INHERITED = "__proto__"  # what it holds, JavaScript finds in the object itself once that is copied
 UNCLEAR: Final = object()
 """What is found where two readers may find different things."""
 
@@ -52,6 +53,6 @@ class Arguments:
         spellings = self._spellings.get(id(members))
         if spellings is None:
             spellings = self._spellings[id(members)] = Counter(map(folded, members))
-        if spellings[folded(name)] != (name in members):
+        if spellings[folded(name)] != (name in members) or _INHERITED in members:
             return UNCLEAR
         return members.get(name, MISSING)

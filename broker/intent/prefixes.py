@@ -10,7 +10,7 @@ from broker.model.spellings import simple
 
 _LONGEST = 65_536  # so that no call takes long to look at, with any number of constraints
 _MOST_LAYERS = 8  # of percent-encoding; nobody writes so many in good faith
-_ENCODED_UNIT = re.compile(r"%[uU]([0-9A-Fa-f]{4})")  # as IIS has it
+_ENCODED_UNIT = re.compile(r"(?:%u|\\u)([0-9A-F]{4})|\\x([0-9A-F]{2})", re.IGNORECASE)  # as IIS and literals have it
 # Whatever is none of a name's own characters: slashes of both kinds, what looks like them and is taken for them, what
 # begins parameters (`..;/`), queries and streams.
 _DIVIDER = re.compile(r"[^\w\s.~%+-]")
@@ -36,7 +36,7 @@ def _decoded(value: str) -> str | None:
     """Give a text as the laxest reader has it; None if that cannot be told."""
     for _ in range(_MOST_LAYERS):
         plain = simple(value)
-        plain = unquote(_ENCODED_UNIT.sub(lambda unit: chr(int(unit[1], 16)), plain))
+        plain = unquote(_ENCODED_UNIT.sub(lambda unit: chr(int(unit[1] or unit[2], 16)), plain))
         if _UNREADABLE in plain and _UNREADABLE not in value:
             return None
         if plain == value:

@@ -25,7 +25,6 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 AUTHORIZATION = "Authorization"
-HANG_UP: Mapping[str, str] = {"connection": "close"}
 ANY_ORIGIN: Mapping[str, str] = {"access-control-allow-origin": "*"}
 _NO_CONTENT = 204
 _TOO_SLOW, _TOO_LARGE = 408, 413
@@ -47,10 +46,11 @@ BODY_WITHIN = timedelta(seconds=30)
 
 @dataclass(eq=False)
 class Unread(Exception):
-    """The body is not read to its end: it is too large, or too slow. The status and the refusal to answer with."""
+    """The body is not read to its end: it is too large, or too slow. What to answer with."""
 
     status: int
     refusal: Refusal
+    headers: Mapping[str, str]
 
 
 class Disconnected(Exception):
@@ -130,7 +130,9 @@ async def read(receive: Receive, largest: int, within: timedelta) -> bytes:
 
 
 def _unread(status: int, what: str) -> Unread:
-    return Unread(status, Refusal(Reason.INVALID_ARGUMENT, f"the body {what}"))
+    # Who is slow is hung up on; who sends too much has no ear for an answer then, and reads it at the end.
+    headers = {"connection": "close"} if status == _TOO_SLOW else {}
+    return Unread(status, Refusal(Reason.INVALID_ARGUMENT, f"the body {what}"), headers)
 
 
 def parse(body: bytes) -> object:
@@ -144,9 +146,7 @@ def parse(body: bytes) -> object:
     try:
         return strict_json.parse(body, fractions=True, fraction=_fraction)
     except ValueError as error:
-        raise invalid(
-            "body", f"must be strict JSON in UTF-8, each member once, each number such that all read: {error}"
-        ) from error
+        raise invalid("body", f"must be strict JSON in UTF-8, each member once: {error}") from error
 
 
 def _fraction(text: str) -> float:
@@ -158,7 +158,7 @@ def _fraction(text: str) -> float:
         except InvalidOperation:  # an exponent beyond all
             exact = False
         if not exact:
-            raise ValueError("a number of more digits than a double has")
+            raise ValueError("a number has more digits than some readers keep")
     return number
 
 
@@ -195,8 +195,8 @@ def challenges(refusal: Refusal, *, nonce: str = "", parameters: Mapping[str, st
 
 
 async def refuse_unread(send: Send, unread: Unread) -> None:
-    """Answer that a body is not read to its end, and hang up: what comes of it yet is no request."""
-    await _answer(send, unread.status, unread.refusal, HANG_UP)
+    """Answer that a body is not read to its end."""
+    await _answer(send, unread.status, unread.refusal, unread.headers)
 
 
 async def respond(send: Send, status: int, content_type: str, body: bytes, headers: Mapping[str, str]) -> None:

@@ -81,8 +81,9 @@ class FastMcpMiddleware(Middleware):
         call_next: CallNext[InitializeRequest, InitializeResult | None],
     ) -> InitializeResult | None:
         """Advertise only what is let through, and tell the bounds of what is granted."""
+        bounds = self._admit().bounds
         result = await call_next(context)
-        return None if result is None else InitializeResult.model_validate(self._introduced(result))
+        return None if result is None else InitializeResult.model_validate(self._introduced(result, bounds))
 
     async def on_discover(
         self,
@@ -90,12 +91,12 @@ class FastMcpMiddleware(Middleware):
         call_next: CallNext[DiscoverRequest, DiscoverResult | dict[str, Any]],
     ) -> DiscoverResult | dict[str, Any]:
         """Advertise as `on_initialize` does."""
+        bounds = self._admit().bounds
         result = await call_next(context)
-        return result if isinstance(result, dict) else DiscoverResult.model_validate(self._introduced(result))
+        return result if isinstance(result, dict) else DiscoverResult.model_validate(self._introduced(result, bounds))
 
-    def _introduced(self, result: BaseModel) -> dict[str, Any]:
-        said = result.model_dump(by_alias=True, mode="json", exclude_none=True)
-        return advertised(said, self._admit().bounds, self._also)
+    def _introduced(self, result: BaseModel, bounds: Mapping[str, str]) -> dict[str, Any]:
+        return advertised(result.model_dump(by_alias=True, mode="json", exclude_none=True), bounds, self._also)
 
     def _admit(self) -> Admitted:
         return self._verifier.admit(self._token())

@@ -92,7 +92,7 @@ class McpGate:
             await self._answer(send, http_status(refusal.reason), refusal, Post(), {})
         except Unread as unread:
             body = Post().answer(unread.refusal)
-            await http_request.respond(send, unread.status, _JSON, body, http_request.HANG_UP)
+            await http_request.respond(send, unread.status, _JSON, body, unread.headers)
         except Disconnected:
             return
         else:

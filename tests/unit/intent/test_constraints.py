@@ -76,6 +76,8 @@ BREAKS: list[tuple[Operator, tuple[Any, ...], Any]] = [
             "/..%5c",
             "/%u002e%u002e/",
             "/%uff0e%uff0e/",
+            "/\\u002e\\x2e/",
+            "/%5cu002e%5Cu002E/",
             "/%c0%ae%c0%ae/",  # longer than UTF-8 allows
             "/%ef%bc%8e./",
             "/\uff0e\uff0e/",
@@ -167,6 +169,8 @@ OTHERWISE: list[Any] = [
     {"x": {"y\x00": 1}},
     {"x": {" y": 1}},
     {"x": {"_y": 1}},
+    {"x": {"__proto__": {"y": 1}}},
+    {"__proto__": {"x": {"y": 1}}},
 ]
 
 

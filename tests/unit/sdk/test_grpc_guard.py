@@ -213,6 +213,22 @@ def test_a_stock_client_reads_why(tmp_path: Path, root: Authority, verifier: Ver
     assert (info.domain, info.reason) == ("credbroker", "ARGUMENT_OUT_OF_BOUNDS")
 
 
+def test_all_that_is_wrong_is_told_and_fits_into_what_a_client_takes(
+    tmp_path: Path, root: Authority, verifier: Verifier
+) -> None:
+    many = tuple(Constraint(f"/field_{number}", Operator.EQ, ("\u00e9" * 40,)) for number in range(12))
+    grant = Grant("release", (Constraint("/lease_id", Operator.EQ, ("l-9",)), *many))
+    with sync_server(verifier, tmp_path, root, []) as address:
+        svid = write_svid(tmp_path / "agent", root, HOLDER)
+        with connect_sync(address, svid) as channel, pytest.raises(grpc.RpcError) as failed:
+            ask(channel, "Release", f"Bearer {token(grants=(grant,))}", lease_id="l-10")
+    refusal = refusal_from(failed.value)
+    assert refusal.reason is Reason.ARGUMENT_OUT_OF_BOUNDS
+    told = [(breach.field, breach.description) for breach in refusal.violations]
+    assert told[0] == ("/lease_id", 'must be "l-9"')
+    assert "13 constraints are broken in all" in told[-1][1]
+
+
 def test_a_connection_that_outlives_its_certificate_is_refused(tmp_path: Path, root: Authority) -> None:
     later = Verifier(AUDIENCE, clock=lambda: system_clock() + timedelta(minutes=2))
     later.use_keys("https://broker.example", KeySet.of([SIGNER]))
