@@ -6,7 +6,6 @@ nothing is said to be there, and nothing to be absent either.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
 from broker.model import json_pointer
@@ -24,7 +23,7 @@ class Arguments:
     def __init__(self, document: object) -> None:
         """Look at nothing yet."""
         self._document = document
-        self._spellings: dict[int, Counter[str]] = {}  # of the members of each object on some path; taken once
+        self._spellings: dict[int, list[str]] = {}  # of the members of each object on some path; taken once
 
     def at(self, path: str) -> object:
         """Find what a path (a JSON Pointer) leads to; MISSING, or UNCLEAR. This raises nothing.
@@ -52,7 +51,7 @@ class Arguments:
     def _member(self, members: dict[str, object], name: str) -> object:
         spellings = self._spellings.get(id(members))
         if spellings is None:
-            spellings = self._spellings[id(members)] = Counter(map(folded, members))
-        if spellings[folded(name)] != (name in members) or _INHERITED in members:
+            spellings = self._spellings[id(members)] = [folded(member) for member in members]
+        if spellings.count(folded(name)) != (name in members) or _INHERITED in members:
             return UNCLEAR
         return members.get(name, MISSING)

@@ -24,7 +24,7 @@ def folded(name: str) -> str:
     bring Unicode into a normal form, drop marks, trim, or stop at a null character.
     """
     plain = name.lower() if name.isascii() else simple(name).upper().casefold()
-    return "".join(filter(str.isalnum, plain)) or plain
+    return plain if plain.isalnum() else "".join(filter(str.isalnum, plain)) or plain
 
 
 def are_distinct(names: Collection[str]) -> bool:
