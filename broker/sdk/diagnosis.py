@@ -83,7 +83,7 @@ def _over(connection: socket.socket, host: str, port: int, credentials: Credenti
             tls = stack.enter_context(context.wrap_socket(connection, server_hostname=host))
         except ssl.SSLError as error:
             if ours is not None and "ALERT" in (error.reason or ""):
-                return _not_taken(ours, _words(error))
+                return _not_taken(ours, _words(error), now)
             return _lasting(
                 f"{host}:{port} does not speak TLS as a broker does: {_words(error)}",
                 "check the port: is it the broker's gRPC listener?",
@@ -96,7 +96,7 @@ def _over(connection: socket.socket, host: str, port: int, credentials: Credenti
             _span(leaf, now)
             or _name(leaf, host)
             or (None if roots is None else _root(host, port, roots, leaf, credentials))
-            or (None if ours is None else _taken(tls, ours))
+            or (None if ours is None else _taken(tls, ours, now))
         )
 
 
@@ -145,7 +145,7 @@ def _root(host: str, port: int, roots: bytes, leaf: x509.Certificate, credential
         return None
 
 
-def _taken(tls: ssl.SSLSocket, ours: MutualTls) -> Diagnosis | None:
+def _taken(tls: ssl.SSLSocket, ours: MutualTls, now: datetime) -> Diagnosis | None:
     """Begin as an HTTP/2 client: a server that takes our certificate answers, and any other says why, or hangs up."""
     try:
         tls.settimeout(_STEP_SECONDS)
@@ -153,17 +153,20 @@ def _taken(tls: ssl.SSLSocket, ours: MutualTls) -> Diagnosis | None:
         if tls.recv(1):
             return None
     except ssl.SSLError as error:
-        return _not_taken(ours, _words(error))
+        return _not_taken(ours, _words(error), now)
     except TimeoutError:
         return None
     except OSError:
         pass
-    return _not_taken(ours, "it hangs up")  # gRPC's way to say so
+    return _not_taken(ours, "it hangs up", now)  # gRPC's way to say so
 
 
-def _not_taken(ours: MutualTls, told: str) -> Diagnosis:
-    who = x509.load_pem_x509_certificate(ours.svid_pem)
-    names = ", ".join(_names(who).get_values_for_type(x509.UniformResourceIdentifier)) or "no SPIFFE ID"
+def _not_taken(ours: MutualTls, told: str, now: datetime) -> Diagnosis:
+    leaf = x509.load_pem_x509_certificate(ours.svid_pem)
+    names = ", ".join(_names(leaf).get_values_for_type(x509.UniformResourceIdentifier)) or "no SPIFFE ID"
+    begins = leaf.not_valid_before_utc
+    if now < begins:
+        told = f"it is good from {begins:%Y-%m-%d %H:%M:%S} UTC on, and here it is {now:%Y-%m-%d %H:%M:%S} UTC"
     return Diagnosis(
         Refusal(
             Reason.IDENTITY_INVALID,

@@ -69,14 +69,6 @@ class SvidFolder:
         return MutualTls(_read(self.roots_file), _read(self.path / "key.pem"), _read(svid), where=str(svid))
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """When a certificate chain is good."""
-
-    begins: datetime
-    ends: datetime
-
-
 class SvidFiles:
     """The files as they are, or as they were when they could last be used: half a rotation takes nothing away."""
 
@@ -85,20 +77,20 @@ class SvidFiles:
         self._folder = folder
         self._clock = clock
         self._last = folder.read()
-        self._span = _check(folder, self._last)
+        self._ends = _check(folder, self._last)
         self._check_time("")
 
     def credentials(self) -> MutualTls:
         """Give what to show now.
 
         Raises:
-            Refusal: IDENTITY_EXPIRED; IDENTITY_INVALID, if it is not valid yet.
+            Refusal: IDENTITY_EXPIRED.
         """
         problem = ""
         try:
             found = self._folder.read()
             if found != self._last:
-                self._span = _check(self._folder, found)
+                self._ends = _check(self._folder, found)
                 self._last = found
         except Refusal as refusal:
             problem = refusal.message
@@ -109,21 +101,19 @@ class SvidFiles:
         """Do nothing: no file stays open."""
 
     def _check_time(self, problem: str) -> None:
-        """Refuse to show what nobody would take: TLS would only hang up, without a word."""
-        now, span, path = self._clock(), self._span, self._folder.path / "svid.pem"
-        if now >= span.ends:
-            fresh = f", and a newer one cannot be used: {problem}" if problem else ""
-            raise Refusal(Reason.IDENTITY_EXPIRED, f"{path}: expired at {_utc(span.ends)}{fresh}", _WRITER)
-        if now < span.begins:
-            raise Refusal(
-                Reason.IDENTITY_INVALID,
-                f"{path}: is good from {_utc(span.begins)} on, and by this machine's clock it is {_utc(now)}",
-                Hints(next="set this machine's clock, or that of the machine which issued it"),
-            )
+        """Refuse to show what nobody would take: TLS would only hang up, without a word.
+
+        One that is not good yet is shown: it is fresh, and our clock is slow. The broker goes by its own.
+        """
+        if self._clock() < self._ends:
+            return
+        fresh = f", and a newer one cannot be used: {problem}" if problem else ""
+        path, ends = self._folder.path / "svid.pem", f"{self._ends:%Y-%m-%d %H:%M:%S} UTC"
+        raise Refusal(Reason.IDENTITY_EXPIRED, f"{path}: expired at {ends}{fresh}", _WRITER)
 
 
-def _check(folder: SvidFolder, found: MutualTls) -> _Span:
-    """Check that the three files are what they should be, and belong together; tell when the chain is good."""
+def _check(folder: SvidFolder, found: MutualTls) -> datetime:
+    """Check that the three files are what they should be, and belong together; tell when the chain ends."""
     svid, key = folder.path / "svid.pem", folder.path / "key.pem"
     chain = certificates(svid, found.svid_pem, _FILES.next)
     certificates(folder.roots_file, found.bundle_pem, _FILES.next)
@@ -144,8 +134,7 @@ def _check(folder: SvidFolder, found: MutualTls) -> _Span:
             f"{key}: is not the key of {svid}",
             Hints(next="write both files from the same SVID: one of them is of another rotation, or another workload"),
         )
-    begins = max(certificate.not_valid_before_utc for certificate in chain)
-    return _Span(begins, min(certificate.not_valid_after_utc for certificate in chain))
+    return min(certificate.not_valid_after_utc for certificate in chain)
 
 
 def _read(path: Path) -> bytes:
@@ -153,7 +142,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise Refusal(Reason.IDENTITY_MISSING, f"{path}: {error.strerror}", _FILES) from error
-
-
-def _utc(instant: datetime) -> str:
-    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"

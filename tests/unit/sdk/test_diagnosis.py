@@ -119,6 +119,17 @@ async def test_a_broker_that_does_not_take_our_certificate_is_told_at_once(tmp_p
     assert f"does not take our certificate, {folder / 'svid.pem'} (spiffe://partner.example/agent/a)" in refusal.message
 
 
+async def test_a_certificate_of_ours_that_is_not_good_yet_is_shown_and_told_of_if_it_is_not_taken(
+    tmp_path: Path, root: Authority
+) -> None:
+    folder = write(tmp_path / "us", root, HOLDER, begins=HOUR)
+    async with serving(write(tmp_path / "broker", root, BROKER)) as port:
+        refusal = await refused(f"localhost:{port}", folder)
+    assert refusal.reason is Reason.IDENTITY_INVALID
+    assert f"{folder / 'svid.pem'} ({HOLDER}): it is good from" in refusal.message
+    assert "clocks" in refusal.hints.next
+
+
 async def test_where_nothing_listens_is_told(tmp_path: Path, root: Authority) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -161,10 +172,6 @@ def expire(folder: Path, root: Authority) -> None:
     write(folder, root, HOLDER, begins=-2 * DAY, lifetime=HOUR)
 
 
-def begin_later(folder: Path, root: Authority) -> None:
-    write(folder, root, HOLDER, begins=HOUR)
-
-
 def swap_key(folder: Path, root: Authority) -> None:
     svid = issue_svid(root, parse_spiffe_id(HOLDER), (), DAY, system_clock())
     (folder / "key.pem").write_bytes(svid.key_pem)
@@ -188,7 +195,6 @@ def lose(name: str) -> Callable[[Path, Authority], None]:
     ("harm", "file", "reason", "told"),
     [
         (expire, "svid.pem", Reason.IDENTITY_EXPIRED, "expired at"),
-        (begin_later, "svid.pem", Reason.IDENTITY_INVALID, "is good from"),
         (swap_key, "key.pem", Reason.IDENTITY_INVALID, "is not the key of"),
         (spoil("svid.pem"), "svid.pem", Reason.IDENTITY_INVALID, "holds no certificates"),
         (spoil("key.pem"), "key.pem", Reason.IDENTITY_INVALID, "is not a private key"),
@@ -212,7 +218,7 @@ async def test_what_is_wrong_with_our_files_is_told_before_anybody_is_called(
         assert told in refused.value.message
         assert refused.value.hints.next
         assert "PRIVATE" not in str(refused.value)
-    if told not in ("expired at", "is good from"):
+    if told != "expired at":
         assert source.credentials().svid_pem, "half a rotation takes nothing away"
 
 
