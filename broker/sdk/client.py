@@ -202,6 +202,16 @@ class Client:
         fresh = await self._issue(wish, request_id)
         credential.lease_id, credential.token = fresh.lease_id, fresh.token
         credential.expires_at, credential.prover = fresh.expires_at, fresh.prover
+        credential.certificate = fresh.certificate
+
+    def is_in_our_hands(self, credential: Credential) -> bool:
+        """Tell whether the certificate that a credential may be bound to is still the one that we show."""
+        if not credential.certificate:
+            return True
+        try:
+            return self._opened().certificate() in ("", credential.certificate)
+        except Refusal:
+            return True  # we have none: there is nothing that it could be bound to instead
 
     async def renew(self, credential: Credential, *, lifetime: timedelta | None = None) -> None:
         """Renew a credential in place."""
@@ -243,6 +253,7 @@ class Client:
             token=Secret(answer.token),
             expires_at=instant_from_wire(answer.lease.expire_time, "lease.expire_time"),
             prover=self._prover if answer.lease.binding == lease_pb2.BINDING_DPOP else None,
+            certificate=answer.lease.confirmation if answer.lease.binding == lease_pb2.BINDING_CERTIFICATE else "",
         )
 
     async def _end(self, task_id: str, outcome: TaskState) -> None:

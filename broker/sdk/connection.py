@@ -18,7 +18,7 @@ import grpc
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk.diagnosis import diagnose
 from broker.sdk.identity import Credentials, Identity, Source, WorkloadSocket
-from broker.sdk.svid import SvidFolder
+from broker.sdk.svid import MutualTls, SvidFolder
 from broker.sdk.token_file import TokenFile
 
 ADDRESS_VARIABLE = "CREDBROKER_ADDRESS"
@@ -201,6 +201,15 @@ class Connection:
             self._channel = grpc.aio.secure_channel(self._address, credentials.for_channel(), _OPTIONS)
             self._credentials = credentials
         return self._channel
+
+    def certificate(self) -> str:
+        """Give the SHA-256 of the certificate that we show now, in base64url; empty if we show none.
+
+        Raises:
+            Refusal: as `Endpoint.credentials`.
+        """
+        credentials = self._source.credentials()
+        return credentials.thumbprint() if isinstance(credentials, MutualTls) else ""
 
     def renew(self) -> None:
         """Let the next call open a channel of its own; those under way keep theirs."""

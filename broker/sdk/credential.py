@@ -17,7 +17,8 @@ from broker.sdk.secret import Secret
 class Credential:
     """A credential in hand, for one resource. What changes when it is renewed or issued anew: ask each time.
 
-    `prover` is there if it is bound to a key. `ended` says why it will not be renewed any more, once that is so.
+    `prover` is there if it is bound to a key. `certificate` is the SHA-256, in base64url, of the certificate that it is
+    bound to, if it is (RFC 8705 section 3.1). `ended` says why it will not be renewed any more, once that is so.
     """
 
     lease_id: str
@@ -25,6 +26,7 @@ class Credential:
     token: Secret
     expires_at: datetime
     prover: Prover | None = None
+    certificate: str = ""
     ended: Refusal | None = None
 
     def headers(self, method: str, url: str, nonce: str = "") -> dict[str, str]:

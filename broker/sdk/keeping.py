@@ -1,7 +1,8 @@
 """Keeping a credential good for as long as its holder needs it: renewed in time, and issued anew where that is the way.
 
-A lease that has merely expired while the broker could not be reached, or whose total lifetime is over, is followed by a
-new one, if the task still lives and the broker still permits it. One that was revoked is not: somebody has meant it.
+A lease that has merely expired while the broker could not be reached, whose total lifetime is over, or that is bound to
+a certificate that we do not show any more, is followed by a new one, if the task still lives and the broker still
+permits it. One that was revoked is not: somebody has meant it.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ class Agent(Protocol):
     async def renew(self, credential: Credential, *, lifetime: timedelta | None = None) -> None:
         """Renew in place; raises Refusal."""
 
+    def is_in_our_hands(self, credential: Credential) -> bool:
+        """Tell whether it is bound to nothing that we have not any more."""
+
     async def issue_again(self, credential: Credential, wish: Wish, request_id: str) -> None:
         """Put a new lease and token into a credential; raises Refusal."""
 
@@ -88,7 +92,7 @@ class Keeper:
     async def run(self) -> None:
         """Keep it until it has ended for good, or the task is cancelled. What goes wrong is told once."""
         failing, waits = False, pauses(_SHORTEST_WAIT, _LONGEST_WAIT)
-        await self._wait(self._due())
+        await self._wait(self._due(), in_our_hands=True)
         while True:
             try:
                 self._say(await self._renew(), None)
@@ -104,23 +108,22 @@ class Keeper:
                 await self._wait(max(next(waits), again))
             else:
                 failing, waits = False, pauses(_SHORTEST_WAIT, _LONGEST_WAIT)
-                await self._wait(self._due())
+                await self._wait(self._due(), in_our_hands=True)
 
     async def _renew(self) -> Event:
         """Get another token, on this lease or on a new one.
 
         The lease is asked for first, always: only the broker knows whether it was revoked.
         """
-        before = self._credential.expires_at
+        before, ours = self._credential.expires_at, self._agent.is_in_our_hands(self._credential)
         try:
             await self._agent.renew(self._credential, lifetime=self._wish.lifetime)
         except Refusal as refusal:
             if not _is_over(refusal):
                 raise
         else:
-            gained = self._credential.expires_at > before
-            self._in_vain = self._in_vain and not gained
-            if gained or self._in_vain:
+            self._in_vain = self._in_vain and self._credential.expires_at <= before
+            if ours and (self._in_vain or self._credential.expires_at > before):
                 return Event.RENEWED
         await self._issue()
         self._in_vain = self._credential.expires_at <= before
@@ -150,13 +153,16 @@ class Keeper:
         """Tell how long to leave a token that has just come as it is."""
         return max(_SHORTEST_WAIT, self._credential.life(self._clock()) * _RENEW_AFTER)
 
-    async def _wait(self, seconds: float) -> None:
-        """Wait by both clocks: one stands still while the machine sleeps, the other may be set."""
+    async def _wait(self, seconds: float, *, in_our_hands: bool = False) -> None:
+        """Wait by both clocks: one stands still while the machine sleeps, the other may be set.
+
+        With `in_our_hands`, no longer than what it is bound to is still what we show.
+        """
         time = asyncio.get_running_loop().time
         until, end = time() + seconds, self._clock() + timedelta(seconds=seconds)
         while True:
             left = min(until - time(), (end - self._clock()) / timedelta(seconds=1))
-            if left <= 0:
+            if left <= 0 or (in_our_hands and not self._agent.is_in_our_hands(self._credential)):
                 return
             await asyncio.sleep(min(left, _GLANCE_SECONDS))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import grpc
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from broker.model.clock import Clock, system_clock
@@ -33,6 +36,11 @@ class MutualTls:
     def for_channel(self) -> grpc.ChannelCredentials:
         """Give them as gRPC takes them. A channel keeps its own, so a rotated certificate needs a new channel."""
         return grpc.ssl_channel_credentials(self.bundle_pem, self.key_pem, self.svid_pem)
+
+    def thumbprint(self) -> str:
+        """Give the SHA-256 of the certificate, in base64url without padding (RFC 8705 section 3.1, `x5t#S256`)."""
+        digest = x509.load_pem_x509_certificate(self.svid_pem).fingerprint(hashes.SHA256())
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,18 @@ import pytest
 
 from broker.cli import authority
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, process, read_line
+from broker.cli.unverified import decode
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import system_clock
 from broker.model.errors import Refusal
-from broker.model.grant import Grant
+from broker.model.grant import Grant, ResourceGrants
 from broker.model.selector import Selector, Target
-from broker.sdk.client import Client
+from broker.model.task import Environment, TaskState
+from broker.sdk.client import Client, TaskDeclaration
 from broker.sdk.connection import connect
 from broker.sdk.credential import Credential
 from broker.sdk.keeping import Event
+from broker.sdk.svid import SvidFolder
 from broker.store import leases
 from broker.store.database import open_database
 from broker.store.verification import verify
@@ -34,6 +37,15 @@ from tests.facade import free_port
 from tests.fakes import eventually
 
 GRANTS = [Grant(TOOL)]
+DECLARATION = TaskDeclaration(
+    owner="team-web",
+    purpose="triage",
+    environment=Environment.DEV,
+    agents=[AGENT],
+    tools=[ResourceGrants(RESOURCE, (Grant(TOOL),))],
+    lifetime=timedelta(hours=1),
+    risk_threshold=60,
+)
 LONG = 60.0  # seconds: however busy the machine is
 
 
@@ -129,6 +141,36 @@ async def test_calls_wait_for_a_restart_and_nothing_is_done_twice(house: House, 
     assert verify(str(house.folder / "broker.db")).ok
 
 
+async def test_a_kill_in_the_middle_of_any_call_fails_none(house: House) -> None:
+    lives: list[tuple[str, str]] = []
+    enough = asyncio.Event()
+
+    async def live(orchestrator: Client, agent: Client) -> None:
+        task_id = (await orchestrator.create_task(DECLARATION)).id
+        credential = await agent.issue(task_id, RESOURCE, GRANTS)
+        await agent.renew(credential)
+        assert await agent.release(credential.lease_id)
+        assert await orchestrator.end_task(task_id, TaskState.COMPLETED, barrier=True)
+        lives.append((task_id, credential.lease_id))
+
+    async def work() -> None:
+        async with house.agent(svid="orchestrator") as orchestrator, house.agent() as agent:
+            while not enough.is_set():
+                await live(orchestrator, agent)
+
+    working = [asyncio.create_task(work()) for _ in range(4)]
+    for _ in range(3):
+        async with house.running() as pid:
+            before = len(lives)
+            await eventually(lambda before=before: len(lives) >= before + 8, LONG)
+            os.kill(pid, signal.SIGKILL)
+    async with house.running():
+        enough.set()
+        await asyncio.gather(*working)  # no call was refused
+        assert all(house.leases_of(task_id) == [lease_id] for task_id, lease_id in lives)
+    assert verify(str(house.folder / "broker.db")).ok
+
+
 async def test_an_answer_that_gets_lost_is_asked_for_again_and_nothing_is_done_twice(house: House) -> None:
     async with house.running(), cuttable(house.port) as wire, house.agent(wire.address) as agent:
         task_id = await house.begin_task()
@@ -210,6 +252,27 @@ async def test_a_holder_whose_svid_is_late_gets_its_credential_back_when_it_has_
                 write_svid(timedelta(hours=1))
                 await eventually(lambda: credential.expires_at > system_clock(), LONG)
                 assert (credential.lease_id != first, credential.ended) == (True, None)
+
+
+async def test_a_credential_that_is_bound_to_a_certificate_follows_its_rotation(house: House) -> None:
+    def rotate() -> str:
+        authority.issue(house.svids, "agent", parse_spiffe_id(AGENT), (), timedelta(hours=1), system_clock())
+        return SvidFolder(house.svids / "agent").open().credentials().thumbprint()
+
+    tools = house.folder / "bundle" / "tools.toml"
+    tools.write_text(tools.read_text().replace('binding = "identity"', 'binding = "certificate"', 1))
+    told, first = Told(), rotate()
+    async with house.running():
+        task_id = await house.begin_task()
+        async with (
+            house.agent(svid="agent") as agent,
+            agent.credential(task_id, RESOURCE, GRANTS, tell=told) as credential,
+        ):
+            assert credential.certificate == first
+            second = rotate()
+            await eventually(lambda: credential.certificate == second, LONG)
+            assert decode(credential.token.reveal()).claims["cnf"] == {"x5t#S256": second}
+    assert told.events == [Event.REISSUED]
 
 
 async def test_the_command_line_waits_for_a_restart_and_does_nothing_twice(house: House) -> None:
