@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import math
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,13 +24,12 @@ from broker.model.clock import Clock, Ids, system_clock, uuid7
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment, Task, TaskState
+from broker.sdk.answers import Send, answered
 from broker.sdk.connection import Connection, Endpoint
 from broker.sdk.credential import Credential
 from broker.sdk.identity import Identity
 from broker.sdk.keeping import Event, Keeper, Tell, Wish, tell_log
-from broker.sdk.patience import Patience
 from broker.sdk.possession import Prover, issuer_of
-from broker.sdk.refusals import refusal_from, words_of_the_broker
 from broker.sdk.secret import Secret
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import agent_service_pb2_grpc, lease_pb2, orchestrator_service_pb2_grpc
@@ -41,7 +41,7 @@ from broker.wire.times import duration_to_wire, instant_from_wire, instant_to_wi
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
 
-_ATTEMPT_SECONDS = 10.0  # so that a broker which is stuck does not use all the time up
+_RELEASE_SECONDS = 10.0  # nobody waits for long at the end of a block
 _AGENT_SERVICE = agent_pb.DESCRIPTOR.services_by_name["AgentService"].full_name
 
 
@@ -176,9 +176,8 @@ class Client:
     async def end_task(self, task_id: str, outcome: TaskState, *, barrier: bool = False) -> int:
         """End a task; give the ledger index of the rule that killed its credentials."""
         request = orchestrator_pb.EndTaskRequest(task_id=task_id, outcome=task_state_to_wire(outcome), barrier=barrier)
-        attempt = self._timeout if barrier else _ATTEMPT_SECONDS  # a barrier waits for verifiers
         answer = await self._call(
-            lambda seconds: self._orchestrator().EndTask(request, timeout=seconds), attempt=attempt
+            lambda seconds: self._orchestrator().EndTask(request, timeout=seconds), barrier=barrier
         )
         return answer.index
 
@@ -230,8 +229,14 @@ class Client:
 
     async def release(self, lease_id: str) -> int:
         """Give a credential back; give the ledger index of the rule that ended it."""
+        return await self._release(lease_id)
+
+    async def _release(self, lease_id: str, *, at_most: float = math.inf) -> int:
         request = agent_pb.ReleaseCredentialRequest(lease_id=lease_id)
-        return (await self._call(lambda seconds: self._agent().ReleaseCredential(request, timeout=seconds))).index
+        answer = await self._call(
+            lambda seconds: self._agent().ReleaseCredential(request, timeout=seconds), at_most=at_most
+        )
+        return answer.index
 
     async def _issue(self, wish: Wish, request_id: str) -> Credential:
         request = agent_pb.IssueCredentialRequest(
@@ -265,40 +270,20 @@ class Client:
                 raise
 
     async def _release_all(self, credential: Credential, former: str, tell: Tell) -> None:
-        """Release what a block has held. Leases expire by themselves if the broker cannot be reached."""
+        """Release what a block has held. Leases expire by themselves if the broker cannot be reached for a while."""
         try:
             for lease_id in (credential.lease_id, former):
                 if lease_id:
-                    await self.release(lease_id)
+                    await self._release(lease_id, at_most=_RELEASE_SECONDS)
         except Refusal as refusal:
             tell(credential, Event.NOT_RELEASED, refusal)
 
-    async def _call(self, send: Callable[[float], Awaitable[T]], *, attempt: float = _ATTEMPT_SECONDS) -> T:
-        """Send a call, for so many seconds at a time, until it is answered, or our patience is over.
+    async def _call(self, send: Send[T], *, barrier: bool = False, at_most: float = math.inf) -> T:
+        """Send a call until it is answered, for the client's timeout, or for `at_most` so many seconds.
 
-        What waiting does not mend is not waited for, unless the broker has answered us before: then keys are rotated.
+        With a `barrier` the broker waits for verifiers, so that an answer may take all of that.
         """
-        patience, connection = Patience(self._timeout, attempt=attempt), self._opened()
-        first = not connection.answered
-        while True:
-            try:
-                answer = await send(patience.attempt())
-            except grpc.aio.AioRpcError as error:
-                refusal = refusal_from(error)
-                lost = words_of_the_broker(error) is None and refusal.reason is Reason.UNAVAILABLE
-                connection.answered |= not lost
-                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                    connection.renew()  # it may lead to nobody any more
-                seconds = patience.pause(refusal)
-                if lost and (seconds is None or first):
-                    refusal, passes = await connection.explain(refusal)
-                    seconds, first = seconds if passes else None, False
-                if seconds is None:
-                    raise refusal from None  # the gRPC error's text repeats the request's metadata
-                await asyncio.sleep(seconds)
-            else:
-                connection.answered = True
-                return answer
+        return await answered(self._opened(), send, min(self._timeout, at_most), long=barrier)
 
     def _proof(self, method: str) -> Metadata:
         """Make a proof for one attempt at a call, as the broker takes each once."""

@@ -113,6 +113,7 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_calls_wait_for_a_restart_and_nothing_is_done_twice(house: House, number: signal.Signals) -> None:
     issued: list[str] = []
@@ -141,6 +142,7 @@ async def test_calls_wait_for_a_restart_and_nothing_is_done_twice(house: House, 
     assert verify(str(house.folder / "broker.db")).ok
 
 
+@pytest.mark.slow
 async def test_a_kill_in_the_middle_of_any_call_fails_none(house: House) -> None:
     lives: list[tuple[str, str]] = []
     enough = asyncio.Event()
@@ -185,6 +187,7 @@ async def test_an_answer_that_gets_lost_is_asked_for_again_and_nothing_is_done_t
             assert len(house.leases_of(task_id)) == before + 1
 
 
+@pytest.mark.slow
 async def test_a_broker_that_stands_still_is_waited_for(house: House) -> None:
     async with house.running() as pid, house.agent() as agent:
         task_id = await house.begin_task()

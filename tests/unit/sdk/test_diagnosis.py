@@ -56,11 +56,11 @@ def write(
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[int]:
+async def serving(folder: Path, port: int = 0) -> AsyncIterator[int]:
     """Be a broker with this SVID."""
     server = grpc.aio.server()
     agent_service_pb2_grpc.add_AgentServiceServicer_to_server(Agents(FakeDesk()), server)
-    port = server.add_secure_port("127.0.0.1:0", server_credentials(folder))
+    port = server.add_secure_port(f"127.0.0.1:{port}", server_credentials(folder))
     await server.start()
     try:
         yield port
@@ -117,6 +117,21 @@ async def test_a_broker_that_does_not_take_our_certificate_is_told_at_once(tmp_p
         refusal = await refused(f"localhost:{port}", folder)
     assert refusal.reason is Reason.IDENTITY_INVALID
     assert f"does not take our certificate, {folder / 'svid.pem'} (spiffe://partner.example/agent/a)" in refusal.message
+
+
+async def test_who_was_answered_before_waits_while_roots_are_changed(tmp_path: Path, root: Authority) -> None:
+    other = new_authority("example.org", DAY, system_clock())
+    folder = write(tmp_path / "us", root, HOLDER)
+    async with serving(write(tmp_path / "broker", root, BROKER)) as port:
+        client = await Client(f"localhost:{port}", folder, timeout=60).__aenter__()
+        await client.release("l-1")
+    async with serving(write(tmp_path / "broker", other, BROKER), port):
+        releasing = asyncio.create_task(client.release("l-1"))
+        await asyncio.sleep(1)
+        assert not releasing.done()
+        write(folder, other, HOLDER)
+        assert await releasing == 7
+        await client.__aexit__()
 
 
 async def test_a_certificate_of_ours_that_is_not_good_yet_is_shown_and_told_of_if_it_is_not_taken(
