@@ -52,7 +52,10 @@ def naming_database(url: str) -> Iterator[None]:
         with plain_problems():
             yield
     except DatabaseProblem as problem:
-        raise DatabaseProblem(f"database.url {shown_url(url)}: {problem}") from problem
+        remedy = (
+            "" if "; " in str(problem) else "; see that it runs, that it is a database, and that database.url is right"
+        )
+        raise DatabaseProblem(f"database.url {shown_url(url)}: {problem}{remedy}") from problem
 
 
 def _check(text: str, *, exists: bool) -> None:

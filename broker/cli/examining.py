@@ -41,8 +41,10 @@ def examine_broker(settings: Settings, clock: Clock) -> Iterator[Finding]:
     yield look("identity", lambda: _identity(settings, clock), SvidFileError, WorkloadApiError)
     yield look("keys", lambda: _keys(settings), KeyFileError)
     yield look("policy", lambda: f"revision {bundle.load(settings.policy_bundle).revision}", BundleError)
-    yield look("database", lambda: _database(settings.database_url), DatabaseProblem)
-    yield look("ledger", lambda: _ledger(settings), DatabaseProblem, LedgerMismatch, KeyFileError)
+    database = look("database", lambda: _database(settings.database_url), DatabaseProblem)
+    yield database
+    if not database.problem:
+        yield look("ledger", lambda: _ledger(settings), DatabaseProblem, LedgerMismatch, KeyFileError)
     for key, address in doors_of(settings.listen):
         yield look(key, lambda key=key, address=address: _door(settings, key, address), ListenProblem)  # type: ignore[misc]
     for issuer, source in settings.identity.issuers.values():
@@ -111,12 +113,14 @@ def _database(url: str) -> str:
 def _ledger(settings: Settings) -> str:
     """Hold the ledger's head against our name and key, as a start does."""
     path = check_place(settings.database_url)
-    if (path is not None and not path.exists()) or migrate.current(settings.database_url) is None:
+    if path is not None and not path.exists():
         return f"{settings.origin}: begins at the first start"
     signer = NoteSigner(settings.origin, open_keys(settings.keys.directory).checkpoint)
     database = open_database(settings.database_url)
     try:
         with naming_database(settings.database_url), database.snapshot() as connection:
+            if migrate.current(settings.database_url) is None:
+                return f"{settings.origin}: begins at the first start"
             head = opening.check(connection, settings.origin, signer.vkey, Marks(settings.mark_dirs, signer.vkey))
             if head is None:
                 return f"{settings.origin}: begins at the first start"

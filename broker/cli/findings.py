@@ -30,9 +30,8 @@ def look(subject: str, at: Callable[[], str], *problems: type[Exception]) -> Fin
     except Refusal as refusal:
         return Finding(subject=subject, problem=refusal.message, next=refusal.hints.next)
     except problems as problem:
-        # Our messages say the remedy behind a semicolon.
-        message, _, remedy = str(problem).partition("; ")
-        return Finding(subject=subject, problem=message, next=remedy)
+        message, mark, remedy = str(problem).rpartition("; ")  # our messages end with the remedy, behind a semicolon
+        return Finding(subject=subject, problem=message if mark else remedy, next=remedy if mark else "")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return Finding(subject=subject, problem=f"{where}{error.strerror or error}", next="see owner, mode and path")

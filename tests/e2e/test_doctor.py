@@ -106,6 +106,20 @@ def test_files_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     assert (code, list(problems(findings))) == (Exit.FAILED, ["configuration"])
 
 
+def test_a_database_that_is_none_or_away_is_told(tmp_path: Path) -> None:
+    configuration = prepare(tmp_path).configuration
+    (tmp_path / "broker.db").write_bytes(b"this is no database" * 1_000)
+    told = problems(doctor("--config", configuration)[1])
+    assert set(told) == {"database"}
+    assert "file is not a database" in told["database"]
+    text = configuration.read_text().replace("broker.db", "postgresql://u:s3cret@127.0.0.1:1/broker")
+    configuration.write_text(text)
+    code, findings = doctor("--config", configuration)
+    assert (code, set(problems(findings))) == (Exit.FAILED, {"database"})
+    assert "postgresql://u:***@127.0.0.1:1/broker" in findings["database"]["found"]
+    assert "database.url" in findings["database"]["next"]
+
+
 def test_issuers_that_answer_are_well(tmp_path: Path) -> None:
     with opened(tmp_path) as facade:
         code, findings = doctor("--config", tmp_path / "broker.toml", **facade.broker.environment("notes"))
