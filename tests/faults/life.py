@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from broker.cli.bench.broker import Broker, prepare, process, read_line
 from tests.fakes import eventually
 
 ROOT = Path(__file__).parents[2]
+_LOG = "broker.log"
 
 
 @contextmanager
@@ -30,16 +32,22 @@ def living(
     Raises:
         Stop: it did not start.
     """
-    deployment, log, began = prepare(folder), folder / "broker.log", time.monotonic()
-    command = [*within, sys.executable, "-m", "tests.faults.launch", "--dir", str(folder), "--port", str(port)]
-    if die_at:
-        command += ["--die-at", die_at, "--passes", str(passes)]
-    with process(command, log, {**os.environ, "PYTHONPATH": str(ROOT)}) as popen:
-        ready = read_line(popen, log)
+    began = time.monotonic()
+    dying = ["--die-at", die_at, "--passes", str(passes)] if die_at else []
+    with starting(folder, "--port", str(port), *dying, within=within) as popen:
+        ready = read_line(popen, folder / _LOG)
         try:
-            yield Broker(ready["address"], deployment.svids, pid=popen.pid, started_in=time.monotonic() - began)
+            yield Broker(ready["address"], prepare(folder).svids, pid=popen.pid, started_in=time.monotonic() - began)
         finally:
             popen.send_signal(signal.SIGCONT)  # so that it hears that it should stop; nothing, if it is dead
+
+
+@contextmanager
+def starting(folder: Path, *options: str, within: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """Run a broker for the time of a block, without waiting until it is ready."""
+    command = [*within, sys.executable, "-m", "tests.faults.launch", "--dir", str(prepare(folder).directory), *options]
+    with process(command, folder / _LOG, {**os.environ, "PYTHONPATH": str(ROOT)}) as popen:
+        yield popen
 
 
 def settle(folder: Path, url: str) -> None:

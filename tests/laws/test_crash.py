@@ -13,7 +13,7 @@ from broker.cli.bench.broker import Broker
 from broker.store.verification import verify
 from tests.faults.checks import check_database, check_lost_answers, check_next_life, check_one_history
 from tests.faults.history import History
-from tests.faults.life import ended, free_port, kill, living, settle, stopped
+from tests.faults.life import ended, free_port, kill, living, settle, starting, stopped
 from tests.faults.load import Load
 from tests.faults.steps import STEPS
 
@@ -98,3 +98,28 @@ async def test_a_broker_that_dies_at_a_step_needs_no_hand(
         with living(tmp_path, port) as broker:
             await alive(broker, url, history)
         check_one_history(url, vkey, history.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", [pytest.param("sqlite", marks=LONG), pytest.param("postgresql", marks=[LONG, POSTGRESQL])]
+)
+async def test_a_broker_that_is_killed_in_its_first_start_starts_again(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    settle(tmp_path / "measured", f"sqlite:///{tmp_path / 'measured' / 'broker.db'}")
+    with living(tmp_path / "measured") as broker:
+        seconds = broker.started_in
+    url = database(kind, tmp_path, request)
+    settle(tmp_path / "killed", url)
+    for tenth in range(3, 12):
+        with starting(tmp_path / "killed") as popen:
+            await asyncio.sleep(seconds * tenth / 10)
+            popen.kill()
+    with living(tmp_path / "killed") as broker:
+        assert await asyncio.to_thread(broker.issue, 1)
+    assert verify(url).ok
+
+
+def test_each_step_is_still_there() -> None:
+    assert all(callable(getattr(step.owner, step.function, None)) for step in STEPS.values())
