@@ -78,7 +78,7 @@ def full() -> Refusal:
     return unavailable(message, "try again later; operators: make room on the disk of the broker's database")
 
 
-def is_full(error: Exception) -> bool:
+def is_full(error: BaseException) -> bool:
     """Tell whether SQLite may have had no room on the disk, or none in a quota, which it calls an I/O error."""
     original = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(original, "sqlite_errorcode", None)
@@ -88,7 +88,8 @@ def is_full(error: Exception) -> bool:
 def cause(error: BaseException) -> str:
     """Name a failure in a line, without its SQL and parameters."""
     told = error.orig if isinstance(error, DBAPIError) else error
-    return str(told).partition("\n")[0]
+    line = str(told).partition("\n")[0]
+    return f"{line}: is there room on its disk, and in the quota?" if is_full(error) else line
 
 
 def _is_undone(error: BaseException) -> bool:

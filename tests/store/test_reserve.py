@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Selector, Target
 from broker.model.task import Task
-from broker.store import migrate, verification
+from broker.store import failures, migrate, verification
 from broker.store.database import open_database
 from broker.store.reserve import Reserve, free_bytes
 from tests.world import World, opened
@@ -103,3 +104,11 @@ async def test_a_reserve_that_is_too_small_grows_at_the_next_start(url: str, tmp
     file.write_bytes(b"")
     Reserve.beside(open_database(url))
     assert file.stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE])
+def test_what_may_be_for_lack_of_room_is_told_as_such(code: int) -> None:
+    failure = sqlite3.OperationalError("disk I/O error")
+    failure.sqlite_errorcode = code
+    assert "is there room on its disk" in failures.cause(failure)
+    assert "room" not in failures.cause(sqlite3.OperationalError("no such table: tasks"))
