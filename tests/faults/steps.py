@@ -10,10 +10,11 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from broker.store import ledger, opening, writer
+from broker.store import ledger, marks, opening, writer
 from broker.store.database import Database
 from broker.store.transaction import Transaction
 
@@ -55,12 +56,15 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "head locked": Step(ledger, "lock_head", after=True),
         "works run": Step(Transaction, "write", after=False),
         "written": Step(Transaction, "write", after=True),
-        "signed": Step(opening, "note", after=True),
+        "signed": Step(opening, "signed_head", after=True),
         "head moved": Step(ledger, "advance", after=True),
         "before the commit": Step(writer, "_finish", after=False),
         "after the commit": Step(writer, "_finish", after=True),
+        "before the mark": Step(marks, "_replace", after=False),
+        "mark beside": Step(Path, "replace", after=False),
+        "after the mark": Step(marks, "_replace", after=True),
         "before the release": Step(writer, "_tell", after=False),
         "token made": Step(writer, "_made", after=True),
     }
 )
-"""Where a broker can die, in the order in which it passes."""
+"""Where a broker can die. The mark's steps are passed beside the others, up to a second later."""
