@@ -1,0 +1,266 @@
+"""What is in force follows from entries alone, and taking it up from rows that a commitment proves gives the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.audit.effects import Commitment, Effect, LeaseIssued, LockLifted
+from broker.audit.in_force import CommitmentMismatch, InForce
+from broker.model.lease import Binding, Lease
+from broker.model.principal import ANY_TENANT
+from broker.model.selector import Cause, Lock, Rule, Selector, Target
+
+START = datetime(2030, 1, 1, 12, tzinfo=UTC)
+HOURS = st.integers(-6, 48).map(lambda hours: timedelta(hours=hours))
+LATER = st.integers(0, 48).map(lambda hours: timedelta(hours=hours))
+SELECTORS = st.builds(
+    Selector,
+    st.sampled_from(["acme", "globex", ANY_TENANT]),
+    st.sampled_from([Target.LEASE, Target.TASK]),
+    st.sampled_from(["one", "two", "three"]),
+)
+
+
+@dataclass
+class History:
+    """Entries as they were recorded, with the rows that tables keep of them. A lifted lock keeps its row."""
+
+    now: datetime = START
+    state: InForce = field(default_factory=InForce)
+    entries: list[Sequence[Effect]] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
+    locks: list[tuple[Lock, int | None]] = field(default_factory=list)
+
+    @property
+    def index(self) -> int:
+        return len(self.entries)
+
+    def record(self, *effects: Effect) -> None:
+        self.state.apply(effects)
+        self.entries.append(effects)
+
+    def revoke(self, selector: Selector, matters: timedelta, deadline: timedelta | None) -> None:
+        rule = Rule(
+            index=self.index,
+            selector=selector,
+            cause=Cause.OPERATOR,
+            recorded_at=self.now,
+            relevant_until=self.now + matters,
+            task_deadline=None if deadline is None else self.now + deadline,
+        )
+        self.rules.append(rule)
+        self.record(rule)
+
+    def lock(self, selector: Selector, lasts: timedelta | None) -> None:
+        expires_at = None if lasts is None else self.now + lasts
+        lock = Lock(
+            id=f"lock-{self.index}",
+            selector=selector,
+            reason="a drill",
+            created_by="spiffe://example.org/operator",
+            created_at=self.now,
+            expires_at=expires_at,
+            index=self.index,
+        )
+        self.locks.append((lock, None))
+        self.record(lock)
+
+    def lift(self, which: int) -> None:
+        standing = [place for place, (_, lifted) in enumerate(self.locks) if lifted is None]
+        if standing:
+            place = standing[which % len(standing)]
+            lock = self.locks[place][0]
+            self.locks[place] = (lock, self.index)
+            self.record(LockLifted(lock.id))
+
+    def issue(self, lasts: timedelta) -> None:
+        self.record(LeaseIssued(lease(index=self.index, expires_at=self.now + lasts)))
+
+    def commit(self, back: timedelta) -> None:
+        self.record(self.state.commitment(self.index, self.now - back))
+
+    def commitment(self) -> Commitment | None:
+        committed = self.state.committed
+        return None if committed is None else _commitment(self.entries[committed])
+
+    def rows(self, commitment: Commitment) -> tuple[list[Rule], list[Lock]]:
+        """Give the rows that a database has, once housekeeping has deleted what nobody needs."""
+        at, horizon = commitment.index, commitment.horizon
+        rules = [rule for rule in self.rules if rule.index < at and rule.kept_until > horizon]
+        locks = [
+            lock
+            for lock, lifted in self.locks
+            if lock.index < at and (lifted is None or lifted > at) and lock.stands(horizon)
+        ]
+        return rules, locks
+
+
+def lease(*, index: int, expires_at: datetime) -> Lease:
+    return Lease(
+        id=f"lease-{index}",
+        tenant="acme",
+        task_id="task",
+        holder="spiffe://example.org/agent",
+        resource="https://repo.example",
+        grants=(),
+        binding=Binding.IDENTITY,
+        issued_at=START,
+        expires_at=expires_at,
+        max_expires_at=expires_at,
+        decision_id="",
+        policies=(),
+        policy_revision="",
+        index=index,
+    )
+
+
+def _commitment(entry: Sequence[Effect]) -> Commitment:
+    (found,) = (effect for effect in entry if isinstance(effect, Commitment))
+    return found
+
+
+STEPS: st.SearchStrategy[Callable[[History], None]] = st.one_of(
+    st.builds(lambda s, m, d: lambda h: h.revoke(s, m, d), SELECTORS, HOURS, st.none() | LATER),
+    st.builds(lambda s, m: lambda h: h.lock(s, m), SELECTORS, st.none() | LATER),
+    st.builds(lambda which: lambda h: h.lift(which), st.integers(0, 9)),
+    st.builds(lambda lasts: lambda h: h.issue(lasts), HOURS),
+    st.builds(lambda back: lambda h: h.commit(back), HOURS),
+    st.builds(lambda by: lambda h: setattr(h, "now", h.now + by), HOURS),  # clocks go backwards, too
+)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    history = History()
+    for step in draw(st.lists(STEPS, max_size=40)):
+        step(history)
+    return history
+
+
+def what_it_says(state: InForce) -> tuple[object, ...]:
+    everything = datetime(1970, 1, 1, tzinfo=UTC)
+    return (
+        state.rules(),
+        state.locks(everything),
+        state.horizon,
+        state.tokens_until,
+        state.committed,
+        (state.adopted_index, state.adopted_at),
+        state.commitment(10_000, state.horizon),
+        [state.relevant(tenant) for tenant in ("acme", "globex", ANY_TENANT)],
+    )
+
+
+@given(histories())
+def test_taking_up_at_a_commitment_gives_what_all_entries_give(history: History) -> None:
+    commitment = history.commitment()
+    if commitment is None:
+        return
+    taken_up = InForce.before(commitment, *history.rows(commitment))
+    for entry in history.entries[commitment.index :]:
+        taken_up.apply(entry)
+    assert what_it_says(taken_up) == what_it_says(history.state)
+
+
+@given(histories())
+def test_replaying_all_entries_gives_the_same_whoever_does_it(history: History) -> None:
+    again = InForce()
+    for entry in history.entries:
+        again.apply(entry)
+    assert what_it_says(again) == what_it_says(history.state)
+    assert again.last_rule == max((rule.index for rule in history.rules), default=-1)
+
+
+@given(histories(), st.integers(0, 5))
+def test_a_commitment_to_a_tail_is_the_one_after_it(history: History, length: int) -> None:
+    before = InForce()
+    split = max(0, len(history.entries) - length)
+    for entry in history.entries[:split]:
+        before.apply(entry)
+    tail = [effect for entry in history.entries[split:] for effect in entry]
+    if any(isinstance(effect, Commitment) for effect in tail):
+        return
+    horizon = before.horizon + timedelta(hours=3)
+    made = before.commitment(history.index, horizon, tail)
+    assert made == history.state.commitment(history.index, horizon)
+
+
+@given(histories())
+def test_nothing_that_is_needed_after_the_horizon_is_forgotten(history: History) -> None:
+    kept, horizon = history.state.rules(), history.state.horizon
+    assert [rule for rule in history.rules if rule.kept_until > horizon and rule not in kept] == []
+    standing = history.state.locks(horizon)
+    assert [lock for lock, lifted in history.locks if lifted is None and lock.stands(horizon)] == standing
+    relevant = history.state.relevant(ANY_TENANT)
+    assert relevant == [rule for rule in history.rules if rule.relevant_until > horizon]
+
+
+@given(histories(), st.frozensets(SELECTORS, max_size=3), st.integers(-1, 40))
+def test_a_lease_ends_by_the_first_rule_after_it_that_covers_it(
+    history: History, selectors: frozenset[Selector], index: int
+) -> None:
+    covering = [rule for rule in history.state.rules() if rule.selector in selectors and rule.index > index]
+    assert history.state.ended_by(selectors, index) == (covering[0] if covering else None)
+
+
+@given(histories(), SELECTORS, st.integers(-1, 40))
+def test_rules_are_found_by_selector_tenant_and_index(history: History, selector: Selector, after: int) -> None:
+    kept = history.state.rules()
+    same = [rule for rule in kept if rule.selector == selector]
+    assert history.state.newest(selector) == (same[-1] if same else None)
+    assert history.state.rules(after) == [rule for rule in kept if rule.index > after]
+    assert all(rule.selector.tenant in ("acme", ANY_TENANT) for rule in history.state.relevant("acme"))
+
+
+@given(histories(), st.data())
+def test_a_missing_an_extra_or_an_altered_row_is_not_taken_up(history: History, data: st.DataObject) -> None:
+    selector = data.draw(SELECTORS)
+    history.revoke(selector, timedelta(hours=60), None)
+    history.lock(selector, None)
+    history.commit(timedelta())
+    commitment = history.commitment()
+    assert commitment is not None
+    rules, locks = history.rows(commitment)
+    rule_at = data.draw(st.integers(0, len(rules) - 1))
+    lock_at = data.draw(st.integers(0, len(locks) - 1))
+    rule, lock = rules[rule_at], locks[lock_at]
+    wrong_rules = data.draw(st.sampled_from(RULES_GONE_WRONG))(rule)
+    wrong_locks = data.draw(st.sampled_from(LOCKS_GONE_WRONG))(lock)
+    others = [*rules[:rule_at], *wrong_rules, *rules[rule_at + 1 :]], locks
+    if data.draw(st.booleans()):
+        others = rules, [*locks[:lock_at], *wrong_locks, *locks[lock_at + 1 :]]
+    with pytest.raises(CommitmentMismatch, match=f"entry {commitment.index} commits to other rules or locks"):
+        InForce.before(commitment, *others).apply([commitment])
+
+
+HOUR = timedelta(hours=1)
+RULES_GONE_WRONG: list[Callable[[Rule], list[Rule]]] = [
+    lambda _rule: [],
+    lambda rule: [rule, rule],
+    lambda rule: [replace(rule, index=rule.index - 1)],
+    lambda rule: [replace(rule, selector=replace(rule.selector, tenant="initech"))],
+    lambda rule: [replace(rule, selector=replace(rule.selector, target=Target.AGENT))],
+    lambda rule: [replace(rule, selector=replace(rule.selector, value="four"))],
+    lambda rule: [replace(rule, cause=Cause.RELEASED)],
+    lambda rule: [replace(rule, recorded_at=rule.recorded_at - HOUR)],
+    lambda rule: [replace(rule, relevant_until=rule.relevant_until + HOUR)],
+    lambda rule: [replace(rule, task_deadline=rule.kept_until + HOUR)],
+]
+LOCKS_GONE_WRONG: list[Callable[[Lock], list[Lock]]] = [
+    lambda _lock: [],
+    lambda lock: [lock, replace(lock, id="another")],
+    lambda lock: [replace(lock, index=lock.index + 1_000)],
+    lambda lock: [replace(lock, id="another")],
+    lambda lock: [replace(lock, selector=replace(lock.selector, tenant="initech"))],
+    lambda lock: [replace(lock, selector=replace(lock.selector, value="four"))],
+    lambda lock: [replace(lock, reason="none")],
+    lambda lock: [replace(lock, created_by="")],
+    lambda lock: [replace(lock, created_at=lock.created_at - HOUR)],
+    lambda lock: [replace(lock, expires_at=datetime(2040, 1, 1, tzinfo=UTC))],
+]
