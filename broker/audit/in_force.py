@@ -148,7 +148,8 @@ class InForce:
     def _add(self, rule: Rule) -> None:
         self._rules.append(rule)
         self._by_selector.setdefault(rule.selector, []).append(rule)
-        self._lines.update(_line_of_rule(rule))
+        if rule.kept_until > self.horizon:  # it may have been past when it was recorded: a clock was set back
+            self._lines.update(_line_of_rule(rule))
         self.last_rule = rule.index
 
     def _commit(self, commitment: Commitment) -> None:
@@ -156,8 +157,7 @@ class InForce:
             msg = f"entry {commitment.index} commits to other rules or locks than the entries before it make"
             raise CommitmentMismatch(msg)
         self.committed = commitment.index
-        if commitment.horizon > self.horizon:
-            self._forget(commitment.horizon)
+        self._forget(commitment.horizon)
 
     def _forget(self, horizon: datetime) -> None:
         self._locks = {name: lock for name, lock in self._locks.items() if lock.stands(horizon)}

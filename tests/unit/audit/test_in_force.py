@@ -168,6 +168,17 @@ def test_taking_up_at_a_commitment_gives_what_all_entries_give(history: History)
     assert what_it_says(taken_up) == what_it_says(history.state)
 
 
+def test_a_rule_that_was_past_when_it_was_recorded_keeps_no_broker_from_its_commitment() -> None:
+    history = History()
+    history.commit(-timedelta(hours=5))
+    history.revoke(Selector("acme", Target.TASK, "one"), timedelta(hours=1), None)
+    history.lock(Selector("acme", Target.TASK, "one"), timedelta(hours=1))
+    history.commit(timedelta())  # the clock was set back
+    commitment = history.commitment()
+    assert commitment is not None
+    InForce.before(commitment, *history.rows(commitment)).apply([commitment])
+
+
 @given(histories())
 def test_replaying_all_entries_gives_the_same_whoever_does_it(history: History) -> None:
     again = InForce()
@@ -177,8 +188,8 @@ def test_replaying_all_entries_gives_the_same_whoever_does_it(history: History) 
     assert again.last_rule == max((rule.index for rule in history.rules), default=-1)
 
 
-@given(histories(), st.integers(0, 5))
-def test_a_commitment_to_a_tail_is_the_one_after_it(history: History, length: int) -> None:
+@given(histories(), st.integers(0, 5), LATER)
+def test_a_commitment_to_a_tail_is_the_one_after_it(history: History, length: int, by: timedelta) -> None:
     before = InForce()
     split = max(0, len(history.entries) - length)
     for entry in history.entries[:split]:
@@ -186,7 +197,7 @@ def test_a_commitment_to_a_tail_is_the_one_after_it(history: History, length: in
     tail = [effect for entry in history.entries[split:] for effect in entry]
     if any(isinstance(effect, Commitment) for effect in tail):
         return
-    horizon = before.horizon + timedelta(hours=3)
+    horizon = before.horizon + by
     made = before.commitment(history.index, horizon, tail)
     assert made == history.state.commitment(history.index, horizon)
 
