@@ -26,6 +26,7 @@ from broker.model.task import Environment, Task, TaskState
 from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.store.database import Database, open_database
+from broker.store.follower import Follower
 from broker.store.marks import Marks
 from broker.store.reserve import Reserve
 from broker.store.writer import Committed, Writer
@@ -76,6 +77,7 @@ class World:
     desk: Desk
     clock: ManualClock
     keys: KeySet
+    follower: Follower
     rules: list[Rule] = field(default_factory=list)
 
     async def task(self, **changes: object) -> Task:
@@ -144,8 +146,8 @@ async def opened(
         rules.extend(change.rules)
 
     note_key = note_key or note_signer()
-    marks = Marks(mark_dirs, note_key.vkey)
-    writer = Writer(database, ORIGIN, note_key, clock, committed, reserve, marks=marks)
+    marks, follower = Marks(mark_dirs, note_key.vkey), Follower(note_key.vkey)
+    writer = Writer(database, ORIGIN, note_key, clock, committed, reserve, follower, marks)
     policy = Policy(bundle.load(SAMPLE_BUNDLE))
     signer = EcSigner.generate()
     desk = Desk(
@@ -163,7 +165,7 @@ async def opened(
     )
     try:
         writer.start()
-        yield World(desk, clock, KeySet.of([signer]), rules)
+        yield World(desk, clock, KeySet.of([signer]), follower, rules)
     finally:
         await writer.stop()
         database.close()

@@ -1,0 +1,366 @@
+"""SQL alone revives nothing, widens nothing and hides nothing: rows are held against entries before they count."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from structlog.testing import capture_logs
+
+from broker.audit.note import NoteSigner
+from broker.lease import tasks
+from broker.lease.desk import Limits
+from broker.lease.retain import forget_old
+from broker.lease.token import Issued
+from broker.model.clock import to_micros
+from broker.model.errors import Reason, Refusal
+from broker.model.grant import Grant, ResourceGrants
+from broker.model.selector import Selector, Target
+from broker.model.task import Task
+from broker.store import migrate, verification
+from broker.store.database import open_database
+from broker.store.schema import ledger_head
+from tests.world import NOTES, ORCHESTRATOR, REPO, RESEARCHER, WRITER, ManualClock, World, note_signer, opened
+
+DECLARED = (
+    ResourceGrants(REPO, (Grant("read_file"), Grant("create_issue"))),
+    ResourceGrants(NOTES, (Grant("search_notes"),)),
+)
+SAFE = {
+    Reason.RECORD_ALTERED,
+    Reason.LEASE_NOT_LIVE,
+    Reason.LEASE_NOT_FOUND,
+    Reason.TASK_NOT_ACTIVE,
+    Reason.TASK_NOT_FOUND,
+    Reason.TOOL_NOT_DECLARED,
+    Reason.LOCKED,
+}
+"""What whoever asks for more than the ledger gives may be told."""
+
+
+@dataclass
+class Deployment:
+    """A broker that is stopped and started again on one database."""
+
+    url: str
+    clock: ManualClock = field(default_factory=ManualClock)
+    note_key: NoteSigner = field(default_factory=note_signer)
+
+    def opened(self, limits: Limits | None = None) -> AbstractAsyncContextManager[World]:
+        return opened(self.url, clock=self.clock, note_key=self.note_key, limits=limits)
+
+    def sql(self, *statements: str) -> None:
+        database = open_database(self.url)
+        with database.transaction() as connection:
+            for statement in statements:
+                assert connection.exec_driver_sql(statement).rowcount >= 1, statement
+        database.close()
+
+    def note(self) -> str:
+        database = open_database(self.url)
+        with database.transaction() as connection:
+            note: str = connection.execute(select(ledger_head.c.note)).scalar_one()
+        database.close()
+        return note
+
+    def problems(self) -> list[str]:
+        return [finding.problem for finding in verification.verify(self.url, str(self.note_key.vkey)).findings]
+
+
+@pytest.fixture
+def deployment(database_url: str) -> Deployment:
+    return Deployment(database_url)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What there is before somebody works on the database."""
+
+    task: Task
+    ended: Task
+    live: Issued
+    revoked: Issued
+    lock_id: str
+
+    @classmethod
+    async def of(cls, world: World) -> Scene:
+        task, ended = await world.task(agents=(RESEARCHER.id,), tools=DECLARED), await world.task()
+        live = await world.issue(task, request_id=task.id)
+        revoked = await world.issue(task, request_id=ended.id)
+        await world.issue(ended)
+        await world.revoke(Selector("acme", Target.LEASE, revoked.lease.id))
+        await world.end(ended)
+        lock_id = await world.lock(Selector("acme", Target.TOOL, f"{NOTES}#search_notes"))
+        return cls(task, ended, live, revoked, lock_id)
+
+
+Act = Callable[[World, Scene], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Statements that work on the database, what would be gained by them, and how the row is named."""
+
+    statements: Callable[[Scene], list[str]]
+    acts: list[Act]
+    named: Callable[[Scene], str]
+
+
+def _lease_is(assignment: str) -> Callable[[Scene], list[str]]:
+    return lambda scene: [f"UPDATE leases SET {assignment} WHERE id = '{scene.live.lease.id}'"]
+
+
+def _task_is(assignment: str) -> Callable[[Scene], list[str]]:
+    return lambda scene: [f"UPDATE tasks SET {assignment} WHERE id = '{scene.task.id}'"]
+
+
+def _lease_altered(column: str) -> Callable[[Scene], str]:
+    return lambda scene: f"leases: id `{scene.live.lease.id}` was altered: `{column}`"
+
+
+def _task_altered(column: str) -> Callable[[Scene], str]:
+    return lambda scene: f"tasks: id `{scene.task.id}` was altered: `{column}`"
+
+
+USE_LIVE: list[Act] = [
+    lambda world, scene: world.renew(scene.live),
+    lambda world, scene: world.issue(scene.task, request_id=scene.task.id),
+]
+LATER = to_micros(ManualClock().now + timedelta(days=3))
+SEARCH = '[{"tool":"search_notes"}]'
+WIDER = '[{"tool":"list_files"},{"tool":"read_file"}]'
+CASES = {
+    "the rule of a revoked lease is deleted": Case(
+        lambda scene: [f"DELETE FROM rules WHERE value = '{scene.revoked.lease.id}'"],
+        [
+            lambda world, scene: world.renew(scene.revoked),
+            lambda world, scene: world.issue(scene.task, request_id=scene.ended.id),
+        ],
+        lambda _scene: "rules: index `6` is missing",
+    ),
+    "a lease has more grants": Case(_lease_is(f"grants = '{WIDER}'"), USE_LIVE, _lease_altered("grants")),
+    "a lease lives longer": Case(_lease_is(f"expires_at = {LATER}"), USE_LIVE, _lease_altered("expires_at")),
+    "a lease may be renewed for longer": Case(
+        _lease_is(f"max_expires_at = {LATER}"), USE_LIVE, _lease_altered("max_expires_at")
+    ),
+    "a lease is bound to nobody": Case(_lease_is("binding = 'bearer'"), USE_LIVE, _lease_altered("binding")),
+    "a lease is for another resource": Case(
+        _lease_is(f"resource = '{NOTES}', grants = '{SEARCH}'"), USE_LIVE, _lease_altered("resource`, `grants")
+    ),
+    "a lease has another holder": Case(
+        _lease_is(f"holder = '{WRITER.id}'"),
+        [*USE_LIVE, lambda world, scene: world.renew(scene.live, agent=WRITER)],
+        _lease_altered("holder"),
+    ),
+    "an ended task is reopened": Case(
+        lambda scene: [f"UPDATE tasks SET state = 'active', ended_at = NULL WHERE id = '{scene.ended.id}'"],
+        [lambda world, scene: world.issue(scene.ended)],
+        lambda scene: f"tasks: id `{scene.ended.id}` was altered: `state`, `ended_at`",
+    ),
+    "an ended task is reopened as if it had never ended": Case(
+        lambda scene: [
+            f"UPDATE tasks SET state = 'active', ended_at = NULL, changed_index = NULL WHERE id = '{scene.ended.id}'",
+            f"DELETE FROM rules WHERE value = '{scene.ended.id}'",
+        ],
+        [lambda world, scene: world.issue(scene.ended)],
+        lambda scene: f"tasks: id `{scene.ended.id}` was altered: `state`, `ended_at`, `changed_index`",
+    ),
+    "a task declares more tools": Case(
+        _task_is("tools = replace(tools, 'create_issue', 'list_files')"),
+        [lambda world, scene: world.issue(scene.task, "list_files")],
+        _task_altered("tools"),
+    ),
+    "a task names more agents": Case(
+        _task_is(f'agents = \'["{RESEARCHER.id}","{WRITER.id}"]\''),
+        [lambda world, scene: world.issue(scene.task, agent=WRITER)],
+        _task_altered("agents"),
+    ),
+    "a lock is deleted": Case(
+        lambda scene: [f"DELETE FROM locks WHERE id = '{scene.lock_id}'"],
+        [lambda world, scene: world.issue(scene.task, "search_notes", resource=NOTES)],
+        lambda scene: f"locks: id `{scene.lock_id}` is missing",
+    ),
+    "a lock is said to be lifted": Case(
+        lambda scene: [f"UPDATE locks SET lifted_index = 9 WHERE id = '{scene.lock_id}'"],
+        [lambda world, scene: world.issue(scene.task, "search_notes", resource=NOTES)],
+        lambda scene: f"locks: id `{scene.lock_id}` was altered: `lifted_index`",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+async def test_nothing_is_signed_by_a_row_that_was_altered(deployment: Deployment, case: Case) -> None:
+    async with deployment.opened() as world:
+        scene = await Scene.of(world)
+        deployment.sql(*case.statements(scene))
+        for act in case.acts:
+            await _refused(act, world, scene)
+    async with deployment.opened() as world:
+        for act in case.acts:
+            await _refused(act, world, scene)
+        assert (await world.issue(await world.task())).token, "all others go on"
+    assert case.named(scene) in deployment.problems()
+
+
+async def _refused(act: Act, world: World, scene: Scene) -> None:
+    with pytest.raises(Refusal) as refused:
+        await act(world, scene)
+    assert refused.value.reason in SAFE, refused.value
+
+
+async def test_what_was_renewed_and_extended_is_held_against_all_its_entries(deployment: Deployment) -> None:
+    async with deployment.opened() as world:
+        scene = await Scene.of(world)
+        await world.renew(scene.live)
+        await tasks.extend(world.desk, ORCHESTRATOR, scene.task.id, scene.task.deadline + timedelta(hours=1))
+    async with deployment.opened() as world:
+        assert (await world.renew(scene.live)).lease.renewals == 2
+        assert (await world.issue(scene.task)).token
+    assert deployment.problems() == []
+    deployment.sql(f"UPDATE leases SET renewals = 0 WHERE id = '{scene.live.lease.id}'")
+    async with deployment.opened() as world:
+        with pytest.raises(Refusal) as refused:
+            await world.renew(scene.live)
+        assert refused.value.reason is Reason.RECORD_ALTERED
+
+
+async def test_a_start_without_rows_of_rules_derives_all_anew(deployment: Deployment) -> None:
+    async with deployment.opened() as world:
+        scene = await Scene.of(world)
+        await asyncio.gather(*(world.issue(scene.task) for _ in range(1_100)))  # so that it is committed to
+        assert (world.follower.in_force.committed or 0) > scene.revoked.lease.index
+    deployment.sql(f"DELETE FROM rules WHERE value = '{scene.revoked.lease.id}'")
+    with capture_logs() as logs:
+        async with deployment.opened() as world:
+            for act in CASES["the rule of a revoked lease is deleted"].acts:
+                await _refused(act, world, scene)
+            values = [rule.selector.value for rule in world.follower.in_force.relevant("acme")]
+            assert values == [scene.revoked.lease.id, scene.ended.id]
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["ledger.rows_differ"]
+    assert deployment.problems() == ["rules: index `6` is missing"]
+
+
+async def test_a_start_with_all_rows_takes_them_up_without_a_word(deployment: Deployment) -> None:
+    async with deployment.opened() as world:
+        scene = await Scene.of(world)
+        await asyncio.gather(*(world.issue(scene.task) for _ in range(1_100)))
+        before = world.follower.in_force.rules()
+    with capture_logs() as logs:
+        async with deployment.opened() as world:
+            assert world.follower.in_force.rules() == before
+            await _refused(CASES["a lock is deleted"].acts[0], world, scene)
+    assert [log for log in logs if log["log_level"] == "error"] == []
+
+
+# Clocks and limits of later do not shorten a revocation.
+
+
+async def test_a_revocation_lasts_as_long_as_tokens_of_older_limits(deployment: Deployment) -> None:
+    async with deployment.opened() as world:
+        issued = await world.issue(await world.task())
+    short = Limits(lifetime=timedelta(minutes=1), total_lifetime=timedelta(minutes=2))
+    async with deployment.opened(short) as world:
+        await world.revoke(Selector("acme", Target.AGENT, RESEARCHER.id))
+    deployment.clock.now = issued.lease.expires_at - timedelta(seconds=1)
+    async with deployment.opened(short) as world:
+        await forget_old(world.desk)
+        assert _relevant(world) == [RESEARCHER.id]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=10)], ids=["an hour", "ten days"])
+async def test_a_revocation_lasts_as_long_as_tokens_of_a_clock_that_was_ahead(
+    deployment: Deployment, ahead: timedelta
+) -> None:
+    right = deployment.clock.now
+    async with deployment.opened() as world:
+        deployment.clock.move(ahead)
+        issued = await world.issue(await world.task())
+        deployment.clock.now = right
+        rule = await world.revoke(Selector("acme", Target.LEASE, issued.lease.id))
+        assert rule.relevant_until >= issued.lease.expires_at
+        assert _relevant(world) == [issued.lease.id]
+    async with deployment.opened() as world:
+        await forget_old(world.desk)
+        assert _relevant(world) == [issued.lease.id]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=60)], ids=["an hour", "sixty days"])
+async def test_a_clock_that_is_ahead_for_a_while_makes_no_broker_forget(
+    deployment: Deployment, ahead: timedelta
+) -> None:
+    right = deployment.clock.now
+    async with deployment.opened() as world:
+        issued = await world.issue(await world.task())
+        await world.revoke(Selector("acme", Target.LEASE, issued.lease.id))
+        deployment.clock.move(ahead)
+        await forget_old(world.desk)
+        task = await world.task()
+        await asyncio.gather(*(world.issue(task) for _ in range(1_100)))  # so that what is in force is committed to
+        await forget_old(world.desk)
+        deployment.clock.now = right
+        assert _relevant(world) == [issued.lease.id]
+        await _lives_not(world, issued)
+    async with deployment.opened() as world:
+        assert _relevant(world) == [issued.lease.id]
+        await _lives_not(world, issued)
+    assert deployment.problems() == []
+
+
+def _relevant(world: World) -> list[str]:
+    return [rule.selector.value for rule in world.follower.in_force.relevant("acme")]
+
+
+async def _lives_not(world: World, issued: Issued) -> None:
+    with pytest.raises(Refusal) as refused:
+        await world.renew(issued)
+    assert refused.value.reason is Reason.LEASE_NOT_LIVE
+
+
+# Kept checkpoints tell an older copy, and another history.
+
+
+async def test_a_kept_checkpoint_tells_an_older_copy_and_another_history(tmp_path: Path) -> None:
+    url = str(tmp_path / "broker.db")
+    migrate.upgrade(url)
+    deployment = Deployment(url)
+    async with deployment.opened() as world:
+        await Scene.of(world)
+    older, older_note = _copy(tmp_path, "older.db"), deployment.note()
+    async with deployment.opened() as world:
+        await Scene.of(world)
+    newer_note, vkey = deployment.note(), str(deployment.note_key.vkey)
+
+    alone = verification.verify(str(older), vkey)
+    assert alone.ok
+    assert any("--checkpoint" in unknown for unknown in alone.unknown())
+    assert not verification.verify(str(older), vkey, kept=newer_note).ok
+    with_kept = verification.verify(url, vkey, kept=older_note)
+    assert (with_kept.ok, with_kept.unknown()) == (True, [])
+    assert verification.verify(url, vkey, kept=newer_note).ok
+
+    other = Deployment(str(tmp_path / "other.db"), note_key=deployment.note_key)
+    migrate.upgrade(other.url)
+    async with other.opened() as world:
+        await Scene.of(world)
+        await Scene.of(world)
+    assert verification.verify(other.url, vkey).ok
+    assert not verification.verify(other.url, vkey, kept=older_note).ok
+    lines = older_note.split("\n")
+    forged = "\n".join([lines[0], "3", *lines[2:]])
+    with pytest.raises(ValueError, match="the kept checkpoint does not verify by the key"):
+        verification.verify(url, vkey, kept=forged)
+
+
+def _copy(folder: Path, name: str) -> Path:
+    with sqlite3.connect(folder / "broker.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return Path(shutil.copy(folder / "broker.db", folder / name))
