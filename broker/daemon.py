@@ -285,7 +285,7 @@ def _doors(
         descriptors.AGENT: AgentService(desk),
         descriptors.ORCHESTRATOR: OrchestratorService(desk, feed),
         descriptors.OPERATOR: OperatorService(desk, feed),
-        descriptors.VERIFIER: VerifierService(desk, feed, keys.published),
+        descriptors.VERIFIER: VerifierService(desk, feed, keys.published, vkey.partition("+")[0]),
         descriptors.AUDITOR: AuditorService(desk, vkey),
     }
     mutual = (settings.address, server_credentials(source, mutual=True))

@@ -45,6 +45,7 @@ class Update:
     keys_changed: bool = False
     more: bool = False
     tenant: str
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,13 @@ class Feed:
         for listener in self._listeners.values():
             self._send(listener)
 
-    async def watch(self, principal: Principal, resume_index: int | None) -> AsyncIterator[Update]:
-        """Give a verifier its messages: a snapshot, or what it has missed; then each rule, and heartbeats."""
+    async def watch(
+        self, principal: Principal, resume_index: int | None, checkpoint: str = ""
+    ) -> AsyncIterator[Update]:
+        """Give a verifier its messages: a snapshot, or what it has missed; then each rule, and heartbeats.
+
+        The `checkpoint` that it shows, a signed note, proves what our ledger must hold.
+        """
         await self._first_look.wait()
         if self._closed:
             raise _closing()
@@ -142,7 +148,7 @@ class Feed:
         listener = _Listener(session, asyncio.Queue(_MOST_QUEUED))
         self._listeners[session.id] = listener
         try:
-            async for update in self._catch_up(session, resume_index):
+            async for update in self._catch_up(session, resume_index, checkpoint):
                 yield update
             while session.connected and not self._closed:
                 try:
@@ -206,7 +212,7 @@ class Feed:
         self._publish(found)
         self._first_look.set()
 
-    async def _catch_up(self, session: Session, resume_index: int | None) -> AsyncIterator[Update]:
+    async def _catch_up(self, session: Session, resume_index: int | None, checkpoint: str) -> AsyncIterator[Update]:
         """Bring a verifier to where the feed is. What is published meanwhile waits in its queue, and applies twice.
 
         The verifier called before we read, and counts its first window from then: no later than we do.
@@ -216,6 +222,8 @@ class Feed:
         session.fresh_until = _freshness_from_now()
         try:
             await self._database.read(self._follower.catch_up)
+            self._follower.shown(checkpoint)
+            self._follower.refuse_behind()
         except LedgerMismatch as error:
             session.fresh_until = NEVER  # it was sent nothing
             raise error.refusal() from error
@@ -237,6 +245,7 @@ class Feed:
                 keys_changed=number == 1,
                 more=number < len(chunks),
                 tenant=session.tenant,
+                checkpoint=self._follower.note,
             )
 
     def _publish(self, found: Sequence[Rule]) -> None:
@@ -277,6 +286,7 @@ class Feed:
             confirm=confirm,
             keys_changed=keys_changed,
             tenant=session.tenant,
+            checkpoint="" if found else self._follower.note,
         )
 
     def _forget_stale(self) -> None:

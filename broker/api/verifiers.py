@@ -19,11 +19,12 @@ from broker.wire.times import duration_to_wire, instant_to_wire
 
 @dataclass(frozen=True, slots=True)
 class VerifierService:
-    """The RPCs of verifier_service.proto."""
+    """The RPCs of verifier_service.proto. `origin` names the ledger in which indexes count."""
 
     desk: Desk
     feed: Feed
     keys: Callable[[], KeySet]
+    origin: str = ""
 
     async def get_key_set(self, _verifier: Principal, _request: pb.GetKeySetRequest) -> pb.KeySet:
         """Give the public keys of tokens."""
@@ -33,8 +34,9 @@ class VerifierService:
         self, verifier: Principal, request: pb.WatchRevocationsRequest
     ) -> AsyncIterator[pb.RevocationUpdate]:
         """Stream revocations."""
-        resume_index = request.resume_index if request.HasField("resume_index") else None
-        async for update in self.feed.watch(verifier, resume_index):
+        same = request.HasField("resume_index") and request.resume_origin in ("", self.origin)
+        resume_index = request.resume_index if same else None
+        async for update in self.feed.watch(verifier, resume_index, request.checkpoint):
             for message in self._messages(update):
                 yield message
 
@@ -71,4 +73,6 @@ class VerifierService:
                 keys_changed=update.keys_changed and is_first,
                 more=update.more or not is_last,
                 send_time=instant_to_wire(self.desk.clock()),
+                origin=self.origin,
+                checkpoint=update.checkpoint if is_last else "",
             )

@@ -62,6 +62,9 @@ def decode(body: bytes) -> dict[str, Json]:
     Raises:
         MalformedEntry: it is not JSON of the subset, or not in its canonical form.
     """
+    if not isinstance(body, bytes):  # SQLite keeps in a cell whatever it is given
+        msg = "the entry is no bytes"
+        raise MalformedEntry(msg)
     try:
         value = strict_json.parse(body, fractions=False, integer=_integer)
     except ValueError as error:

@@ -90,6 +90,7 @@ class InForce:
         horizon = max(horizon, self.horizon)
         lines = self._lines.copy() if horizon == self.horizon else _lines_of_rules(self._kept(horizon))
         locks, tokens_until = dict(self._locks), self.tokens_until
+        adopted_index, adopted_at = self.adopted_index, self.adopted_at
         for effect in tail:
             match effect:
                 case Rule():
@@ -100,14 +101,16 @@ class InForce:
                     locks.pop(effect.lock_id, None)
                 case LeaseIssued() | LeaseRenewed():
                     tokens_until = max(tokens_until, effect.lease.expires_at)
+                case Adopted():
+                    adopted_index, adopted_at = effect.index, effect.at
                 case _:
                     pass
         return Commitment(
             index=index,
             horizon=horizon,
             tokens_until=tokens_until,
-            adopted_index=self.adopted_index,
-            adopted_at=self.adopted_at,
+            adopted_index=adopted_index,
+            adopted_at=adopted_at,
             rules=lines.hexdigest(),
             locks=_hash_of_locks([lock for lock in locks.values() if lock.stands(horizon)]),
         )

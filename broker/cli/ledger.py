@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from broker.cli.adopting import adopt
 from broker.cli.database import database_option, using_database
 from broker.cli.failure import Stop, stopping_on
 from broker.cli.options import Caller, remote
@@ -27,6 +28,9 @@ _MOST_TOLD = 20
 @click.group()
 def ledger() -> None:
     """Read the ledger, and prove that nobody altered it. For workloads of the group "auditors"."""
+
+
+ledger.add_command(adopt)
 
 
 @ledger.command()

@@ -94,6 +94,16 @@ def publish_next(directory: Path, keys: Keys, signs_from: datetime) -> Keys:
     return open_keys(directory)
 
 
+def replace_token_keys(directory: Path, at: datetime) -> Keys:
+    """Withdraw all token keys, and make another that signs from now on: what they have signed verifies no more."""
+    withdrawn = [life.kid for life in open_keys(directory).keyring.lives]
+    kid = _new_token_key(directory)
+    _write_keyring(directory, Keyring((KeyLife(kid, at),)))
+    for old in withdrawn:
+        _token_file(directory, old).unlink(missing_ok=True)
+    return open_keys(directory)
+
+
 def drop_gone(directory: Path, keys: Keys, at: datetime, longest_token: timedelta) -> Keys:
     """Delete the token keys whose last token is dead."""
     gone = keys.keyring.gone(at, longest_token)

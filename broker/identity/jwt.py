@@ -77,6 +77,7 @@ class JwtEvidence:
     """
 
     principal: Principal
+    issued_at: datetime
     once: str = ""
     key: str = ""
 
@@ -162,7 +163,8 @@ class JwtAuthenticator:
         principal = self._directory.identify(
             name, method="oidc", proof=_digest(parsed.token), not_after=not_after, task_id=_task(issuer, claims)
         )
-        return _Verified(JwtEvidence(principal, _once(issuer, claims), _key(claims)), not_before)
+        issued_at = _instant(claims, "iat", numeric_date.at_latest) or at
+        return _Verified(JwtEvidence(principal, issued_at, _once(issuer, claims), _key(claims)), not_before)
 
     def _svid(self, parsed: _Parsed, bundles: TrustBundles, at: datetime) -> _Verified:
         _check_algorithm(parsed, _SVID_ALGORITHMS)
@@ -184,7 +186,8 @@ class JwtAuthenticator:
         principal = self._directory.identify(
             str(spiffe_id), method="jwt_svid", proof=_digest(parsed.token), not_after=not_after
         )
-        return _Verified(JwtEvidence(principal, key=_key(parsed.claims)), not_before)
+        issued_at = _instant(parsed.claims, "iat", numeric_date.at_latest) or at
+        return _Verified(JwtEvidence(principal, issued_at, key=_key(parsed.claims)), not_before)
 
 
 def _parse(token: str) -> _Parsed:

@@ -8,10 +8,12 @@ from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.credential.keys import KeySet
 from broker.lease.desk import Desk
+from broker.lease.release import behind
 from broker.model.errors import Refusal
 from broker.model.lease import Lease, LeaseState
 from broker.model.principal import Principal
 from broker.store import leases
+from broker.store.proofs import newest_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,10 @@ async def introspect(desk: Desk, caller: Principal, keys: KeySet, token: str) ->
     if not caller.may_see(claims.tenant) or claims.audience not in caller.resources:
         return None
     desk.withheld.check(claims.tenant)
-    found = await desk.database.read(lambda connection: leases.fetch(connection, [claims.lease_id]))
+    found, next_index = await desk.database.read(
+        lambda connection: (leases.fetch(connection, [claims.lease_id]), newest_head(connection).next_index)
+    )
+    if claims.index >= next_index:
+        raise behind(desk, claims.index)
     lease = found.get(claims.lease_id)
     return Introspected(claims, lease) if lease is not None and lease.state(now) is LeaseState.LIVE else None

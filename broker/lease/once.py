@@ -13,17 +13,19 @@ from broker.store.transaction import Transaction, Work
 _OWNER = "once"  # in the place of a principal, of which none has such an id
 
 
-async def use_once(desk: Desk, name: str, until: datetime) -> None:
+async def use_once(desk: Desk, name: str, issued_at: datetime, until: datetime) -> None:
     """Use up what goes by a name, at most 128 characters, and remember it until it would have expired.
+
+    What was issued before the ledger was adopted is taken for used: that it was may have been lost.
 
     Raises:
         Refusal: ASSERTION_REPLAYED, LEDGER_UNAVAILABLE.
     """
-    await desk.ledger.write(Work(partial(_use, name, until), requests=((_OWNER, name),)))
+    await desk.ledger.write(Work(partial(_use, name, issued_at, until), requests=((_OWNER, name),)))
 
 
-def _use(name: str, until: datetime, transaction: Transaction) -> None:
-    if transaction.answered(_OWNER, name) is not None:
+def _use(name: str, issued_at: datetime, until: datetime, transaction: Transaction) -> None:
+    if issued_at <= transaction.in_force.adopted_at or transaction.answered(_OWNER, name) is not None:
         raise Refusal(
             Reason.ASSERTION_REPLAYED,
             "the token that proves the caller's identity was used before, and is good for one time",

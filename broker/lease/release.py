@@ -15,6 +15,7 @@ from broker.model.errors import Refusal, invalid
 from broker.model.lease import Lease, LeaseState
 from broker.model.principal import Principal
 from broker.model.selector import Cause, Selector, Target
+from broker.store.ledger import LedgerMismatch
 from broker.store.transaction import Transaction, Work
 
 _LONGEST = 256 * 1024
@@ -48,13 +49,25 @@ async def give_back(desk: Desk, keys: KeySet, token: str) -> None:
             ) from error
         return
     if claims.issuer == desk.issuer:
-        await desk.ledger.write(Work(partial(_record_return, claims.lease_id), leases=(claims.lease_id,)))
+        work = Work(partial(_record_return, claims.lease_id, claims.index), leases=(claims.lease_id,))
+        if not await desk.ledger.write(work):
+            raise behind(desk, claims.index)
 
 
-def _record_return(lease_id: str, transaction: Transaction) -> None:
+def behind(desk: Desk, index: int) -> Refusal:
+    """A token that we have signed names an entry that our ledger lacks: nothing more is signed behind it."""
+    desk.ledger.heard_of(index)
+    return LedgerMismatch(f"a token of ours is of entry {index}, beyond the ledger's end").refusal()
+
+
+def _record_return(lease_id: str, index: int, transaction: Transaction) -> bool:
+    """End the lease; tell whether the ledger goes as far as the token says."""
+    if index >= transaction.next_index():
+        return False
     lease = transaction.lease(lease_id)
     if lease is not None and lease.state(transaction.at) is LeaseState.LIVE:
         _end(lease, {"method": "possession"}, transaction)
+    return True
 
 
 def _record(holder: Principal, lease_id: str, transaction: Transaction) -> int:

@@ -103,6 +103,8 @@ class Subscription:
         self._started = asyncio.Event()
         self._failure: Refusal | None = None
         self._index: int | None = None
+        self._origin = ""
+        self._checkpoint = ""
         self._staged: list[Rule] = []
         self._replacing = False
         self._confirm_due = asyncio.Event()
@@ -157,7 +159,11 @@ class Subscription:
         loop = asyncio.get_running_loop()
         self._staged, self._replacing = [], False
         sent = time.monotonic()
-        stream = stub.WatchRevocations(pb.WatchRevocationsRequest(resume_index=self._index))
+        stream = stub.WatchRevocations(
+            pb.WatchRevocationsRequest(
+                resume_index=self._index, resume_origin=self._origin, checkpoint=self._checkpoint
+            )
+        )
         confirming: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(_START_SECONDS) as silence:
@@ -177,8 +183,9 @@ class Subscription:
 
     async def _take(self, update: pb.RevocationUpdate) -> bool:
         """Apply a message; tell whether the stream can go on."""
-        if not update.snapshot and not self._replacing and update.tenant != self._verifier.tenant:
-            # What was missed is not what this verifier needs from now on.
+        other = update.tenant != self._verifier.tenant or update.origin != self._origin
+        if not update.snapshot and not self._replacing and other:
+            # What was missed is not what this verifier needs from now on, or counts in another ledger.
             self._index = None
             return False
         if update.keys_changed or self._verifier.unknown_key_seen:
@@ -205,7 +212,8 @@ class Subscription:
             # By both clocks: if either is wrong, a rule is kept for longer.
             verifier.revocations.forget(min(verifier.clock(), instant_from_wire(update.send_time, "send_time")))
         self._staged, self._replacing = [], False
-        self._index = update.index
+        self._index, self._origin = update.index, update.origin
+        self._checkpoint = update.checkpoint or self._checkpoint
 
     async def _confirm(self, update: pb.RevocationUpdate) -> None:
         """Confirm beside the stream, whenever it is due and in any case often enough, while the session lasts."""

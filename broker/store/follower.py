@@ -38,6 +38,10 @@ class Position:
     frontier: Frontier
     next_index: int
 
+    def before(self, index: int) -> Position:
+        """Pass indexes over, so that the next entry has this one."""
+        return Position(self.frontier, index)
+
 
 @dataclass(frozen=True, slots=True)
 class Tail:
@@ -46,6 +50,7 @@ class Tail:
     start: Position
     end: Position
     effects: Sequence[Effect]
+    note: str = ""
 
 
 EMPTY = Position(Frontier.empty(), 0)
@@ -58,6 +63,7 @@ class Follower:
         """Make a follower of the ledger that a key signs; it stands before the first entry."""
         self.in_force = InForce()
         self.position = EMPTY
+        self.note = ""  # the checkpoint of our position
         self._vkey = vkey
         self._heard_of = -1
         self._lock = threading.Lock()
@@ -83,6 +89,16 @@ class Follower:
     def heard_of(self, index: int) -> None:
         """Take it for proven that the entry at an index was signed, and we are behind for as long as we lack it."""
         self._heard_of = max(self._heard_of, index)
+
+    def shown(self, note: str) -> None:
+        """Take a checkpoint that a verifier shows: if we have signed it, we must have what is under it."""
+        try:
+            checkpoint_of = checkpoint.parse(verify_note(note, self._vkey))
+        except (InvalidNote, ValueError):
+            return  # of another ledger, of an origin that was given up, or nobody's
+        passed_over = self.position.next_index - self.position.frontier.size
+        if checkpoint_of.size > self.position.frontier.size:
+            self.heard_of(checkpoint_of.size + passed_over - 1)
 
     def refuse_behind(self) -> None:
         """Refuse for as long as somebody has shown us what we lack.
@@ -121,7 +137,7 @@ class Follower:
                 f"the ledger's entries from {start.next_index} on are not those that were signed: "
                 "they were altered, or another history was put in their place; see `credbroker ledger verify`"
             )
-        return Tail(start, Position(frontier, next_index), found.all)
+        return Tail(start, Position(frontier, next_index), found.all, head.note)
 
     def catch_up(self, connection: Connection) -> None:
         """Read and apply what has come.
@@ -146,6 +162,7 @@ class Follower:
                 except CommitmentMismatch as error:
                     raise LedgerMismatch(f"{error}; see `credbroker ledger verify`") from error
                 self.position = tail.end
+                self.note = tail.note or self.note
                 return True
             return tail.end.frontier.size <= at
 

@@ -208,7 +208,7 @@ def fetch(connection: Connection, indexes: Collection[int]) -> Mapping[int, byte
         rows = connection.execute(
             query.where(ledger_entries.c.index.in_(wanted[start_at : start_at + _ENTRIES_PER_QUERY]))
         )
-        found.update((index, body) for index, body in rows)
+        found.update((index, body) for index, body in rows if isinstance(body, bytes))
     return found
 
 

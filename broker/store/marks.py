@@ -107,20 +107,25 @@ class Marks:
         self._written = note
 
     def _read(self, file: Path) -> Checkpoint | None:
-        try:
-            note = file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise LedgerMismatch(f"{file}: the mark of the ledger cannot be read: {error}") from error
-        try:
-            signed = verify_note(note, VerifierKey(note.partition("\n")[0], self._key.public))
-            return checkpoint.parse(signed)
-        except (InvalidNote, ValueError) as error:
-            raise LedgerMismatch(
-                f"{file}: is not a checkpoint signed by this broker's key ({error}): bring the file or the key back, "
-                "or go on as docs/how-to/restore-a-backup.md says"
-            ) from error
+        return read_note(file, self._key) if file.exists() else None
+
+
+def read_note(file: Path, key: VerifierKey) -> Checkpoint:
+    """Read a checkpoint that a key has signed, whatever the ledger was called then.
+
+    Raises:
+        LedgerMismatch: there is none in the file.
+    """
+    try:
+        note = file.read_text(encoding="utf-8")
+        return checkpoint.parse(verify_note(note, VerifierKey(note.partition("\n")[0], key.public)))
+    except OSError as error:
+        raise LedgerMismatch(f"{file}: cannot be read: {error.strerror}") from error
+    except (InvalidNote, ValueError) as error:
+        raise LedgerMismatch(
+            f"{file}: is not a checkpoint signed by this broker's key ({error}): bring the file or the key back, or go "
+            "on as docs/how-to/restore-a-backup.md says"
+        ) from error
 
 
 def _replace(file: Path, data: bytes) -> None:

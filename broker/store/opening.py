@@ -47,7 +47,7 @@ def open_ledger(
         head, mark = _head(connection, origin, signer.vkey), marks.read()
         follower.open(connection)
         if follower.in_force.committed is None:
-            _derive(connection)  # an older version wrote these tables; from the next entry on marks are kept
+            derive(connection)  # an older version wrote these tables; from the next entry on marks are kept
         elif mark is None and marks.are_kept:
             raise LedgerMismatch(f"{marks.missing()} {RESTORED}")
         if mark is not None:
@@ -150,7 +150,7 @@ def _head(connection: Connection, origin: str, ours: VerifierKey) -> Head:
     return head
 
 
-def _derive(connection: Connection) -> None:
+def derive(connection: Connection) -> None:
     """Make the tables anew from the entries."""
     derivation = Derivation(connection)
     derivation.clear()

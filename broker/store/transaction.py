@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection
 
 from broker.audit import canonical, tree
-from broker.audit.effects import Effect, LeaseIssued, LockLifted
+from broker.audit.effects import Adopted, Effect, LeaseIssued, LockLifted
 from broker.audit.in_force import InForce
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Hints, Reason, Refusal, invalid
@@ -83,8 +83,7 @@ class Transaction:
     """
 
     def __init__(self, connection: Connection, at: datetime, known: Known, in_force: InForce, proven: Proven) -> None:
-        self.connection = connection
-        self.at = at
+        self.connection, self.at = connection, at
         self.in_force = in_force
         self.tokens_until = in_force.tokens_until
         self.committed_index = in_force.committed
@@ -113,6 +112,7 @@ class Transaction:
         self._changed_quotas: dict[str, int] = {}
         self._closed: list[str] = []
         self._lifted: list[tuple[str, int]] = []
+        self._adopted: list[Adopted] = []
 
     # What works see.
 
@@ -257,6 +257,10 @@ class Transaction:
         self._locks.remove(lock)
         self._lifted.append((lock.id, index))
 
+    def adopt(self, adopted: Adopted) -> None:
+        """Note that the ledger goes on under another name."""
+        self._adopted.append(adopted)
+
     def add_answer(self, answered: Answered) -> None:
         """Remember what came of a request id."""
         self._answered[answered.principal, answered.request_id] = (answered.digest, answered.result)
@@ -304,7 +308,7 @@ class Transaction:
 
     def _commit_to_what_is_in_force(self, horizon: datetime) -> list[Effect]:
         """Record a commitment if it is time; give all that this transaction changes of what is in force."""
-        tail: list[Effect] = [*self.new_rules, *self._new_locks]
+        tail: list[Effect] = [*self.new_rules, *self._new_locks, *self._adopted]
         tail += [LockLifted(lock_id) for lock_id, _ in self._lifted]
         latest = max([*self._new_leases, *self._renewed.values()], key=lambda lease: lease.expires_at, default=None)
         if latest is not None:

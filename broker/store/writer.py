@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -71,7 +71,6 @@ class _Prepared:
     outcomes: list[object]
     known: Known
     tail: Tail
-    note: str | None  # the checkpoint, if there is a new one
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +168,10 @@ class Writer:
                 Hints(next=_AGAIN),
             )
         return await self._enqueue(self._works, work)  # type: ignore[return-value]
+
+    def heard_of(self, index: int) -> None:
+        """Take it for proven that the entry at an index was signed: without it nothing more is."""
+        self._follower.heard_of(index)
 
     async def write_refusal(self, entry: Entry) -> None:
         """Record a refusal, and return when it is durable; or, in a flood of them, when it is counted.
@@ -293,8 +296,8 @@ class Writer:
         await self._database.run(partial(_finish, connection))
         # Durable. A crash here leaves a mark that is behind, and a follower that reads the entries again.
         self._follower.apply(made.tail)
-        if made.note is not None:
-            self._marks.move(made.note)
+        if made.tail.note:
+            self._marks.move(made.tail.note)
         made.transaction.remember()
         self._known = made.known
         self._counts.recorded(counted)
@@ -317,10 +320,10 @@ class Writer:
             transaction.record(entry)
         known, tail = transaction.write(self._horizon())
         if tail.start == tail.end:
-            return _Prepared(transaction, outcomes, known, tail, None)
+            return _Prepared(transaction, outcomes, known, tail)
         head = opening.signed_head(self._origin, self._signer, tail.end, transaction.committed_index)
         ledger.advance(connection, tail.start.frontier.size, head)
-        return _Prepared(transaction, outcomes, known, tail, head.note)
+        return _Prepared(transaction, outcomes, known, replace(tail, note=head.note))
 
     def _known_at(self, head: Frontier, connection: Connection) -> Known:
         """Give what we know at a head; if others have moved it, follow them first.

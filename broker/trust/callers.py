@@ -64,7 +64,7 @@ class Callers:
         evidence = await self._evidence(token)
         principal = self._in_hand(evidence, shown)
         if evidence.once:
-            await use_once(self.desk, evidence.once, principal.not_after)
+            await use_once(self.desk, evidence.once, evidence.issued_at, principal.not_after)
         return principal
 
     def by_token_again(self, token: str) -> Principal:

@@ -48,7 +48,12 @@ OF_NO_CALLER = {
     *("audit.canonical._LARGEST_INTEGER", "sdk.http_request._LARGEST_EXACT", "policy.request._LARGEST"),
     *("policy.statements._DEEPEST", "policy.tables._MOST_SENSITIVE", "intent.prefixes._MOST_LAYERS"),
     *("lease.release._LONGEST", "trust.workload_stream._LONGEST_DETAILS", "trust.fetch._MAX_AGE"),
-    *("sdk.mcp.stdio._LARGEST", "sdk.mcp.listing._LONGEST_END"),
+    *(
+        "sdk.mcp.stdio._LARGEST",
+        "sdk.mcp.listing._LONGEST_END",
+        "store.adoption._LONGEST_TOKEN",
+        "web.listener._MOST_READ",
+    ),
 }
 
 
