@@ -58,14 +58,18 @@ def _tool(bundle: Bundle, tool: str) -> str:
 async def _agent(desk: Desk, tenant: str, agent: str) -> str:
     if not desk.rules:
         return ""
-    known = _Known.within(desk.rules, tenant, desk.policy().bundle)
+    bundle = desk.policy().bundle
     rule = next((rule for rule in desk.rules if rule.matches(agent)), None)
     if rule is None or tenant not in (rule.tenant, ANY_TENANT):
-        return f"no rule of the tenant `{tenant}` knows the agent `{agent}`{meant(agent, known.all())}"
+        known = _Known.within(desk.rules, tenant, bundle)
+        hint = meant(agent, {*known.ids, *known.patterns})
+        return f"no rule of the tenant `{tenant}` knows the agent `{agent}`{hint}"
     if Group.AGENTS not in rule.groups:
         return f"`{agent}` is no agent: its rule gives it the groups {', '.join(sorted(rule.groups))}"
-    near = nearest(agent, known.ids, _ALMOST)
-    if agent in known.ids or (not near and await _has_held(desk, tenant, agent)):
+    if rule.match == agent or any(agent in members for members in bundle.groups.values()):
+        return ""
+    near = nearest(agent, _Known.within(desk.rules, tenant, bundle).ids, _ALMOST)
+    if not near and await _has_held(desk, tenant, agent):
         return ""
     hint = f"; did you mean `{near}`?" if near else ", and has had no credential yet"
     return f"the agent `{agent}` is known by the pattern `{rule.match}` alone{hint}"
@@ -73,23 +77,19 @@ async def _agent(desk: Desk, tenant: str, agent: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The agents of a tenant: those that are named, and the patterns that cover others."""
+    """The agents of a tenant: those that are named, by a rule or in a group, and the patterns that cover others."""
 
     ids: Collection[str]
     patterns: Collection[str]
 
     @classmethod
     def within(cls, rules: Iterable[Rule], tenant: str, bundle: Bundle) -> _Known:
-        """Collect what the rules of a tenant say, and of the bundle's groups what they cover."""
-        own = [rule for rule in rules if tenant in (rule.tenant, ANY_TENANT) and Group.AGENTS in rule.groups]
-        members = {member for group in bundle.groups.values() for member in group}
-        covered = {member for member in members if any(rule.matches(member) for rule in own)}
-        named = {rule.match for rule in own} | covered
-        patterns = {name for name in named if name.endswith("*")}
-        return cls(named - patterns, patterns)
-
-    def all(self) -> list[str]:
-        return [*self.ids, *self.patterns]
+        """Collect what the rules of a tenant say, and of the bundle's groups what its patterns cover."""
+        own = {rule.match for rule in rules if tenant in (rule.tenant, ANY_TENANT) and Group.AGENTS in rule.groups}
+        patterns = {match for match in own if match.endswith("*")}
+        covered = tuple(pattern[:-1] for pattern in patterns)
+        members = {member for group in bundle.groups.values() for member in group if not member.endswith("*")}
+        return cls(own - patterns | {member for member in members if member.startswith(covered)}, patterns)
 
 
 async def _has_held(desk: Desk, tenant: str, agent: str) -> bool:
