@@ -14,10 +14,19 @@ from sqlalchemy import Connection
 
 from broker.audit import proof
 from broker.audit.canonical import MalformedEntry
-from broker.audit.effects import Effect, LeaseIssued, LeaseRenewed, TaskBegun, TaskExtended, effects
+from broker.audit.effects import (
+    Adopted,
+    Effect,
+    LeaseIssued,
+    LeaseRenewed,
+    TaskBegun,
+    TaskEnded,
+    TaskExtended,
+    effects,
+)
 from broker.audit.tree import Frontier, leaf_hash
 from broker.model.lease import Lease
-from broker.model.task import Task
+from broker.model.task import Task, TaskState
 from broker.store import ledger
 
 _MOST_REMEMBERED = 10_000
@@ -60,7 +69,19 @@ def _made_by(record: Task | Lease) -> Sequence[int]:
 
 def _as_recorded(record: Task | Lease, recorded: Mapping[int, Sequence[Effect]]) -> bool:
     found = [effect for index in _made_by(record) for effect in recorded.get(index, ())]
+    if isinstance(record, Task) and record.state is not TaskState.ACTIVE:
+        return _have_ended(record, found)
     return (_task(found) if isinstance(record, Task) else _lease(found)) == _bare(record)
+
+
+def _have_ended(task: Task, found: Iterable[Effect]) -> bool:
+    """Tell whether entries end a task as its row says. Of an ended task nothing else is of use to anybody."""
+    return any(
+        (effect.task_id, effect.state) == (task.id, task.state)
+        if isinstance(effect, TaskEnded)
+        else isinstance(effect, Adopted) and effect.index > task.index and task.state is TaskState.CANCELLED
+        for effect in found
+    )
 
 
 def _bare(record: Task | Lease) -> Task | Lease:

@@ -145,14 +145,14 @@ class Transaction:
         """
         self._refuse_altered("lease", lease_id)
         lease = self._leases.get(lease_id)
-        if lease is None or lease.revoked_index is not None:
+        if lease is None or self._has_long_ended(lease):
             return lease
         covers = leases.covers(lease)
         ended = self.in_force.ended_by(covers, lease.index)
         ends = [rule.index for rule in self.new_rules if rule.index > lease.index and rule.selector in covers]
         if ended is not None:
             ends.append(ended.index)
-        return replace(lease, revoked_index=min(ends)) if ends else lease
+        return replace(lease, revoked_index=min(ends, default=None))
 
     def answered(self, principal: str, request_id: str) -> tuple[bytes, str] | None:
         """Find what was asked under a request id that the work has named (its digest), and what came of it (an id)."""
@@ -322,9 +322,9 @@ class Transaction:
         return tail
 
     def _held_tasks(self, found: Mapping[str, Task]) -> Mapping[str, Task]:
-        """Note which tasks are not what their entries say. That one has ended need not be proven."""
+        """Note which tasks are not what their entries say."""
+        self._altered |= self._proven.altered(self.connection, self._start.frontier, found.values())
         active = [task for task in found.values() if task.state is TaskState.ACTIVE]
-        self._altered |= self._proven.altered(self.connection, self._start.frontier, active)
         self._altered.update(task.id for task in active if self._has_ended(task))
         return found
 
@@ -332,6 +332,10 @@ class Transaction:
         """Note which leases are not what their entries say."""
         self._altered |= self._proven.altered(self.connection, self._start.frontier, found.values())
         return found
+
+    def _has_long_ended(self, lease: Lease) -> bool:
+        """Tell whether a row alone may say which rule ended a lease: nobody needs that rule any more."""
+        return lease.revoked_index is not None and lease.expires_at <= self.at
 
     def _has_ended(self, task: Task) -> bool:
         """Tell whether the ledger has ended a task that its row calls active."""

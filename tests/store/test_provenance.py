@@ -27,6 +27,7 @@ from broker.model.selector import Selector, Target
 from broker.model.task import Task
 from broker.store import migrate, verification
 from broker.store.database import open_database
+from broker.store.leases import covers
 from broker.store.schema import ledger_head
 from tests.world import NOTES, ORCHESTRATOR, REPO, RESEARCHER, WRITER, ManualClock, World, note_signer, opened
 
@@ -214,6 +215,79 @@ async def _refused(act: Act, world: World, scene: Scene) -> None:
     with pytest.raises(Refusal) as refused:
         await act(world, scene)
     assert refused.value.reason in SAFE, refused.value
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A statement that calls something ended which is not; how it is ended in truth, or else `told` to be altered."""
+
+    statement: Callable[[Scene], str]
+    end: Act
+    told: bool
+
+
+HIDDEN = {
+    "a rule is made up": Hidden(
+        lambda scene: (
+            'INSERT INTO rules ("index", tenant, target, value, cause, recorded_at, relevant_until, kept_until) '
+            f"VALUES (1000, 'acme', 'lease', '{scene.live.lease.id}', 'released', 0, {LATER}, {LATER})"
+        ),
+        lambda world, scene: world.release(scene.live),
+        told=False,
+    ),
+    "a lease is said to be closed": Hidden(
+        lambda scene: f"UPDATE leases SET closed = true WHERE id = '{scene.live.lease.id}'",
+        lambda world, scene: world.release(scene.live),
+        told=False,
+    ),
+    "a lease is said to have expired": Hidden(
+        lambda scene: f"UPDATE leases SET expires_at = 0 WHERE id = '{scene.live.lease.id}'",
+        lambda world, scene: world.release(scene.live),
+        told=True,
+    ),
+    "a task is said to have ended": Hidden(
+        lambda scene: f"UPDATE tasks SET state = 'completed' WHERE id = '{scene.task.id}'",
+        lambda world, scene: world.end(scene.task),
+        told=True,
+    ),
+    "a task is said to have ended when another did": Hidden(
+        lambda scene: (
+            "UPDATE tasks SET state = 'completed', ended_at = 0, deadline = 0, changed_index = "
+            f"(SELECT other.changed_index FROM tasks AS other WHERE other.id = '{scene.ended.id}') "
+            f"WHERE id = '{scene.task.id}'"
+        ),
+        lambda world, scene: world.end(scene.task),
+        told=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("hidden", [pytest.param(hidden, id=name) for name, hidden in HIDDEN.items()])
+async def test_nobody_is_told_that_something_has_ended_which_has_not(deployment: Deployment, hidden: Hidden) -> None:
+    async with deployment.opened() as world:
+        scene = await Scene.of(world)
+    deployment.sql(hidden.statement(scene))
+    assert deployment.problems() != []
+    async with deployment.opened() as world:
+        if hidden.told:
+            with pytest.raises(Refusal) as refused:
+                await hidden.end(world, scene)
+            assert refused.value.reason is Reason.RECORD_ALTERED
+        else:
+            await hidden.end(world, scene)
+            lease = scene.live.lease
+            assert world.follower.in_force.ended_by(covers(lease), lease.index) is not None
+
+
+async def test_what_has_ended_stays_so_and_says_when(deployment: Deployment) -> None:
+    async with deployment.opened() as world:
+        scene = await Scene.of(world)
+        await tasks.extend(world.desk, ORCHESTRATOR, scene.task.id, scene.task.deadline + timedelta(hours=1))
+        ended, released = await world.end(scene.task), await world.release(scene.revoked)
+    async with deployment.opened() as world:
+        assert await world.end(scene.task) == ended, "of a task that was extended before"
+        assert await world.release(scene.revoked) == released
+    assert deployment.problems() == []
 
 
 async def test_what_was_renewed_and_extended_is_held_against_all_its_entries(deployment: Deployment) -> None:
