@@ -12,7 +12,9 @@ from broker.lease.release import behind
 from broker.model.errors import Refusal
 from broker.model.lease import Lease, LeaseState
 from broker.model.principal import Principal
+from broker.model.selector import Selector, covering
 from broker.store import leases
+from broker.store.ledger import LedgerMismatch
 from broker.store.proofs import newest_head
 
 
@@ -40,10 +42,31 @@ async def introspect(desk: Desk, caller: Principal, keys: KeySet, token: str) ->
     if not caller.may_see(claims.tenant) or claims.audience not in caller.resources:
         return None
     desk.withheld.check(claims.tenant)
-    found, next_index = await desk.database.read(
-        lambda connection: (leases.fetch(connection, [claims.lease_id]), newest_head(connection).next_index)
-    )
+    try:
+        ended_by, lease, next_index = await desk.database.read(
+            lambda connection: (
+                # First, before the connection has taken its view: the writer may go on meanwhile.
+                desk.ledger.follow(connection).ended_by(_covering(claims), claims.index),
+                leases.fetch(connection, [claims.lease_id]).get(claims.lease_id),
+                newest_head(connection).next_index,
+            )
+        )
+    except LedgerMismatch as error:
+        raise error.refusal() from error
     if claims.index >= next_index:
         raise behind(desk, claims.index)
-    lease = found.get(claims.lease_id)
-    return Introspected(claims, lease) if lease is not None and lease.state(now) is LeaseState.LIVE else None
+    if lease is None or ended_by is not None or lease.state(now) is not LeaseState.LIVE:
+        return None
+    return Introspected(claims, lease)
+
+
+def _covering(claims: Claims) -> set[Selector]:
+    """List the selectors that cover a token, by what it says itself."""
+    return covering(
+        tenant=claims.tenant,
+        lease_id=claims.lease_id,
+        task_id=claims.task_id,
+        holder=claims.subject,
+        resource=claims.audience,
+        tools=(grant.tool for grant in claims.grants),
+    )

@@ -26,6 +26,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Connection
 
+from broker.audit.in_force import InForce
 from broker.audit.note import NoteSigner
 from broker.audit.tree import Frontier
 from broker.model.clock import Clock, SurelyPast
@@ -172,6 +173,15 @@ class Writer:
     def heard_of(self, index: int) -> None:
         """Take it for proven that the entry at an index was signed: without it nothing more is."""
         self._follower.heard_of(index)
+
+    def follow(self, connection: Connection) -> InForce:
+        """Follow the ledger to where a connection sees its head, before it has read anything; give what is in force.
+
+        Raises:
+            LedgerMismatch: it is not the ledger that we have signed, or is behind it.
+        """
+        self._follower.catch_up(connection)
+        return self._follower.in_force
 
     async def write_refusal(self, entry: Entry) -> None:
         """Record a refusal, and return when it is durable; or, in a flood of them, when it is counted.

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,23 +18,37 @@ from structlog.testing import capture_logs
 from broker.audit.note import NoteSigner
 from broker.lease import tasks
 from broker.lease.desk import Limits
+from broker.lease.introspect import introspect
 from broker.lease.retain import forget_old
 from broker.lease.token import Issued
 from broker.model.clock import to_micros
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
+from broker.model.principal import Group
 from broker.model.selector import Selector, Target
 from broker.model.task import Task
 from broker.store import migrate, verification
 from broker.store.database import open_database
 from broker.store.leases import covers
 from broker.store.schema import ledger_head
-from tests.world import NOTES, ORCHESTRATOR, REPO, RESEARCHER, WRITER, ManualClock, World, note_signer, opened
+from tests.world import (
+    NOTES,
+    ORCHESTRATOR,
+    REPO,
+    RESEARCHER,
+    WRITER,
+    ManualClock,
+    World,
+    note_signer,
+    opened,
+    principal,
+)
 
 DECLARED = (
     ResourceGrants(REPO, (Grant("read_file"), Grant("create_issue"))),
     ResourceGrants(NOTES, (Grant("search_notes"),)),
 )
+REPO_VERIFIER = replace(principal("spiffe://example.org/tools/repo", Group.VERIFIERS), resources=frozenset({REPO}))
 SAFE = {
     Reason.RECORD_ALTERED,
     Reason.LEASE_NOT_LIVE,
@@ -277,6 +291,33 @@ async def test_nobody_is_told_that_something_has_ended_which_has_not(deployment:
             await hidden.end(world, scene)
             lease = scene.live.lease
             assert world.follower.in_force.ended_by(covers(lease), lease.index) is not None
+
+
+async def test_a_revoked_token_is_not_called_active_because_its_rule_is_gone(deployment: Deployment) -> None:
+    async with deployment.opened() as world:
+        scene = await Scene.of(world)
+        assert await introspect(world.desk, REPO_VERIFIER, world.keys, scene.live.token) is not None
+        deployment.sql(f"DELETE FROM rules WHERE value = '{scene.revoked.lease.id}'")
+        assert await introspect(world.desk, REPO_VERIFIER, world.keys, scene.revoked.token) is None
+        keys = world.keys
+    async with deployment.opened() as world:
+        assert await introspect(world.desk, REPO_VERIFIER, keys, scene.live.token) is not None
+        assert await introspect(world.desk, REPO_VERIFIER, keys, scene.revoked.token) is None
+
+
+async def test_whoever_introspects_while_others_write_is_answered(deployment: Deployment) -> None:
+    async with deployment.opened() as world:
+        scene = await Scene.of(world)
+
+        async def look() -> None:
+            for _ in range(40):
+                assert await introspect(world.desk, REPO_VERIFIER, world.keys, scene.live.token) is not None
+
+        async def write() -> None:
+            for _ in range(80):
+                await world.issue(scene.task)
+
+        await asyncio.gather(look(), look(), write(), write())
 
 
 async def test_what_has_ended_stays_so_and_says_when(deployment: Deployment) -> None:
