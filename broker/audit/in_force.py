@@ -23,6 +23,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from json.encoder import encode_basestring as _text
 
 from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeaseRenewed, LockLifted
 from broker.model.clock import from_micros, to_micros
@@ -59,7 +60,9 @@ class InForce:
         state = cls()
         state.horizon, state.tokens_until = commitment.horizon, commitment.tokens_until
         state.adopted_index, state.adopted_at = commitment.adopted_index, commitment.adopted_at
-        state.apply([*rules, *locks])
+        state._take(list(rules))
+        state.last_rule = state._rules[-1].index if state._rules else -1
+        state.apply(locks)
         return state
 
     def apply(self, effects: Iterable[Effect]) -> None:
@@ -155,6 +158,13 @@ class InForce:
             self._lines.update(_line_of_rule(rule))
         self.last_rule = rule.index
 
+    def _take(self, rules: list[Rule]) -> None:
+        """Put rules in the place of those that are here."""
+        by_selector: dict[Selector, list[Rule]] = {}
+        for rule in rules:
+            by_selector.setdefault(rule.selector, []).append(rule)
+        self._rules, self._by_selector, self._lines = rules, by_selector, _lines_of_rules(rules)
+
     def _commit(self, commitment: Commitment) -> None:
         if self.commitment(commitment.index, commitment.horizon) != commitment:
             msg = f"entry {commitment.index} commits to other rules or locks than the entries before it make"
@@ -166,10 +176,7 @@ class InForce:
         self._locks = {name: lock for name, lock in self._locks.items() if lock.stands(horizon)}
         kept = self._kept(horizon)
         if len(kept) != len(self._rules):
-            by_selector: dict[Selector, list[Rule]] = {}
-            for rule in kept:
-                by_selector.setdefault(rule.selector, []).append(rule)
-            self._rules, self._by_selector, self._lines = kept, by_selector, _lines_of_rules(kept)
+            self._take(kept)
         self.horizon = horizon
 
     def _kept(self, horizon: datetime) -> list[Rule]:
@@ -185,18 +192,13 @@ def _index(rule: Rule) -> int:
 
 
 def _line_of_rule(rule: Rule) -> bytes:
+    """Give its JSON (RFC 8259), a list, without white space; put together by hand, as a start does for each rule."""
     selector, deadline = rule.selector, rule.task_deadline
-    line = [
-        rule.index,
-        selector.tenant,
-        selector.target,
-        selector.value,
-        rule.cause,
-        to_micros(rule.recorded_at),
-        to_micros(rule.relevant_until),
-        None if deadline is None else to_micros(deadline),
-    ]
-    return _dumps(line).encode() + b"\n"
+    return (
+        f"[{rule.index},{_text(selector.tenant)},{_text(selector.target)},{_text(selector.value)},{_text(rule.cause)},"
+        f"{to_micros(rule.recorded_at)},{to_micros(rule.relevant_until)},"
+        f"{'null' if deadline is None else to_micros(deadline)}]\n"
+    ).encode()
 
 
 def _hash_of_locks(locks: Collection[Lock]) -> str:

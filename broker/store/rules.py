@@ -14,6 +14,16 @@ from broker.model.selector import Cause, Rule, Selector, Target
 from broker.store.rows import delete_some
 from broker.store.schema import rules
 
+_KEPT = select(
+    rules.c.index,
+    rules.c.tenant,
+    rules.c.target,
+    rules.c.value,
+    rules.c.cause,
+    rules.c.recorded_at,
+    rules.c.relevant_until,
+    rules.c.task_deadline,
+)
 _SELECTORS_PER_QUERY = 10_000  # at most two parameters each; SQLite takes 32,766
 
 
@@ -70,8 +80,8 @@ def ended(leases: Table) -> ColumnElement[bool]:
 
 def kept(connection: Connection, horizon: datetime, before: int) -> Sequence[Rule]:
     """List the rules recorded before an index that somebody needs beyond the horizon, by ascending index."""
-    query = select(rules).where(rules.c.kept_until > to_micros(horizon), rules.c.index < before)
-    return [_rule(row) for row in connection.execute(query.order_by(rules.c.index))]
+    query = _KEPT.where(rules.c.kept_until > to_micros(horizon), rules.c.index < before)
+    return [_rule(row) for row in connection.execute(query.order_by(rules.c.index)).all()]
 
 
 def add(connection: Connection, new: Collection[Rule]) -> None:
@@ -99,11 +109,13 @@ def _values(rule: Rule) -> dict[str, object]:
 
 
 def _rule(row: Row) -> Rule:  # type: ignore[type-arg]
+    """Read a row in the order of `_KEPT`: by name it takes three times as long, ten thousand times at a start."""
+    index, tenant, target, value, cause, recorded_at, relevant_until, task_deadline = row
     return Rule(
-        index=row._mapping["index"],  # noqa: SLF001 (a public attribute, underscored against column names)
-        selector=Selector(row.tenant, Target(row.target), row.value),
-        cause=Cause(row.cause),
-        recorded_at=from_micros(row.recorded_at),
-        relevant_until=from_micros(row.relevant_until),
-        task_deadline=None if row.task_deadline is None else from_micros(row.task_deadline),
+        index=index,
+        selector=Selector(tenant, Target(target), value),
+        cause=Cause(cause),
+        recorded_at=from_micros(recorded_at),
+        relevant_until=from_micros(relevant_until),
+        task_deadline=None if task_deadline is None else from_micros(task_deadline),
     )
