@@ -41,7 +41,7 @@ class LeaseLookup:
     async def _read(self) -> None:
         try:
             while self._asked:
-                await until_quiet(lambda: len(self._asked), _MOST_AT_ONCE)
+                await until_quiet(self._asked, _MOST_AT_ONCE)
                 some = {lease_id: self._asked.pop(lease_id) for lease_id in [*islice(self._asked, _MOST_AT_ONCE)]}
                 await self._answer(some)
         finally:

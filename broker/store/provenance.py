@@ -6,7 +6,6 @@ row that says anything else was altered by somebody else than a broker. Nothing 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -29,7 +28,7 @@ from broker.model.lease import Lease
 from broker.model.task import Task, TaskState
 from broker.store import ledger
 
-_MOST_REMEMBERED = 10_000
+_MOST_REMEMBERED = 5_000  # and as many again, that are older
 
 
 class Proven:
@@ -37,24 +36,26 @@ class Proven:
 
     def __init__(self) -> None:
         """Remember none."""
-        self._records: OrderedDict[str, Task | Lease] = OrderedDict()
+        self._records: dict[str, Task | Lease] = {}
+        self._older: dict[str, Task | Lease] = {}
 
-    def remember(self, record: Task | Lease) -> None:
-        """Remember a record as it is on the ledger."""
-        self._records[record.id] = _bare(record)
-        if len(self._records) > _MOST_REMEMBERED:
-            self._records.popitem(last=False)
+    def remember(self, records: Iterable[Task | Lease]) -> None:
+        """Remember records as their own entries make them."""
+        if len(self._records) >= _MOST_REMEMBERED:
+            self._records, self._older = {}, self._records
+        self._records.update({record.id: record for record in records})
 
     def altered(self, connection: Connection, head: Frontier, records: Iterable[Task | Lease]) -> set[str]:
         """Find the ids of the tasks and leases that are not what their entries under a head say."""
-        unproven = [record for record in records if self._records.get(record.id) != _bare(record)]
+        unproven = [bare for bare in map(_bare, records) if self._known(bare.id) != bare]
         if not unproven:
             return set()
         wrong = altered(connection, head, unproven)
-        for record in unproven:
-            if record.id not in wrong:
-                self.remember(record)
+        self.remember(bare for bare in unproven if bare.id not in wrong)
         return wrong
+
+    def _known(self, record_id: str) -> Task | Lease | None:
+        return self._records.get(record_id) or self._older.get(record_id)
 
 
 def altered(connection: Connection, head: Frontier, records: Collection[Task | Lease]) -> set[str]:

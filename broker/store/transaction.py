@@ -90,7 +90,6 @@ class Transaction:
         self.changed_tasks: dict[str, Task] = {}
         self.new_rules: list[Rule] = []
         self._start = known.position
-        self._first = known.position.next_index
         self._proven = proven
         self._altered: set[str] = set()
         self._window = quotas.window(at)
@@ -106,6 +105,7 @@ class Transaction:
         self._counted: Counter[str] = Counter()
         self._new_leases: list[Lease] = []
         self._renewed: dict[str, Lease] = {}
+        self._last_to_end: Lease | None = None  # of those made here, if it outlives all that were there
         self._new_locks: list[Lock] = []
         self._new_answers: list[Answered] = []
         self._new_explanations: list[Explanation] = []
@@ -207,11 +207,11 @@ class Transaction:
                 "ask for less at once, or in shorter words",
             ) from error
         self._entries.append((entry, body))
-        return self._first + len(self._entries) - 1
+        return self._start.next_index + len(self._entries) - 1
 
     def next_index(self) -> int:
         """Tell the index that the next entry will have."""
-        return self._first + len(self._entries)
+        return self._start.next_index + len(self._entries)
 
     def add_task(self, task: Task) -> None:
         """Remember a new task."""
@@ -229,7 +229,7 @@ class Transaction:
         """Remember a new lease, and count it against its task and tenant."""
         self._leases[lease.id] = lease
         self._new_leases.append(lease)
-        self.tokens_until = max(self.tokens_until, lease.expires_at)
+        self._note_end(lease)
         self._counted[lease.task_id] += 1
         count = self._issued.get(lease.tenant, 0) + 1
         self._issued[lease.tenant] = self._changed_quotas[lease.tenant] = count
@@ -237,7 +237,7 @@ class Transaction:
     def renew_lease(self, lease: Lease) -> None:
         """Remember a lease's new end."""
         self._leases[lease.id] = self._renewed[lease.id] = lease
-        self.tokens_until = max(self.tokens_until, lease.expires_at)
+        self._note_end(lease)
 
     def close_leases(self, ids: Iterable[str]) -> None:
         """Note that the end of leases is recorded."""
@@ -303,16 +303,14 @@ class Transaction:
 
     def remember(self) -> None:
         """Remember, once it is durable, what was recorded here: it need not be proven again."""
-        for record in (*self._new_leases, *self._renewed.values()):
-            self._proven.remember(record)
+        self._proven.remember([*self._new_leases, *self._renewed.values()])
 
     def _commit_to_what_is_in_force(self, horizon: datetime) -> list[Effect]:
         """Record a commitment if it is time; give all that this transaction changes of what is in force."""
         tail: list[Effect] = [*self.new_rules, *self._new_locks, *self._adopted]
         tail += [LockLifted(lock_id) for lock_id, _ in self._lifted]
-        latest = max([*self._new_leases, *self._renewed.values()], key=lambda lease: lease.expires_at, default=None)
-        if latest is not None:
-            tail.append(LeaseIssued(latest))
+        if self._last_to_end is not None:
+            tail.append(LeaseIssued(self._last_to_end))
         committed = self.in_force.committed
         if self._entries and (committed is None or self.next_index() - committed >= _COMMIT_EVERY):
             made = self.in_force.commitment(self.next_index(), horizon, tail)
@@ -350,6 +348,10 @@ class Transaction:
                 Hints(next="operators: run `credbroker ledger verify`, which names what was altered"),
             )
 
+    def _note_end(self, lease: Lease) -> None:
+        if lease.expires_at > self.tokens_until:
+            self.tokens_until, self._last_to_end = lease.expires_at, lease
+
     def _save(self, save: Callable[[Connection, Collection[T]], None], changes: Collection[T]) -> None:
         if changes:
             save(self.connection, changes)
@@ -361,7 +363,9 @@ class Transaction:
             self.connection,
             [
                 ledger.StoredEntry(index, entry.tenant, entry.task_id, entry.kind.value, body, leaf)
-                for index, ((entry, body), leaf) in enumerate(zip(self._entries, hashes, strict=True), self._first)
+                for index, ((entry, body), leaf) in enumerate(
+                    zip(self._entries, hashes, strict=True), self._start.next_index
+                )
             ],
             nodes,
         )

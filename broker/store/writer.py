@@ -229,7 +229,7 @@ class Writer:
 
     async def _gather(self) -> None:
         """Let requests that are on their way join the batch, as long as they keep coming."""
-        await until_quiet(lambda: len(self._works), _LARGEST_BATCH)
+        await until_quiet(self._works, _LARGEST_BATCH)
 
     def _take(self) -> list[_Waiting]:
         """1. Take every work that waits, and a bounded number of refusals behind them."""
