@@ -19,6 +19,7 @@ from broker.store.transaction import Transaction, Work
 
 _MOST_COUNTED = 1_000_000
 _SAMPLE = 20
+_BEHIND_THE_CLOCK = timedelta(days=1)  # the horizon, at the least: see `SurelyPast`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +87,14 @@ def next_rule(
 ) -> Rule:
     """Draw up the rule that the next entry records.
 
-    `tokens_until` is the end of whatever it can cover, as it was when that was issued: no limit or clock of now.
+    `tokens_until` is the end of whatever it can cover, as it was when that was issued: no limit or clock of now. Where
+    a clock far ahead has moved the horizon beyond that, the rule lasts until the horizon moves on, by the right time.
     """
     return Rule(
         index=transaction.next_index(),
         selector=selector,
         cause=cause,
         recorded_at=transaction.at,
-        relevant_until=tokens_until,
+        relevant_until=max(tokens_until, transaction.in_force.horizon + _BEHIND_THE_CLOCK),
         task_deadline=task_deadline,
     )

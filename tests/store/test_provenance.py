@@ -429,6 +429,27 @@ async def test_a_clock_that_is_ahead_for_a_while_makes_no_broker_forget(
     assert deployment.problems() == []
 
 
+async def test_what_is_revoked_after_a_start_with_a_clock_far_ahead_is_not_forgotten_at_once(
+    deployment: Deployment,
+) -> None:
+    right = deployment.clock.now
+    deployment.clock.move(timedelta(days=10))
+    async with deployment.opened() as world:
+        task = await world.task()
+        await asyncio.gather(*(world.issue(task) for _ in range(1_100)))
+    deployment.clock.now = right
+    async with deployment.opened() as world:
+        assert world.follower.in_force.horizon > right
+        issued = await world.issue(await world.task())
+        await world.release(issued)
+        assert _relevant(world) == [issued.lease.id]
+        task = await world.task()
+        await asyncio.gather(*(world.issue(task) for _ in range(1_100)))
+        assert _relevant(world) == [issued.lease.id]
+        await _lives_not(world, issued)
+    assert deployment.problems() == []
+
+
 def _relevant(world: World) -> list[str]:
     return [rule.selector.value for rule in world.follower.in_force.relevant("acme")]
 
