@@ -6,6 +6,8 @@ READY := $(VENV)/ready
 VENV_MCP1 := .venv-mcp1
 READY_MCP1 := $(VENV_MCP1)/ready
 PIP := -m pip --disable-pip-version-check
+# Two for each processor: most of what the tests do is to wait, for processes, clocks and windows of freshness.
+WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 PROTOS := $(wildcard protos/broker/v1/*.proto)
 
 .DEFAULT_GOAL := help
@@ -21,11 +23,11 @@ demo: $(READY) ## Watch the whole life of a credential, and a stock MCP client, 
 
 .PHONY: test
 test: $(READY) $(READY_MCP1) ## Run every test, on SQLite and PostgreSQL
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .PHONY: test-long
 test-long: $(READY) ## Break the broker for half an hour: every fault, and kill -9 at each step and 150 other instants
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "long or not long" tests/faults tests/laws
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "long or not long" tests/faults tests/laws
 
 .PHONY: check
 check: $(READY) check-protos ## Check format, style, types, imports, generated code and migrations

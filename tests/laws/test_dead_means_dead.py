@@ -165,7 +165,7 @@ async def test_who_watches_anew_again_and_again_and_never_confirms_holds_no_barr
     watching_anew.cancel()
 
 
-async def test_a_feed_that_cannot_read_the_rules_keeps_nobody_fresh_and_recovers_by_itself(tmp_path: Path) -> None:
+async def test_a_feed_that_cannot_read_the_ledger_keeps_nobody_fresh_and_recovers_by_itself(tmp_path: Path) -> None:
     """The table is away, as in a restore; then it is there again."""
     engine = create_engine(f"sqlite:///{tmp_path / 'broker.db'}")
 
@@ -176,11 +176,11 @@ async def test_a_feed_that_cannot_read_the_rules_keeps_nobody_fresh_and_recovers
     with running(tmp_path) as broker:
         tokens = broker.issue(2)
         async with watching(Verifier(RESOURCE), endpoint(broker)) as verifier, operating(broker) as operator:
-            rename("rules", "elsewhere")
+            rename("ledger_head", "elsewhere")
             began = time.monotonic()
             await eventually(lambda: reason(verifier, tokens[0]) is Reason.VERIFIER_STALE, FRESHNESS_SECONDS + 5)
             assert time.monotonic() - began > 1, "it was fresh, and is for what is left of its window"
-            rename("elsewhere", "rules")
+            rename("elsewhere", "ledger_head")
             await eventually(lambda: reason(verifier, tokens[0]) is None, 10)
             await operator.revoke(tokens[0], barrier=True)
             assert reason(verifier, tokens[0]) is Reason.TOKEN_REVOKED
