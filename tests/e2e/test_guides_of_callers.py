@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import textwrap
 import threading
 from collections.abc import Iterator
@@ -71,9 +72,9 @@ def test_ask_over_http_and_over_grpc(tmp_path: Path) -> None:
         script = "\n".join(over_grpc)
         for written, meant in here.items():
             script = script.replace(written, meant)
-        issue = f"python -m broker credential issue --task $TASK --tool '{NOTES}#search_notes' --out {tmp_path}/out"
+        issue = f"credential issue --task $TASK --tool '{NOTES}#search_notes' --out {tmp_path}/out"
         told = subprocess.run(
-            ["bash", "-ec", f"{script}\n{issue}"],
+            ["bash", "-ec", f"{script}\n{sys.executable} -m broker {issue}"],
             env=environment() | {"TASK": facade.begin(RESEARCHER)},
             capture_output=True,
             text=True,
