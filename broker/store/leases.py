@@ -57,8 +57,12 @@ def covers(lease: Lease) -> set[Selector]:
 
 def fetch(connection: Connection, ids: Collection[str]) -> dict[str, Lease]:
     """Find leases by id, each with the rule that ended it, if any."""
-    rows = connection.execute(select(leases).where(leases.c.id.in_(ids)))
-    return {lease.id: lease for lease in _with_rules(connection, [_lease(row) for row in rows])}
+    return {lease.id: lease for lease in with_rules(connection, fetch_bare(connection, ids))}
+
+
+def fetch_bare(connection: Connection, ids: Collection[str]) -> list[Lease]:
+    """Find leases by id, whatever rules say of them."""
+    return [_lease(row) for row in connection.execute(select(leases).where(leases.c.id.in_(ids)))]
 
 
 def page(
@@ -72,7 +76,7 @@ def page(
     found: list[Lease] = []
     while len(found) < limit:
         rows = connection.execute(_selected(selector, live_at, before).limit(limit)).all()
-        batch = _with_rules(connection, [_lease(row) for row in rows])
+        batch = with_rules(connection, [_lease(row) for row in rows])
         found += [lease for lease in batch if live_at is None or lease.revoked_index is None]
         if len(batch) < limit:
             break
@@ -96,7 +100,7 @@ def due(connection: Connection, at: datetime, limit: int) -> Sequence[Lease]:
     """List leases whose time is up and whose end is not recorded yet, oldest first."""
     query = select(leases).where(_NOT_CLOSED, leases.c.expires_at <= to_micros(at))
     rows = connection.execute(query.order_by(leases.c.expires_at).limit(limit))
-    return _with_rules(connection, [_lease(row) for row in rows])
+    return with_rules(connection, [_lease(row) for row in rows])
 
 
 def next_due(connection: Connection) -> datetime | None:
@@ -164,7 +168,7 @@ def _matches(selector: Selector) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _with_rules(connection: Connection, found: Sequence[Lease]) -> list[Lease]:
+def with_rules(connection: Connection, found: Sequence[Lease]) -> list[Lease]:
     """Find, for each lease, the first rule that covers it."""
     if not found:
         return []

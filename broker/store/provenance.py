@@ -54,6 +54,11 @@ class Proven:
         self.remember(bare for bare in unproven if bare.id not in wrong)
         return wrong
 
+    def lease(self, lease_id: str) -> Lease | None:
+        """Give a remembered lease, as its entries made it when it was remembered."""
+        known = self._known(lease_id)
+        return known if isinstance(known, Lease) else None
+
     def _known(self, record_id: str) -> Task | Lease | None:
         return self._records.get(record_id) or self._older.get(record_id)
 

@@ -122,7 +122,7 @@ class Transaction:
         if wanted := {task for work in works for task in work.tasks} - self._tasks.keys():
             self._tasks.update(self._held_tasks(tasks.fetch(self.connection, wanted)))
         if wanted := {lease for work in works for lease in work.leases}:
-            self._leases.update(self._held_leases(leases.fetch(self.connection, wanted)))
+            self._leases.update(self._held_leases(leases.fetch_bare(self.connection, wanted)))
         if keys := {key for work in works for key in work.requests}:
             self._answered.update(requests.fetch(self.connection, keys))
         if tenants := {task.tenant for task in self._tasks.values()} - self._issued.keys():
@@ -145,14 +145,16 @@ class Transaction:
         """
         self._refuse_altered("lease", lease_id)
         lease = self._leases.get(lease_id)
-        if lease is None or self._has_long_ended(lease):
+        if lease is None or not (self.new_rules or self.in_force.last_rule > lease.index):
             return lease
         covers = leases.covers(lease)
         ended = self.in_force.ended_by(covers, lease.index)
         ends = [rule.index for rule in self.new_rules if rule.index > lease.index and rule.selector in covers]
         if ended is not None:
             ends.append(ended.index)
-        return replace(lease, revoked_index=min(ends, default=None))
+        elif lease.expires_at <= self.at:  # what ended it need not be in force any more
+            (lease,) = leases.with_rules(self.connection, [lease])
+        return replace(lease, revoked_index=min(ends, default=lease.revoked_index))
 
     def answered(self, principal: str, request_id: str) -> tuple[bytes, str] | None:
         """Find what was asked under a request id that the work has named (its digest), and what came of it (an id)."""
@@ -326,14 +328,10 @@ class Transaction:
         self._altered.update(task.id for task in active if self._has_ended(task))
         return found
 
-    def _held_leases(self, found: Mapping[str, Lease]) -> Mapping[str, Lease]:
+    def _held_leases(self, found: Collection[Lease]) -> Mapping[str, Lease]:
         """Note which leases are not what their entries say."""
-        self._altered |= self._proven.altered(self.connection, self._start.frontier, found.values())
-        return found
-
-    def _has_long_ended(self, lease: Lease) -> bool:
-        """Tell whether a row alone may say which rule ended a lease: nobody needs that rule any more."""
-        return lease.revoked_index is not None and lease.expires_at <= self.at
+        self._altered |= self._proven.altered(self.connection, self._start.frontier, found)
+        return {lease.id: lease for lease in found}
 
     def _has_ended(self, task: Task) -> bool:
         """Tell whether the ledger has ended a task that its row calls active."""

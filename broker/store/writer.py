@@ -32,6 +32,7 @@ from broker.audit.tree import Frontier
 from broker.model.clock import Clock, SurelyPast
 from broker.model.entry import Entry
 from broker.model.errors import Hints, Reason, Refusal
+from broker.model.lease import Lease
 from broker.model.selector import Rule
 from broker.model.task import Task
 from broker.store import failures, ledger, opening, refusal_counts
@@ -169,6 +170,10 @@ class Writer:
                 Hints(next=_AGAIN),
             )
         return await self._enqueue(self._works, work)  # type: ignore[return-value]
+
+    def recall(self, lease_id: str) -> Lease | None:
+        """Give a lease as it was last recorded or proven here: to decide upon, not to act on."""
+        return self._proven.lease(lease_id)
 
     def heard_of(self, index: int) -> None:
         """Take it for proven that the entry at an index was signed: without it nothing more is."""

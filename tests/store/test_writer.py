@@ -16,13 +16,14 @@ from broker.lease.refuse import Asked, refuse
 from broker.lease.token import Issued
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
+from broker.model.lease import LeaseState
 from broker.model.selector import Selector, Target
 from broker.store import leases, ledger, verification
 from broker.store.database import open_database
 from broker.store.ledger import LedgerMismatch
 from broker.store.schema import ledger_entries, ledger_head, requests
 from broker.store.transaction import Transaction, Work
-from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, note_signer, opened
+from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, ManualClock, note_signer, opened
 
 
 async def test_concurrent_requests_share_transactions_and_get_consecutive_indexes(database_url: str) -> None:
@@ -213,6 +214,41 @@ async def test_a_stale_copy_of_a_task_is_decided_anew(database_url: str) -> None
         world.desk.tasks.update({task.id: task})
         issued = await world.issue(task)
         assert issued.lease.max_expires_at <= longer.deadline
+
+
+async def test_a_lease_that_another_broker_has_renewed_is_renewed_as_it_is(database_url: str) -> None:
+    key = note_signer()
+    async with opened(database_url, note_key=key) as one, opened(database_url, note_key=key) as other:
+        issued = await one.issue(await one.task())
+        await other.renew(issued)
+        assert one.desk.ledger.recall(issued.lease.id) == issued.lease
+        assert (await one.renew(issued)).lease.renewals == 2
+
+
+async def test_a_lease_is_renewed_by_no_copy_once_another_broker_has_ended_it(database_url: str) -> None:
+    key = note_signer()
+    async with opened(database_url, note_key=key) as one, opened(database_url, note_key=key) as other:
+        task = await one.task()
+        issued = await one.issue(task)
+        await other.end(task)
+        with pytest.raises(Refusal) as refused:
+            await one.renew(issued)
+        assert (refused.value.reason, refused.value.hints.lease_state) == (Reason.LEASE_NOT_LIVE, "revoked")
+
+
+async def test_an_ended_lease_says_how_it_ended_when_its_rule_is_out_of_force(database_url: str) -> None:
+    key, clock = note_signer(), ManualClock()
+    async with opened(database_url, note_key=key, clock=clock) as world:
+        lease_id = (await world.issue(await world.task())).lease.id
+        await world.revoke(Selector("acme", Target.LEASE, lease_id))
+    clock.move(timedelta(days=3))
+    async with opened(database_url, note_key=key, clock=clock) as world:
+        task = await world.task()
+        await asyncio.gather(*(world.issue(task) for _ in range(1_000)))  # so that what is in force is committed to
+        assert not world.follower.in_force.rules()
+        lease = await world.desk.ledger.write(Work(lambda now: now.lease(lease_id), leases=(lease_id,)))
+        assert lease is not None
+        assert lease.state(clock()) is LeaseState.REVOKED
 
 
 async def test_nothing_secret_is_in_the_database(database_url: str) -> None:
