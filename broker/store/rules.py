@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, exists, func, insert, or_, select
 
@@ -81,7 +82,7 @@ def ended(leases: Table) -> ColumnElement[bool]:
 def kept(connection: Connection, horizon: datetime, before: int) -> Sequence[Rule]:
     """List the rules recorded before an index that somebody needs beyond the horizon, by ascending index."""
     query = _KEPT.where(rules.c.kept_until > to_micros(horizon), rules.c.index < before)
-    return [_rule(row) for row in connection.execute(query.order_by(rules.c.index)).all()]
+    return _rules(connection.execute(query.order_by(rules.c.index)).all())
 
 
 def add(connection: Connection, new: Collection[Rule]) -> None:
@@ -108,14 +109,17 @@ def _values(rule: Rule) -> dict[str, object]:
     }
 
 
-def _rule(row: Row) -> Rule:  # type: ignore[type-arg]
-    """Read a row in the order of `_KEPT`: by name it takes three times as long, ten thousand times at a start."""
-    index, tenant, target, value, cause, recorded_at, relevant_until, task_deadline = row
-    return Rule(
-        index=index,
-        selector=Selector(tenant, Target(target), value),
-        cause=Cause(cause),
-        recorded_at=from_micros(recorded_at),
-        relevant_until=from_micros(relevant_until),
-        task_deadline=None if task_deadline is None else from_micros(task_deadline),
-    )
+def _rules(rows: Iterable[Row]) -> list[Rule]:  # type: ignore[type-arg]
+    """Read rows in the order of `_KEPT`, ten thousand at a start: of names and of instants there are few."""
+    target_of, cause_of, instant = cache(Target), cache(Cause), cache(from_micros)
+    return [
+        Rule(
+            index=index,
+            selector=Selector(tenant, target_of(kind), value),
+            cause=cause_of(why),
+            recorded_at=instant(recorded_at),
+            relevant_until=instant(relevant_until),
+            task_deadline=None if task_deadline is None else instant(task_deadline),
+        )
+        for index, tenant, kind, value, why, recorded_at, relevant_until, task_deadline in rows
+    ]
