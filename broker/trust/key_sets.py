@@ -121,7 +121,6 @@ class KeySet:
         """Fetch, or wait for the fetch that is under way; give how long the keys stay good."""
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
-            self._fetching.add_done_callback(lambda _task: setattr(self, "_fetching", None))
         return await asyncio.shield(self._fetching)
 
     async def _fetch(self) -> timedelta:
@@ -129,7 +128,8 @@ class KeySet:
         try:
             return await self._fetch_now()
         finally:
-            self._ended = self._begun
+            # Together, and not in a callback: who comes between the two would wait for what is over, without a pause.
+            self._ended, self._fetching = self._begun, None
 
     async def _fetch_now(self) -> timedelta:
         try:

@@ -107,6 +107,24 @@ async def test_who_comes_during_the_first_fetch_waits_for_it(room: Room) -> None
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_who_comes_as_a_fetch_ends_is_served(room: Room) -> None:
+    came: list[asyncio.Task[bool]] = []
+
+    def clock() -> float:
+        """Tell the time; it is asked for as the last of a fetch, before anybody hears that it is over."""
+        if not came:
+            came.append(asyncio.create_task(found.look_for_new()))
+        return 1_000.0
+
+    found = KeySet(Issuer(name="ci", url=room.issuer.url, audience="x"), KeySource(ca_file=room.ca_file), clock)
+    came.clear()
+    running = asyncio.create_task(found.run())
+    await eventually(lambda: bool(came) and came[0].done())
+    assert not await came[0]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_who_waits_for_a_first_fetch_that_fails_is_told_that_there_are_no_keys(room: Room) -> None:
     room.issuer.mood = "down"
     await unavailable(room.key_set())
