@@ -6,11 +6,31 @@ import asyncio
 from collections.abc import Sized
 
 _QUIET_ROUNDS = 20  # of the event loop, which takes up one call a round; idle ones take microseconds
+_MOMENT_SECONDS = 0.001
+_MOST_MOMENTS = 50
 
 
 async def until_quiet(waiting: Sized, most: int) -> None:
-    """Wait until nobody has joined for some rounds of the event loop, or as many wait as can be served at once."""
-    quiet = 0
-    while quiet < _QUIET_ROUNDS and (before := len(waiting)) < most:
+    """Wait until nobody joins any more, or as many wait as can be served at once.
+
+    Who comes alone waits for some idle rounds of the event loop and no longer. Where somebody joins, more are on their
+    way: the loop is left to take them up, for as long as they keep coming and not for ever.
+    """
+    if len(waiting) >= most or not await _anybody_joins(waiting):
+        return
+    for _ in range(_MOST_MOMENTS):
+        before = len(waiting)
+        if before >= most:
+            return
+        await asyncio.sleep(_MOMENT_SECONDS)
+        if len(waiting) == before:
+            return
+
+
+async def _anybody_joins(waiting: Sized) -> bool:
+    before = len(waiting)
+    for _ in range(_QUIET_ROUNDS):
         await asyncio.sleep(0)
-        quiet = 0 if len(waiting) > before else quiet + 1
+        if len(waiting) > before:
+            return True
+    return False

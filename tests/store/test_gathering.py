@@ -1,0 +1,46 @@
+"""Who comes at the same time is served together; nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from broker.store.gathering import until_quiet
+
+
+@asynccontextmanager
+async def arriving(waiting: list[int], most: int) -> AsyncIterator[None]:
+    """Let one join in each turn of the event loop, up to so many."""
+
+    async def arrive() -> None:
+        while len(waiting) < most:
+            waiting.append(len(waiting))
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(arrive())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_those_who_keep_coming_are_waited_for() -> None:
+    waiting = [0]
+    async with arriving(waiting, 100):
+        await until_quiet(waiting, 1_000)
+        assert len(waiting) == 100
+
+
+async def test_no_more_are_waited_for_than_can_be_served_at_once() -> None:
+    waiting = list(range(1_000))
+    async with arriving(waiting, 100_000):
+        await until_quiet(waiting, 1_000)
+        assert len(waiting) == 1_000
+
+
+async def test_nobody_waits_for_ever_however_many_keep_coming() -> None:
+    waiting = [0]
+    async with arriving(waiting, 1_000_000_000):
+        await asyncio.wait_for(until_quiet(waiting, 1_000_000_000), 60)
