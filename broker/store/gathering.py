@@ -16,7 +16,7 @@ async def until_quiet(waiting: Sized, most: int) -> None:
     Who comes alone waits for some idle rounds of the event loop and no longer. Where somebody joins, more are on their
     way: the loop is left to take them up, for as long as they keep coming and not for ever.
     """
-    if len(waiting) >= most or not await _anybody_joins(waiting):
+    if not 0 < len(waiting) < most or not await _anybody_joins(waiting):
         return
     for _ in range(_MOST_MOMENTS):
         before = len(waiting)

@@ -44,3 +44,10 @@ async def test_nobody_waits_for_ever_however_many_keep_coming() -> None:
     waiting = [0]
     async with arriving(waiting, 1_000_000_000):
         await asyncio.wait_for(until_quiet(waiting, 1_000_000_000), 60)
+
+
+async def test_where_nobody_waits_there_is_nobody_to_wait_for() -> None:
+    waiting: list[int] = []
+    async with arriving(waiting, 1):
+        await until_quiet(waiting, 1_000)
+        assert not waiting
