@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from broker.audit.proof import NodeId
 from broker.audit.tree import Frontier, Node
 from broker.model.errors import Hints, Reason, Refusal
-from broker.store.rows import insert_rows
+from broker.store.rows import insert_rows, rows_by_key
 from broker.store.schema import ledger_entries, ledger_head, ledger_nodes, ledger_origins
 
 _HEAD = select(ledger_head).where(ledger_head.c.id == 1)
@@ -243,10 +243,9 @@ def fetch_nodes(connection: Connection, ids: Iterable[NodeId]) -> Mapping[NodeId
         wanted = {at.index_of(node.index): node for node in leaves[start_at : start_at + _NODES_PER_QUERY]}
         query = select(ledger_entries.c.index, ledger_entries.c.leaf_hash).where(ledger_entries.c.index.in_(wanted))
         found.update({wanted[index]: leaf for index, leaf in connection.execute(query)})
-    key = tuple_(ledger_nodes.c.level, ledger_nodes.c.index)
     for start_at in range(0, len(inner), _NODES_PER_QUERY):
         pairs = [(node.level, node.index) for node in inner[start_at : start_at + _NODES_PER_QUERY]]
-        for level, index, digest in connection.execute(select(ledger_nodes).where(key.in_(pairs))):
+        for level, index, digest in rows_by_key(connection, ledger_nodes, pairs):
             found[NodeId(level, index)] = digest
     return found
 

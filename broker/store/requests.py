@@ -6,10 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, tuple_
+from sqlalchemy import Connection, insert
 
 from broker.model.clock import to_micros
-from broker.store.rows import delete_some
+from broker.store.rows import delete_some, rows_by_key
 from broker.store.schema import requests
 
 
@@ -26,8 +26,7 @@ class Answered:
 
 def fetch(connection: Connection, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[bytes, str]]:
     """Find answered requests by principal and request id; give each one's digest and result."""
-    key = tuple_(requests.c.principal, requests.c.request_id)
-    rows = connection.execute(select(requests).where(key.in_(keys)))
+    rows = rows_by_key(connection, requests, list(keys))
     return {(row.principal, row.request_id): (row.digest, row.result) for row in rows}
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import chain
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, select, tuple_
 
 Forget = Callable[[Connection, datetime, int], int]
 """Deletes what has been of no use since before an instant, at most so many; tells how many."""
@@ -19,6 +20,19 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[objec
     values = ", ".join([_PLACEHOLDERS[connection.dialect.name]] * len(table.columns))
     statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({values})'  # noqa: S608 (names of ours, no values)
     connection.exec_driver_sql(statement, list(rows))
+
+
+def rows_by_key(connection: Connection, table: Table, wanted: Sequence[tuple[object, ...]]) -> Sequence[Row]:  # type: ignore[type-arg]
+    """Find the rows with these primary keys, which are of several columns.
+
+    `(a, b) IN (...)` says the same, but makes SQLite read the whole table; from a list it looks each one up.
+    """
+    key, mark = table.primary_key.columns, _PLACEHOLDERS[connection.dialect.name]
+    names = ", ".join(f'"{column.name}"' for column in key)
+    values = ", ".join([f"({', '.join([mark] * len(key))})"] * len(wanted))
+    found = f'SELECT "{table.name}".* FROM wanted JOIN "{table.name}" USING ({names})'  # noqa: S608 (names of ours)
+    statement = f"WITH wanted ({names}) AS (VALUES {values}) {found}"
+    return connection.exec_driver_sql(statement, tuple(chain.from_iterable(wanted))).all()
 
 
 def delete_some(connection: Connection, table: Table, condition: ColumnElement[bool], limit: int) -> int:

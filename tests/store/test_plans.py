@@ -1,0 +1,91 @@
+"""However much there is, a broker finds what it looks for by an index."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine, event
+
+from broker.audit.proof import NodeId
+from broker.lease.expire import record_expiry
+from broker.lease.retain import forget_old
+from broker.model.selector import Selector, Target
+from broker.store import ledger, migrate, proofs, requests
+from broker.store.database import open_database
+from tests.world import REPO, opened
+
+_GROWING = {"explanations", "ledger_entries", "ledger_nodes", "leases", "quotas", "requests", "rules", "tasks"}
+_READS = ("SELECT", "WITH", "UPDATE", "DELETE")
+
+
+@contextmanager
+def whole_reads() -> Iterator[list[str]]:
+    """Collect the statements for which SQLite reads a table that grows from end to end."""
+    found: list[str] = []
+
+    def look(*call: object) -> None:
+        connection, _cursor, statement, values, _context, many = call
+        assert isinstance(connection, Connection)
+        assert isinstance(statement, str)
+        if not statement.startswith(_READS):
+            return
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        plan = driver.execute(f"EXPLAIN QUERY PLAN {statement}", values[0] if many else values)  # type: ignore[index]
+        found.extend(f"{step}: {statement}" for *_, step in plan.fetchall() if _is_whole_read(step))
+
+    event.listen(Engine, "before_cursor_execute", look, named=False)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", look)
+
+
+def _is_whole_read(step: str) -> bool:
+    verb, table, *how = step.split(" ")
+    return verb == "SCAN" and table in _GROWING and "INDEX" not in how
+
+
+async def test_nothing_that_a_broker_does_reads_a_whole_table(tmp_path: Path) -> None:
+    url = str(tmp_path / "broker.db")
+    migrate.upgrade(url)
+    async with opened(url) as world:
+        with whole_reads() as found:
+            task = await world.task(request_id="begin")
+            together = (world.issue(task, request_id=f"{number}", explanation="because") for number in range(9))
+            issued = await asyncio.gather(*together)
+            assert (await world.issue(task, request_id="3", explanation="because")).lease == issued[3].lease
+            await world.renew(issued[0])
+            await world.release(issued[1])
+            await world.revoke(Selector("acme", Target.TOOL, f"{REPO}#read_file"))
+            await world.unlock(await world.lock(Selector("acme", Target.TASK, task.id)))
+            await world.end(task)
+            for prove in (proofs.prove_inclusion, proofs.prove_consistency):
+                assert await world.desk.database.read(lambda connection, prove=prove: prove(connection, 5))  # type: ignore[misc]
+            world.clock.move(timedelta(days=60))
+            await record_expiry(world.desk)
+            await forget_old(world.desk)
+    assert found == []
+
+
+@pytest.mark.parametrize("count", [1, 5_000])
+@pytest.mark.parametrize(
+    "fetch",
+    [
+        lambda connection, count: ledger.fetch_nodes(connection, [NodeId(1, 1 << (40 + n % 9)) for n in range(count)]),
+        lambda connection, count: requests.fetch(connection, [(f"p{n}", f"{n}") for n in range(count)]),
+    ],
+    ids=["nodes", "requests"],
+)
+def test_many_are_looked_for_at_once(
+    database_url: str, fetch: Callable[[Connection, int], dict[object, object]], count: int
+) -> None:
+    database = open_database(database_url)
+    with database.transaction() as connection:
+        assert fetch(connection, count) == {}
+    database.close()
