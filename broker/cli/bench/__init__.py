@@ -186,7 +186,7 @@ def revoke(*, given: _Given | None, verifiers: int, leases: int, rounds: int) ->
 @bench.command()
 @click.option("--leases", type=click.IntRange(1), default=1_000_000, show_default=True, help="Live leases.")
 @click.option("--rules", type=click.IntRange(0), default=10_000, show_default=True, help="Revocations that matter.")
-@_rounds(5)
+@_rounds(9)
 @output_option
 def scale(leases: int, rules: int, rounds: int) -> None:
     """Measure start-up and memory with many live leases and revocations, by turns with an empty database.
