@@ -21,8 +21,9 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from json.encoder import encode_basestring as _text
 
 from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeaseRenewed, LockLifted
@@ -97,7 +98,7 @@ class InForce:
         for effect in tail:
             match effect:
                 case Rule():
-                    lines.update(_line_of_rule(effect) if effect.kept_until > horizon else b"")
+                    lines.update(_line_of_rule(effect).encode() if effect.kept_until > horizon else b"")
                 case Lock():
                     locks[effect.id] = effect
                 case LockLifted():
@@ -155,7 +156,7 @@ class InForce:
         self._rules.append(rule)
         self._by_selector.setdefault(rule.selector, []).append(rule)
         if rule.kept_until > self.horizon:  # it may have been past when it was recorded: a clock was set back
-            self._lines.update(_line_of_rule(rule))
+            self._lines.update(_line_of_rule(rule).encode())
         self.last_rule = rule.index
 
     def _take(self, rules: list[Rule]) -> None:
@@ -184,21 +185,22 @@ class InForce:
 
 
 def _lines_of_rules(rules: Iterable[Rule]) -> hashlib._Hash:
-    return hashlib.sha256(b"".join(map(_line_of_rule, rules)))
+    micros = cache(to_micros)  # many rules share their instants
+    return hashlib.sha256("".join([_line_of_rule(rule, micros) for rule in rules]).encode())
 
 
 def _index(rule: Rule) -> int:
     return rule.index
 
 
-def _line_of_rule(rule: Rule) -> bytes:
+def _line_of_rule(rule: Rule, micros: Callable[[datetime], int] = to_micros) -> str:
     """Give its JSON (RFC 8259), a list, without white space; put together by hand, as a start does for each rule."""
     selector, deadline = rule.selector, rule.task_deadline
     return (
         f"[{rule.index},{_text(selector.tenant)},{_text(selector.target)},{_text(selector.value)},{_text(rule.cause)},"
-        f"{to_micros(rule.recorded_at)},{to_micros(rule.relevant_until)},"
-        f"{'null' if deadline is None else to_micros(deadline)}]\n"
-    ).encode()
+        f"{micros(rule.recorded_at)},{micros(rule.relevant_until)},"
+        f"{'null' if deadline is None else micros(deadline)}]\n"
+    )
 
 
 def _hash_of_locks(locks: Collection[Lock]) -> str:
