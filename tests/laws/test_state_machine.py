@@ -212,5 +212,5 @@ def _no_garbage() -> None:
     gc.collect()
 
 
-BrokerLife.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+BrokerLife.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
 TestBrokerLife = BrokerLife.TestCase

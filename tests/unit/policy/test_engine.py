@@ -333,7 +333,7 @@ SITUATIONS = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(SITUATIONS, min_size=2, max_size=8))
 def test_who_remembers_decides_as_who_does_not(bundle: Bundle, asked: list[Situation]) -> None:
     remembering = Policy(bundle)

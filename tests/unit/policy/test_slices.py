@@ -195,7 +195,7 @@ BASE = Situation(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(policies=POLICIES, asked=SITUATIONS)
 @example(
     policies=['permit (principal, action, resource) when { context.now < datetime("2030-01-01T00:00:01Z") };'],
