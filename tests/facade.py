@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import secrets
-import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +16,7 @@ import httpx2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.cli.bench.broker import Broker, prepare, running
+from broker.cli.demo.ports import free_port
 from broker.identity.authority import Authority
 from broker.model.clock import system_clock
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
@@ -120,14 +119,6 @@ class Facade:
     def channel(self) -> grpc.Channel:
         """A channel to the listener for tokens."""
         return grpc.secure_channel(self.broker.jwt_address, grpc.ssl_channel_credentials(self.roots))
-
-
-def free_port() -> int:
-    """A port that nothing listens on, outside the range that the kernel gives to others meanwhile."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 @contextmanager

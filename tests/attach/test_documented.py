@@ -18,6 +18,7 @@ from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessa
 
 from broker.cli.bench.broker import prepare, running
 from broker.cli.demo.mcp_story import set_up
+from broker.cli.demo.ports import free_port
 from broker.cli.demo.stage import Stage
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment
@@ -26,7 +27,6 @@ from broker.sdk.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE, Endpoint
 from broker.sdk.feed import watching_in_thread
 from broker.sdk.verifier import Verifier
 from tests import mcp1
-from tests.facade import free_port
 from tests.tool_servers import grpc_tools, http_tools
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from broker.cli.demo.ports import free_port
 from broker.policy import bundle
-from tests.facade import free_port
 from tests.pages import ROOT, blocks, section
 from tests.terminal import developing, typed
 

@@ -15,6 +15,7 @@ import pytest
 
 from broker.cli import authority
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, process, read_line
+from broker.cli.demo.ports import free_port
 from broker.cli.unverified import decode
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import system_clock
@@ -33,7 +34,6 @@ from broker.store.verification import verify
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1 import operator_service_pb2_grpc, selector_pb2
 from tests.cutter import cuttable
-from tests.facade import free_port
 from tests.fakes import eventually
 
 GRANTS = [Grant(TOOL)]

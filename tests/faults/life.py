@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -76,11 +75,3 @@ def kill(broker: Broker) -> None:
     """`kill -9`."""
     assert broker.pid is not None
     os.kill(broker.pid, signal.SIGKILL)
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        port: int = tried.getsockname()[1]
-        return port

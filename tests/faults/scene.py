@@ -13,10 +13,11 @@ from pathlib import Path
 from sqlalchemy import create_engine, make_url, text
 
 from broker.cli.bench.broker import Broker
+from broker.cli.demo.ports import free_port
 from tests.faults.clock import SteeredClock
 from tests.faults.disk import Disk, FileLimit, Tmpfs, small_disk
 from tests.faults.launch import CLOCK
-from tests.faults.life import free_port, kill, living, settle
+from tests.faults.life import kill, living, settle
 from tests.faults.proxy import Proxy
 
 

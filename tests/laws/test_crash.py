@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from broker.cli.bench.broker import Broker
+from broker.cli.demo.ports import free_port
 from broker.store.verification import verify
 from tests.faults.checks import check_database, check_lost_answers, check_next_life, check_one_history
 from tests.faults.history import History
-from tests.faults.life import ended, free_port, kill, living, settle, starting, stopped
+from tests.faults.life import ended, kill, living, settle, starting, stopped
 from tests.faults.load import Load
 from tests.faults.steps import STEPS
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from broker.cli.demo.ports import free_port
 from broker.cli.private import write_private
 from broker.cli.sample import Deployment
 
@@ -40,7 +39,7 @@ def prepare(directory: Path, at: datetime) -> Places:
 
     Both URLs are part of it, so the ports are chosen here.
     """
-    broker, notes = _free_ports()
+    broker, notes = free_port(), free_port()
     places = Places(f"https://localhost:{broker}/acme", f"https://localhost:{notes}/mcp", directory / "researcher.jwt")
     deployment = Deployment(directory)
     deployment.prepare(at)
@@ -59,12 +58,6 @@ def _write_jwt_svid(places: Places, bundle: Path, at: datetime) -> None:
     bundle.write_text(json.dumps({"keys": [key.as_dict(private=False) | {"use": "jwt-svid"}]}), encoding="utf-8")
     claims = {"sub": RESEARCHER, "aud": [places.issuer], "iat": at, "exp": at + _SVID_LIFETIME}
     write_private(places.jwt_svid, jwt.encode({"alg": "ES256", "kid": "1", "typ": "JWT"}, claims, key))
-
-
-def _free_ports() -> list[int]:
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
-        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 def _change(path: Path, old: str, new: str) -> None:
