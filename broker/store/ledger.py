@@ -22,7 +22,7 @@ _ADVANCE = (
     .where(ledger_head.c.id == 1, ledger_head.c.size == bindparam("old_size"))
     .values({name: bindparam(f"new_{name}") for name in ("size", "next_index", "peaks", "note", "committed_index")})
 )
-_NODES_PER_QUERY = 5_000
+_NODES_PER_QUERY = 500  # each takes time to write out, and a server waits for two seconds between statements
 LEAST_INDEX, GREATEST_INDEX = -(1 << 63), (1 << 63) - 1  # that a column can hold
 _ENTRIES_PER_QUERY = 5_000
 

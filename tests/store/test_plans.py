@@ -73,19 +73,18 @@ async def test_nothing_that_a_broker_does_reads_a_whole_table(tmp_path: Path) ->
     assert found == []
 
 
-@pytest.mark.parametrize("count", [1, 5_000])
 @pytest.mark.parametrize(
-    "fetch",
+    ("fetch", "count"),
     [
-        lambda connection, count: ledger.fetch_nodes(connection, [NodeId(1, 1 << (40 + n % 9)) for n in range(count)]),
-        lambda connection, count: requests.fetch(connection, [(f"p{n}", f"{n}") for n in range(count)]),
+        (lambda connection, ids: ledger.fetch_nodes(connection, [NodeId(1, 1 << 40 | n) for n in ids]), 5_000),
+        (lambda connection, ids: requests.fetch(connection, [(f"p{n}", f"{n}") for n in ids]), 512),
     ],
     ids=["nodes", "requests"],
 )
 def test_many_are_looked_for_at_once(
-    database_url: str, fetch: Callable[[Connection, int], dict[object, object]], count: int
+    database_url: str, fetch: Callable[[Connection, range], dict[object, object]], count: int
 ) -> None:
     database = open_database(database_url)
     with database.transaction() as connection:
-        assert fetch(connection, count) == {}
+        assert fetch(connection, range(1)) == fetch(connection, range(count)) == {}
     database.close()
