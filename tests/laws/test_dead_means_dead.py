@@ -181,10 +181,10 @@ async def test_a_feed_that_cannot_read_the_ledger_keeps_nobody_fresh_and_recover
             await eventually(lambda: reason(verifier, tokens[0]) is Reason.VERIFIER_STALE, FRESHNESS_SECONDS + 5)
             assert time.monotonic() - began > 1, "it was fresh, and is for what is left of its window"
             rename("elsewhere", "ledger_head")
-            await eventually(lambda: reason(verifier, tokens[0]) is None, 10)
+            await eventually(lambda: reason(verifier, tokens[0]) is None)
             await operator.revoke(tokens[0], barrier=True)
             assert reason(verifier, tokens[0]) is Reason.TOKEN_REVOKED
             await operator.revoke(tokens[1], barrier=False)
-            await eventually(lambda: reason(verifier, tokens[1]) is Reason.TOKEN_REVOKED, 5)
+            await eventually(lambda: reason(verifier, tokens[1]) is Reason.TOKEN_REVOKED)
     engine.dispose()
     assert (tmp_path / "broker.log").read_text().count("feed.database_unavailable") == 1

@@ -139,7 +139,7 @@ async def test_a_lost_answer_leaves_no_second_lease_behind(client: Client, desk:
     async with client.credential("t-1", REPO, GRANTS) as credential:
         client._timeout = 0.3
         desk.refused_always["issue"] = Refusal(Reason.UNAVAILABLE, "not now")
-        await eventually(lambda: desk.calls.count("issue") >= 6, 10)
+        await eventually(lambda: desk.calls.count("issue") >= 6)
         client._timeout = 30
         desk.refused_always.pop("issue")
         await eventually(lambda: credential.lease_id == "l-2")
@@ -205,7 +205,7 @@ async def test_a_wrong_clock_of_ours_makes_renewal_neither_late_nor_frequent(wro
     agent = Renewing()
     keeping_it = asyncio.create_task(keeper_of(agent, ManualClock(START + wrong), 3).run())
     began = asyncio.get_running_loop().time()
-    await eventually(lambda: len(agent.asked) == 2, 20)
+    await eventually(lambda: len(agent.asked) == 2)
     keeping_it.cancel()
     assert agent.asked[0] - began >= 1.9
     assert agent.asked[1] - agent.asked[0] >= 1.9
