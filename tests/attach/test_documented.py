@@ -140,7 +140,8 @@ class Scripted(Model):
         return ModelResponse([turn], Usage(), None)
 
     def stream_response(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError
+        """Fail the test: the interface wants the method, and the page's example does not stream."""
+        raise AssertionError("the example streams")
 
 
 def calls(tool: str, **arguments: object) -> ResponseFunctionToolCall:
