@@ -303,7 +303,7 @@ def _doors(
 
 
 def _certificate(settings: ListenSettings, source: SvidSource) -> Certificate:
-    """Give the certificate of the HTTPS listener as it is now."""
+    """Return the certificate of the HTTPS listener as it is now."""
     if settings.http_cert is not None and settings.http_key is not None:
         return Certificate(settings.http_cert.read_bytes(), settings.http_key.read_bytes())
     return Certificate(source.material.cert_chain_pem, source.material.private_key_pem)

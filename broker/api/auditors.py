@@ -22,7 +22,7 @@ class AuditorService:
     vkey: str
 
     async def get_checkpoint(self, _auditor: Principal, _request: pb.GetCheckpointRequest) -> pb.GetCheckpointResponse:
-        """Give the newest checkpoint."""
+        """Return the newest checkpoint."""
         head = await self.desk.database.read(proofs.newest_head)
         return pb.GetCheckpointResponse(checkpoint=_checkpoint(head), vkey=self.vkey)
 

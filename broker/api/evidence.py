@@ -15,7 +15,7 @@ _SCHEME = "bearer "
 
 
 def peer_evidence(auth_context: Mapping[str, Iterable[bytes]]) -> PeerEvidence:
-    """Give what the connection shows of its peer."""
+    """Return what the connection shows of its peer."""
     return PeerEvidence(
         transport=_first(auth_context, "transport_security_type").decode(),
         tls_version=_first(auth_context, "ssl_tls_version").decode(),
@@ -29,7 +29,7 @@ def _first(auth_context: Mapping[str, Iterable[bytes]], name: str) -> bytes:
 
 
 def bearer_token(metadata: Metadata | None) -> str:
-    """Give the token that proves the caller's identity (JWT-SVID section 5.2); empty, if there is none.
+    """Return the token that proves the caller's identity (JWT-SVID section 5.2); empty, if there is none.
 
     Raises:
         Refusal: IDENTITY_INVALID, if there are several, or it is of another kind.
@@ -47,7 +47,7 @@ def bearer_token(metadata: Metadata | None) -> str:
 
 
 def proof(metadata: Metadata | None) -> str:
-    """Give the DPoP proof that came with a call; empty, if there is none.
+    """Return the DPoP proof that came with a call; empty, if there is none.
 
     Raises:
         Refusal: PROOF_INVALID, if there are several.

@@ -104,7 +104,7 @@ class Feed:
             self._line.close()
 
     def problem(self) -> str | None:
-        """Say what is wrong, if the rules could not be read for some time."""
+        """Return what is wrong, if the rules could not be read for some time."""
         behind = time.monotonic() - max(self._looks.began, self._born)
         return None if behind < _BEHIND_SECONDS and not self._closed else "the revocation rules cannot be read"
 
@@ -136,7 +136,7 @@ class Feed:
     async def watch(
         self, principal: Principal, resume_index: int | None, checkpoint: str = ""
     ) -> AsyncIterator[Update]:
-        """Give a verifier its messages: a snapshot, or what it has missed; then each rule, and heartbeats.
+        """Return a verifier its messages: a snapshot, or what it has missed; then each rule, and heartbeats.
 
         The `checkpoint` that it shows, a signed note, proves what our ledger must hold.
         """

@@ -38,11 +38,11 @@ class Session:
     connected: bool = True
 
     def serves(self, tenant: str) -> bool:
-        """Tell whether a rule of a tenant concerns this verifier."""
+        """Report whether a rule of a tenant concerns this verifier."""
         return self.tenant == ANY_TENANT or tenant in (self.tenant, ANY_TENANT)
 
     def accepts(self, index: int, now: float) -> bool:
-        """Tell whether it may still accept what the rule at an index covers: it is fresh, and has not confirmed."""
+        """Report whether it may still accept what the rule at an index covers: it is fresh, and has not confirmed."""
         return self.confirmed < index and self.fresh_until > now
 
 
@@ -70,7 +70,7 @@ class Looks:
         self.newest, self.began = newest, began
 
     def fresh_until(self, index: int, now: float) -> float:
-        """Tell until when whoever is at an index may be fresh."""
+        """Report until when whoever is at an index may be fresh."""
         while self._missing and self._missing[0][1] <= now:
             self._long_missing = self._missing.popleft()[0]
         if index < self._long_missing:
@@ -108,7 +108,7 @@ class Barrier:
         self._concerned = [session for session in sessions if session.serves(tenant) and session.fresh_until > NEVER]
 
     def waits_for(self, now: float) -> list[Session]:
-        """Give those who may still accept it."""
+        """Return those who may still accept it."""
         return [session for session in self._concerned if session.accepts(self.index, now)]
 
     def over(self) -> Receipt:

@@ -56,7 +56,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ships no 
     async def Check(  # noqa: N802 (gRPC's name)
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> health_pb2.HealthCheckResponse:
-        """Tell how a service is now."""
+        """Report how a service is now."""
         status = self._status(request.service)
         if status == _UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
@@ -65,7 +65,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ships no 
     async def Watch(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, _context: object
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Tell how a service is, and each time that this changes."""
+        """Report how a service is, and each time that this changes."""
         told = None
         while True:
             changed, status = self._changed, self._status(request.service)

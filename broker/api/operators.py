@@ -80,7 +80,7 @@ class OperatorService:
         return response
 
     def _unrecorded(self, selector: Selector, refusal: Refusal, *, stop_freshness: bool) -> Refusal:
-        """Say what to do about a revocation that could not be recorded, and do what can be done without the ledger."""
+        """Do what can be done about a revocation without the ledger; return what its caller is told."""
         if not stop_freshness:
             following = (
                 f"{refusal.hints.next}; if it cannot wait, ask for or_stop_freshness (revoke --or-stop-freshness)"

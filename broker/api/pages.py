@@ -29,7 +29,7 @@ class Page:
     def of(
         self, found: Sequence[Item], to_wire: Callable[[Item], Sent], following: Callable[[Item], int]
     ) -> tuple[list[Sent], str]:
-        """Give the messages of the page, and the token of the next one; empty, if there is none.
+        """Return the messages of the page, and the token of the next one; empty, if there is none.
 
         `found` is what is there, at most `size` of it; `following` tells where the page behind an item begins.
         """

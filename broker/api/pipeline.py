@@ -134,7 +134,7 @@ def _parse(data: bytes, request: Message) -> None:
 
 
 def _asked(path: str, method: Method, request: Message) -> Asked:
-    """Say what a request was about, as far as its message has fields for that."""
+    """Return what a request was about, as far as its message has fields for that."""
     return Asked(
         method=path.rpartition("/")[2],
         recorded=method.recorded,

@@ -26,7 +26,7 @@ NAMES = (f"{_NEW}.{_SERVICE}", f"{_OLD}.{_SERVICE}")
 
 
 def handlers(served: Iterable[str]) -> tuple[grpc.GenericRpcHandler, ...]:
-    """Give the handlers of both versions, for a server of services with these full names."""
+    """Return the handlers of both versions, for a server of services with these full names."""
     servicer = ReflectionServicer((*served, *NAMES), pool=_Symbols())
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

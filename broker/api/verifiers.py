@@ -27,7 +27,7 @@ class VerifierService:
     origin: str = ""
 
     async def get_key_set(self, _verifier: Principal, _request: pb.GetKeySetRequest) -> pb.KeySet:
-        """Give the public keys of tokens."""
+        """Return the public keys of tokens."""
         return pb.KeySet(jwks=self.keys().to_jwks(), issuer=self.desk.issuer)
 
     async def watch_revocations(
@@ -51,14 +51,14 @@ class VerifierService:
     async def introspect_credential(
         self, verifier: Principal, request: pb.IntrospectCredentialRequest
     ) -> pb.IntrospectCredentialResponse:
-        """Say whether a token is good now."""
+        """Report whether a token is good now."""
         found = await introspect(self.desk, verifier, self.keys(), requests.required(request.token, "token"))
         if found is None:
             return pb.IntrospectCredentialResponse(active=False)
         return pb.IntrospectCredentialResponse(active=True, lease=lease_to_wire(found.lease, self.desk.clock()))
 
     def _messages(self, update: Update) -> Iterator[pb.RevocationUpdate]:
-        """Give an update as messages: one, or as many as its rules need to fit into what clients take."""
+        """Return an update as messages: one, or as many as its rules need to fit into what clients take."""
         pieces = list(pages.pieces(rule_to_wire(rule) for rule in update.rules)) or [[]]
         for number, rules in enumerate(pieces, 1):
             is_first, is_last = number == 1, number == len(pieces)

@@ -33,7 +33,7 @@ class EntryTooLong(MalformedEntry):
 
 
 def encode(entry: Entry) -> bytes:
-    """Give the canonical bytes of an entry.
+    """Return the canonical bytes of an entry.
 
     Raises:
         EntryTooLong: it would be longer than MAX_BODY.

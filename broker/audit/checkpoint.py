@@ -21,7 +21,7 @@ class Checkpoint:
 
 
 def format(checkpoint: Checkpoint) -> str:  # noqa: A001 (`checkpoint.format` reads as what it is)
-    """Give the text: origin, size in decimal, root in base64, a line each."""
+    """Return the text: origin, size in decimal, root in base64, a line each."""
     return f"{checkpoint.origin}\n{checkpoint.size}\n{base64.b64encode(checkpoint.root).decode()}\n"
 
 

@@ -21,7 +21,7 @@ def principal_facts(principal: Principal) -> dict[str, Json]:
 
 
 def decision_facts(decision: Decision, decision_id: str) -> dict[str, Json]:
-    """Say what policy decided, and why."""
+    """Return what policy decided, and why."""
     return {
         "decision_id": decision_id,
         "effect": decision.effect.value,
@@ -33,7 +33,7 @@ def decision_facts(decision: Decision, decision_id: str) -> dict[str, Json]:
 
 
 def lease_facts(lease: Lease) -> dict[str, Json]:
-    """Say what was issued. The token itself is nowhere."""
+    """Return what was issued. The token itself is nowhere."""
     return {
         "lease": lease.id,
         "holder": lease.holder,
@@ -47,7 +47,7 @@ def lease_facts(lease: Lease) -> dict[str, Json]:
 
 
 def task_facts(task: Task) -> dict[str, Json]:
-    """Say what an orchestrator declared."""
+    """Return what an orchestrator declared."""
     return {
         "owner": task.owner,
         "purpose": task.purpose,
@@ -60,12 +60,12 @@ def task_facts(task: Task) -> dict[str, Json]:
 
 
 def selector_facts(selector: Selector) -> dict[str, Json]:
-    """Say what a rule or lock covers."""
+    """Return what a rule or lock covers."""
     return {"tenant": selector.tenant, "target": selector.target.value, "value": selector.value}
 
 
 def rule_facts(rule: Rule) -> dict[str, Json]:
-    """Say until when a rule can matter: what clock and limits of today cannot tell of yesterday's tokens."""
+    """Return until when a rule can matter: what clock and limits of today cannot tell of yesterday's tokens."""
     return {
         "relevant_until": to_micros(rule.relevant_until),
         **({} if rule.task_deadline is None else {"task_deadline": to_micros(rule.task_deadline)}),
@@ -73,7 +73,7 @@ def rule_facts(rule: Rule) -> dict[str, Json]:
 
 
 def lock_facts(lock: Lock) -> dict[str, Json]:
-    """Say what a lock covers, and until when."""
+    """Return what a lock covers, and until when."""
     return {
         "lock": lock.id,
         "expires_at": None if lock.expires_at is None else to_micros(lock.expires_at),
@@ -82,7 +82,7 @@ def lock_facts(lock: Lock) -> dict[str, Json]:
 
 
 def grants_to_json(grants: Iterable[Grant]) -> list[Json]:
-    """Give grants as plain JSON, the form in which columns and ledger entries hold them."""
+    """Return grants as plain JSON, the form in which columns and ledger entries hold them."""
     return [
         {"tool": grant.tool, "constraints": [[c.path, c.op.value, list(c.values)] for c in grant.constraints]}
         if grant.constraints
@@ -103,7 +103,7 @@ def grants_from_json(items: Iterable[Any]) -> tuple[Grant, ...]:
 
 
 def resources_to_json(resources: Iterable[ResourceGrants]) -> list[Json]:
-    """Give declared tools as plain JSON."""
+    """Return declared tools as plain JSON."""
     return [{"resource": declared.resource, "grants": grants_to_json(declared.grants)} for declared in resources]
 
 

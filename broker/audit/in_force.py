@@ -194,7 +194,7 @@ def _index(rule: Rule) -> int:
 
 
 def _line_of_rule(rule: Rule, micros: Callable[[datetime], int] = to_micros) -> str:
-    """Give its JSON (RFC 8259), a list, without white space; put together by hand, as a start does for each rule."""
+    """Return its JSON (RFC 8259), a list, without white space; put together by hand, as a start does for each rule."""
     selector, deadline = rule.selector, rule.task_deadline
     return (
         f"[{rule.index},{_text(selector.tenant)},{_text(selector.target)},{_text(selector.value)},{_text(rule.cause)},"

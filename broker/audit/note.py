@@ -51,11 +51,11 @@ class VerifierKey:
 
     @property
     def key_id(self) -> bytes:
-        """Give the four bytes by which signature lines name the key."""
+        """Return the four bytes by which signature lines name the key."""
         return hashlib.sha256(self.name.encode() + b"\n" + _ED25519 + self.public).digest()[:_KEY_ID_SIZE]
 
     def __str__(self) -> str:
-        """Give the vkey."""
+        """Return the vkey."""
         return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(_ED25519 + self.public).decode()}"
 
 
@@ -73,7 +73,7 @@ class NoteSigner:
 
     @property
     def vkey(self) -> VerifierKey:
-        """Give the public half."""
+        """Return the public half."""
         return VerifierKey(self.name, self._key.public_key().public_bytes_raw())
 
     def sign(self, text: str) -> str:
@@ -83,7 +83,7 @@ class NoteSigner:
 
 
 def verify_note(note: str, key: VerifierKey) -> str:
-    """Give the text of a note that the key has signed. Other keys' signatures are passed over.
+    """Return the text of a note that the key has signed. Other keys' signatures are passed over.
 
     Raises:
         InvalidNote: it is malformed, has no signature by the key, or a wrong one.
@@ -104,7 +104,7 @@ def verify_note(note: str, key: VerifierKey) -> str:
 
 
 def _check(line: str, text: str, key: VerifierKey) -> bool:
-    """Tell whether a signature line is the key's, and right; a wrong one is an error, another key's is not."""
+    """Report whether a signature line is the key's, and right; a wrong one is an error, another key's is not."""
     match = _LINE.fullmatch(line)
     if match is None:
         raise InvalidNote("the note has a malformed signature line")

@@ -143,5 +143,5 @@ def perfect_subtrees(start: int, end: int) -> list[NodeId]:
 
 
 def _split(size: int) -> int:
-    """Give the largest power of two smaller than `size`."""
+    """Return the largest power of two smaller than `size`."""
     return 1 << (size - 1).bit_length() - 1

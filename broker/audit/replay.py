@@ -37,7 +37,7 @@ class Replay:
         self._gap = False
 
     def entry(self, index: int, body: bytes, stored_leaf: bytes, *, adopts: bool = False) -> list[Node]:
-        """Take the next entry; give the inner nodes it completes, to be held against the stored ones by `nodes`.
+        """Take the next entry; return the inner nodes it completes, to be held against the stored ones by `nodes`.
 
         One that `adopts` the ledger may pass indexes over.
         """
@@ -73,7 +73,7 @@ class Replay:
             )
 
     def head(self, size: int, root: bytes, note: str, key: VerifierKey) -> Checkpoint | None:
-        """Take the stored head and its signed note; give the checkpoint, if the key has signed it."""
+        """Take the stored head and its signed note; return the checkpoint, if the key has signed it."""
         if self._kept is not None and self._kept.size > self._frontier.size:
             self.findings.append(
                 Finding(

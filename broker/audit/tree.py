@@ -38,7 +38,7 @@ class Frontier:
 
     @classmethod
     def empty(cls) -> Frontier:
-        """Give the frontier of the empty tree."""
+        """Return the frontier of the empty tree."""
         return cls(0, ())
 
     @classmethod
@@ -54,11 +54,11 @@ class Frontier:
         return cls(size, tuple(data[start : start + HASH_SIZE] for start in range(0, len(data), HASH_SIZE)))
 
     def to_bytes(self) -> bytes:
-        """Give the peaks, largest subtree first."""
+        """Return the peaks, largest subtree first."""
         return b"".join(self.peaks)
 
     def root(self) -> bytes:
-        """Give the root of the whole tree."""
+        """Return the root of the whole tree."""
         if not self.peaks:
             return EMPTY_ROOT
         root = self.peaks[-1]

@@ -22,7 +22,7 @@ from broker.store.sole import sole_writer
 
 
 def run(config: Path, reason: str, kept: Sequence[Path], *, sure: bool) -> dict[str, object]:
-    """Adopt the ledger of a configuration, whose brokers do not run; give what it is now.
+    """Adopt the ledger of a configuration, whose brokers do not run; return what it is now.
 
     A crash leaves a ledger that is not adopted, and fewer keys: doing it again goes on.
 

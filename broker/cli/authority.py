@@ -18,7 +18,7 @@ _CERTIFICATE, _KEY = "ca.pem", "ca-key.pem"
 
 
 def create(directory: Path, trust_domain: str, lifetime: timedelta, at: datetime) -> Path:
-    """Make the CA; give its certificate's path, which is also the trust bundle.
+    """Make the CA; return its certificate's path, which is also the trust bundle.
 
     Raises:
         Stop: there is one already.
@@ -33,14 +33,14 @@ def create(directory: Path, trust_domain: str, lifetime: timedelta, at: datetime
 
 
 def exists(directory: Path) -> bool:
-    """Tell whether there is a CA."""
+    """Report whether there is a CA."""
     return (directory / _CERTIFICATE).exists()
 
 
 def issue(
     directory: Path, name: str, spiffe_id: SpiffeId, dns_names: Sequence[str], lifetime: timedelta, at: datetime
 ) -> Path:
-    """Issue an SVID into the folder `name` beside the CA, over what was there; give the folder.
+    """Issue an SVID into the folder `name` beside the CA, over what was there; return the folder.
 
     Raises:
         Stop: there is no CA, or it is one of another trust domain.
@@ -61,7 +61,7 @@ def _trust_domain(pem: bytes) -> str:
 
 
 def describe(path: Path, at: datetime) -> dict[str, object]:
-    """Say what a certificate file (or the `svid.pem` in a folder) says, and whether it is in time.
+    """Return what a certificate file (or the `svid.pem` in a folder) says, and whether it is in time.
 
     Raises:
         Stop: it is no certificate with a SPIFFE ID.
@@ -85,7 +85,7 @@ def describe(path: Path, at: datetime) -> dict[str, object]:
 
 
 def outlives(directory: Path, at: datetime) -> bool:
-    """Tell whether the SVID in a folder is there and still good at an instant."""
+    """Report whether the SVID in a folder is there and still good at an instant."""
     file = directory / "svid.pem"
     return file.exists() and x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc > at
 

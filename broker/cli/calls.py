@@ -64,7 +64,7 @@ def _calling(stub: Callable[[grpc.Channel], _Stub], caller: Caller) -> Iterator[
 
 
 def too_slow(seconds: float) -> Stop:
-    """Give the failure of a call that had no answer in time."""
+    """Return the failure of a call that had no answer in time."""
     return Stop(
         f"no answer within {seconds:g} seconds: it may have been done all the same, so look before you repeat it, or "
         "wait longer with --timeout",

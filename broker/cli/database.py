@@ -41,7 +41,7 @@ def using_database(text: str, *, exists: bool) -> Iterator[None]:
 
 @contextmanager
 def naming_database(url: str) -> Iterator[None]:
-    """Say which database it is that fails.
+    """Return which database it is that fails.
 
     Raises:
         DatabaseProblem: it fails.
@@ -70,7 +70,7 @@ def _check(text: str, *, exists: bool) -> None:
 
 
 def shown_url(text: str) -> str:
-    """Give a database's URL as people write it, its password hidden."""
+    """Return a database's URL as people write it, its password hidden."""
     from broker.store.database import parse_url
 
     url = parse_url(text)

@@ -18,7 +18,7 @@ class Finding:
     next: str = ""
 
     def document(self) -> dict[str, str]:
-        """Give it as it is shown."""
+        """Return it as it is shown."""
         told = {"subject": self.subject, "state": "problem" if self.problem else "ok"}
         return {**told, "found": self.problem or self.found, "next": self.next}
 

@@ -30,7 +30,7 @@ class Handover:
     descriptors: tuple[int, ...] = ()
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Give the command's environment. What the base says of an outer command's token is left out."""
+        """Return the command's environment. What the base says of an outer command's token is left out."""
         name, value = self.named
         kept = {key: text for key, text in base.items() if key not in (TOKEN_FILE_VARIABLE, TOKEN_FD_VARIABLE)}
         return {**kept, name: value}
@@ -67,6 +67,6 @@ def by_descriptor() -> Iterator[Handover]:
 
 
 def _runtime_folder() -> str | None:
-    """Give the user's runtime folder, which is in memory; None, for the temporary folder, if there is none."""
+    """Return the user's runtime folder, which is in memory; None, for the temporary folder, if there is none."""
     folder = os.environ.get("XDG_RUNTIME_DIR")
     return folder if folder and os.access(folder, os.W_OK | os.X_OK) else None

@@ -141,7 +141,7 @@ def _issue(caller: Caller, wanted: Wanted) -> pb.IssueCredentialResponse:
 
 
 def _expiry(answer: pb.IssueCredentialResponse) -> str:
-    """Give the instant of expiry by RFC 3339, in whole seconds, rounded down."""
+    """Return the instant of expiry by RFC 3339, in whole seconds, rounded down."""
     return Timestamp(seconds=answer.lease.expire_time.seconds).ToJsonString()
 
 
@@ -150,7 +150,7 @@ def _print_json(document: Mapping[str, object]) -> None:
 
 
 def _exec_version(environment: Mapping[str, str]) -> str:
-    """Give the version of ExecCredential that the caller wants: it accepts no other."""
+    """Return the version of ExecCredential that the caller wants: it accepts no other."""
     text = environment.get(_EXEC_INFO)
     if not text:
         return _EXEC_VERSIONS[0]

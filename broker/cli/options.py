@@ -45,7 +45,7 @@ class DurationType(click.ParamType[timedelta]):
 
 
 def span(lifetime: timedelta | None) -> Duration | None:
-    """Give an optional duration as a message."""
+    """Return an optional duration as a message."""
     return None if lifetime is None else duration_to_wire(lifetime)
 
 

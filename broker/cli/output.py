@@ -29,7 +29,7 @@ class Format(StrEnum):
 
 
 def asked_format(ctx: click.Context) -> Format:
-    """Tell the format that was asked for, anywhere on the command line."""
+    """Report the format that was asked for, anywhere on the command line."""
     return Format(ctx.meta.get(_META, Format.TABLE))
 
 
@@ -53,7 +53,7 @@ def output_option(command: _Command) -> _Command:
 
 
 def wants_json() -> bool:
-    """Tell whether the running command's caller is a program."""
+    """Report whether the running command's caller is a program."""
     return asked_format(click.get_current_context()) is Format.JSON
 
 
@@ -137,7 +137,7 @@ def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _is_shown(letter: str) -> bool:
-    """Tell whether a letter is shown as it is: spaces of any width, too, and the joiners inside words and emoji."""
+    """Report whether a letter is shown as it is: spaces of any width, too, and the joiners inside words and emoji."""
     return letter.isprintable() or unicodedata.category(letter) == "Zs" or letter in "\u200c\u200d"
 
 

@@ -81,6 +81,6 @@ def _make_repeatable(method: str, request: Message, ids: Ids) -> bool:
 
 
 def _is_lost(outcome: grpc.RpcError) -> bool:
-    """Tell whether the broker was not reached. That it was too slow is something else: it may have done it."""
+    """Report whether the broker was not reached. That it was too slow is something else: it may have done it."""
     slow = outcome.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     return not slow and words_of_the_broker(outcome) is None and refusal_from(outcome).reason is Reason.UNAVAILABLE

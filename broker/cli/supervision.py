@@ -38,7 +38,7 @@ _NOT_FOUND, _NOT_STARTED = 127, 126  # a shell's, too
 async def supervise(
     caller: Caller, wanted: Wanted, way: AbstractContextManager[Handover], command: Sequence[str]
 ) -> int:
-    """Run a command with a credential; give its exit code, as a shell would.
+    """Run a command with a credential; return its exit code, as a shell would.
 
     The credential is released whatever happens to the command, and to us short of SIGKILL.
 
@@ -68,7 +68,7 @@ async def supervise(
 
 
 def _told(credential: Credential, event: Event, error: Refusal | OSError) -> str:
-    """Say what has become of a credential, and until when it lives."""
+    """Return what has become of a credential, and until when it lives."""
     end = f"{credential.expires_at:%Y-%m-%dT%H:%M:%SZ}"
     if event is Event.NOT_RELEASED:
         return f"lease {credential.lease_id} {event}, and lives until {end}: {error}"
@@ -104,7 +104,7 @@ def _passing_on() -> Iterator[_Signals]:
 
 
 def _reaches_the_command(number: signal.Signals) -> bool:
-    """Tell whether a signal reaches the command without us: a key's goes to all processes in the foreground.
+    """Report whether a signal reaches the command without us: a key's goes to all processes in the foreground.
 
     Passed on it would come twice, and for many programs the second Ctrl-C means to drop everything.
     """

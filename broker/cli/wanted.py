@@ -29,7 +29,7 @@ class Wanted:
     lifetime: timedelta | None
 
     def request(self, request_id: str = "") -> pb.IssueCredentialRequest:
-        """Give the request that asks for it."""
+        """Return the request that asks for it."""
         return pb.IssueCredentialRequest(
             task_id=self.task_id,
             resource=self.tools.resource,

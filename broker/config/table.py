@@ -38,7 +38,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def is_url(text: str, schemes: Collection[str]) -> bool:
-    """Tell whether a text is a URL of one of these schemes, with a host, and without user, query and fragment."""
+    """Report whether a text is a URL of one of these schemes, with a host, and without user, query and fragment."""
     if not _VISIBLE.fullmatch(text) or "?" in text or "#" in text:
         return False
     try:
@@ -58,55 +58,55 @@ class Table:
         self._asked: set[str] = set()
 
     def has(self, key: str) -> bool:
-        """Tell whether a key is there."""
+        """Report whether a key is there."""
         self._asked.add(key)
         return key in self._values
 
     def files(self, base: Path) -> dict[str, Path]:
-        """Give all keys, whatever they are, with their values as paths."""
+        """Return all keys, whatever they are, with their values as paths."""
         return {key: base / self.text(key) for key in self._values}
 
     def file(self, key: str, base: Path) -> Path | None:
-        """Give the path of a file or folder, relative to a base; None, if it is not there."""
+        """Return the path of a file or folder, relative to a base; None, if it is not there."""
         return base / self.text(key) if self.has(key) else None
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Give a text that is not empty. Without a default it must be there."""
+        """Return a text that is not empty. Without a default it must be there."""
         value = self._get(key, default)
         if not isinstance(value, str) or not value:
             raise self._wrong(key, "must be a text", value)
         return value
 
     def url(self, key: str, *schemes: str) -> str:
-        """Give a URL of one of these schemes, with a host, and without user, query and fragment."""
+        """Return a URL of one of these schemes, with a host, and without user, query and fragment."""
         found = self.text(key)
         if not is_url(found, schemes):
             raise self.wrong(key, f"must be a URL such as {schemes[0]}://host.example, without query and fragment")
         return found
 
     def texts(self, key: str) -> list[str]:
-        """Give a list of texts; empty, if it is not there."""
+        """Return a list of texts; empty, if it is not there."""
         value = self._get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self._wrong(key, "must be a list of texts", value)
         return value
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """Give true or false."""
+        """Return true or false."""
         value = self._get(key, default)
         if not isinstance(value, bool):
             raise self._wrong(key, "must be true or false", value)
         return value
 
     def count(self, key: str, default: int) -> int:
-        """Give a whole number from 1."""
+        """Return a whole number from 1."""
         value = self._get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise self._wrong(key, "must be a whole number from 1", value)
         return value
 
     def duration(self, key: str, default: timedelta) -> timedelta:
-        """Give a duration longer than nothing."""
+        """Return a duration longer than nothing."""
         value = self._get(key, default)
         if isinstance(value, timedelta):
             return value
@@ -119,14 +119,14 @@ class Table:
         return found
 
     def table(self, key: str) -> Table:
-        """Give a table; empty, if it is not there."""
+        """Return a table; empty, if it is not there."""
         value = self._get(key, {})
         if not isinstance(value, dict):
             raise self._wrong(key, "must be a table", value)
         return Table(value, self._name(key))
 
     def tables(self, key: str) -> list[Table]:
-        """Give a list of tables; empty, if it is not there."""
+        """Return a list of tables; empty, if it is not there."""
         value = self._get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self._wrong(key, "must be a list of tables", value)
@@ -152,11 +152,11 @@ class Table:
         return default
 
     def wrong(self, key: str, what: str) -> ConfigError:
-        """Say what is wrong with a key."""
+        """Return what is wrong with a key."""
         return ConfigError(f"{self._name(key)}: {what}")
 
     def scalars(self, key: str) -> tuple[Scalar, ...]:
-        """Give one scalar, or a list of them, as several."""
+        """Return one scalar, or a list of them, as several."""
         value = self._get(key, None)
         found = value if isinstance(value, list) else [value]
         if not found or not all(isinstance(item, (str, int)) for item in found):

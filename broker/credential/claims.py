@@ -52,7 +52,7 @@ class Claims:
 
 
 def to_payload(claims: Claims) -> dict[str, object]:
-    """Give the claims as the members of a JWT."""
+    """Return the claims as the members of a JWT."""
     issued_at = int(claims.issued_at.timestamp())
     name = _CONFIRMATIONS.get(claims.binding)
     return {
@@ -135,7 +135,7 @@ def _scope(grants: tuple[Grant, ...]) -> str:
 
 
 def detail_of(audience: str, grant: Grant) -> dict[str, object]:
-    """Give a grant at a resource as an object of `authorization_details` (RFC 9396 section 2)."""
+    """Return a grant at a resource as an object of `authorization_details` (RFC 9396 section 2)."""
     return {
         "type": _TYPE,
         "locations": [audience],

@@ -144,7 +144,7 @@ def _same(claimed: object, url: str) -> bool:
 
 
 def _normal(url: str) -> tuple[str, str, int, str] | None:
-    """Give scheme, host, port and path in their normal form (RFC 3986 sections 6.2.2, 6.2.3); None, if it has none."""
+    """Return scheme, host, port and path in their normal form (RFC 3986 sections 6.2.2, 6.2.3), or None."""
     if not url.isascii() or not url.isprintable() or set(url) & set("\\ "):
         return None
     try:

@@ -34,11 +34,11 @@ class Unsigned:
 
     @property
     def size(self) -> int:
-        """Tell how long the token will be."""
+        """Report how long the token will be."""
         return len(self.text) + 1 + _LENGTH_OF_SIGNATURE
 
     def sign(self) -> str:
-        """Give the token."""
+        """Return the token."""
         return f"{self.text}.{base64url(self._signer.sign(self.text.encode()))}"
 
 
@@ -65,7 +65,7 @@ def decode(token: str, keys: KeySet, longest: int = compact_jws.LONGEST) -> Clai
 
 
 def names_key_of(token: str, keys: KeySet) -> bool:
-    """Tell whether a text begins as tokens do that are signed with one of these keys, however it goes on."""
+    """Report whether a text begins as tokens do that are signed with one of these keys, however it goes on."""
     try:
         return keys.find(_kid(token.partition(".")[0])) is not None
     except (ValueError, Refusal):

@@ -47,11 +47,11 @@ class Keys:
     _signers: Mapping[str, EcSigner]
 
     def signer(self, at: datetime) -> EcSigner:
-        """Give the key that signs tokens at an instant."""
+        """Return the key that signs tokens at an instant."""
         return self._signers[self.keyring.signing(at)]
 
     def published(self) -> KeySet:
-        """Give the public keys of all tokens that may be alive, or may be signed next."""
+        """Return the public keys of all tokens that may be alive, or may be signed next."""
         return KeySet.of(self._signers.values())
 
     def __repr__(self) -> str:

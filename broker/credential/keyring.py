@@ -22,12 +22,12 @@ class Keyring:
     lives: tuple[KeyLife, ...]
 
     def signing(self, at: datetime) -> str:
-        """Tell which key signs at an instant."""
+        """Report which key signs at an instant."""
         begun = [life for life in self.lives if life.signs_from <= at]
         return (begun[-1] if begun else self.lives[0]).kid
 
     def wants_next(self, at: datetime, rotation: timedelta, lead: timedelta) -> bool:
-        """Tell whether it is time to publish the next key: `lead` before the newest has signed for `rotation`."""
+        """Report whether it is time to publish the next key: `lead` before the newest has signed for `rotation`."""
         return at >= self.lives[-1].signs_from + rotation - lead
 
     def with_next(self, kid: str, signs_from: datetime) -> Keyring:

@@ -24,13 +24,13 @@ class Signer(Protocol):
 
     @property
     def kid(self) -> str:
-        """Give the key's id: its RFC 7638 thumbprint."""
+        """Return the key's id: its RFC 7638 thumbprint."""
 
     def sign(self, data: bytes) -> bytes:
         """Sign with ES256; the signature is r || s, 64 bytes (RFC 7518 section 3.4)."""
 
     def public_key(self) -> PublicKey:
-        """Give the public half."""
+        """Return the public half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class PublicKey:
         return cls(ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key())
 
     def to_jwk(self) -> dict[str, str]:
-        """Give the JWK."""
+        """Return the JWK."""
         members = self._members()
         return {**members, "alg": "ES256", "use": "sig", "kid": _thumbprint(members)}
 
     @property
     def kid(self) -> str:
-        """Give the key's id: its RFC 7638 thumbprint."""
+        """Return the key's id: its RFC 7638 thumbprint."""
         return _thumbprint(self._members())
 
     def verify(self, data: bytes, signature: bytes) -> bool:
@@ -104,7 +104,7 @@ class EcSigner:
         return r.to_bytes(_COORDINATE_SIZE) + s.to_bytes(_COORDINATE_SIZE)
 
     def public_key(self) -> PublicKey:
-        """Give the public half."""
+        """Return the public half."""
         return PublicKey(self._key.public_key())
 
 
@@ -138,7 +138,7 @@ class KeySet:
         return cls.of(keys)
 
     def to_jwks(self) -> str:
-        """Give the JSON Web Key Set."""
+        """Return the JSON Web Key Set."""
         return json.dumps({"keys": [key.to_jwk() for key in self._keys.values()]})
 
     def find(self, kid: str) -> PublicKey | None:

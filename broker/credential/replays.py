@@ -60,7 +60,7 @@ class Nonces:
         self._key = key
 
     def current(self, at: datetime) -> str:
-        """Give the nonce of now."""
+        """Return the nonce of now."""
         return self._make(int(at.timestamp()) // _NONCE_SPAN_SECONDS)
 
     def check(self, proof: Proof, at: datetime) -> None:

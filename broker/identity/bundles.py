@@ -22,7 +22,7 @@ class TrustBundles:
     jwt_keys: Mapping[str, JwtKeySet] = field(default_factory=dict)
 
     def all_roots_pem(self) -> bytes:
-        """Give all roots as PEM, for TLS, which knows one list only. Every leaf is verified again with its own."""
+        """Return all roots as PEM, for TLS, which knows one list only. Every leaf is verified again with its own."""
         return b"".join(root.public_bytes(Encoding.PEM) for roots in self.roots.values() for root in roots)
 
 

@@ -69,7 +69,7 @@ def verify(
 
 
 def is_strong(key: CertificatePublicKeyTypes) -> bool:
-    """Tell whether a leaf may have a key."""
+    """Report whether a leaf may have a key."""
     return isinstance(key, ed25519.Ed25519PublicKey) or _is_strong_for_cas(key)
 
 
@@ -103,7 +103,7 @@ _LEAF = ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName
 def _cause(
     leaf: x509.Certificate, shown: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: datetime
 ) -> str:
-    """Say why a chain does not hold, going up from the leaf to the first CA that is not as it must be."""
+    """Return why a chain does not hold, going up from the leaf to the first CA that is not as it must be."""
     link = leaf
     for _ in range(len(shown) + 1):
         issuer = next((ca for ca in (*roots, *shown) if _has_issued(ca, link)), None)
@@ -126,7 +126,7 @@ def _has_issued(ca: x509.Certificate, link: x509.Certificate) -> bool:
 
 
 def _wrong(ca: x509.Certificate, link: x509.Certificate, at: datetime) -> str:
-    """Say what is wrong with a CA that has issued a certificate; empty, if nothing is."""
+    """Return what is wrong with a CA that has issued a certificate; empty, if nothing is."""
     key = ca.public_key()
     if not _is_strong_for_cas(key):
         kind = kind_of(key)

@@ -32,7 +32,7 @@ class Rule:
         check_pattern(self.match)
 
     def matches(self, principal_id: str) -> bool:
-        """Tell whether it is about a principal."""
+        """Report whether it is about a principal."""
         if self.match.endswith("*"):
             return principal_id.startswith(self.match[:-1])
         return principal_id == self.match

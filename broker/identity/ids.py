@@ -65,7 +65,7 @@ def oidc_id(issuer: str, subject: str) -> str:
 
 
 def subject_of(principal_id: str) -> str:
-    """Give what the issuer calls a principal; empty, if it is no OIDC principal."""
+    """Return what the issuer calls a principal; empty, if it is no OIDC principal."""
     parts = _PARTS.fullmatch(principal_id)
     return _read(parts[2]) if parts else ""
 

@@ -21,7 +21,7 @@ class Condition:
     prefix: str = ""
 
     def holds(self, claims: Mapping[str, Any]) -> bool:
-        """Tell whether it holds. A claim that is missing keeps no condition."""
+        """Report whether it holds. A claim that is missing keeps no condition."""
         found = claim_at(self.claim, claims)
         if self.prefix:
             return isinstance(found, str) and found.startswith(self.prefix)

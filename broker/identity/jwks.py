@@ -65,7 +65,7 @@ class JwtKeySet:
         return [key for key in self.keys if kid is None or key.kid == kid]
 
     def knows(self, kid: str | None) -> bool:
-        """Tell whether a key of this id is here; without an id, whether all keys have one, so that none is meant."""
+        """Report whether a key of this id is here; without an id, whether all keys have one, so that none is meant."""
         return all(key.kid for key in self.keys) if kid is None else bool(self.find(kid))
 
 
@@ -123,7 +123,7 @@ def _key(entry: Mapping[str, Any]) -> JwtKey | None:
 
 
 def _algorithms(key: object) -> frozenset[str]:
-    """Say what a key can verify; nothing, if it is weak or for something else."""
+    """Return what a key can verify; nothing, if it is weak or for something else."""
     if isinstance(key, rsa.RSAPublicKey):
         return _RSA if key.key_size >= _SHORTEST_RSA else frozenset()
     if isinstance(key, ec.EllipticCurvePublicKey):

@@ -119,7 +119,7 @@ class JwtAuthenticator:
         self._remembered: OrderedDict[tuple[bytes, int, int], _Verified] = OrderedDict()
 
     def authenticate(self, token: str, at: datetime) -> JwtEvidence:
-        """Give what a token proves.
+        """Return what a token proves.
 
         Raises:
             UnknownIssuerKey: the issuer's keys may be out of date.
@@ -225,14 +225,14 @@ def _check_signature(parsed: _Parsed, keys: JwtKeySet) -> None:
 
 
 def _is_signed_by(parsed: _Parsed, keys: JwtKeySet) -> bool:
-    """Tell whether one of the keys made the signature; without a `kid`, it may be any of them."""
+    """Report whether one of the keys made the signature; without a `kid`, it may be any of them."""
     return any(key.verify(parsed.token, parsed.algorithm) for key in keys.find(parsed.kid))
 
 
 def _check_claims(
     claims: Mapping[str, Any], audience: str, max_lifetime: timedelta, at: datetime
 ) -> tuple[datetime, datetime]:
-    """Check 4, and of 5 what does not change; give the span in which the token is good."""
+    """Check 4, and of 5 what does not change; return the span in which the token is good."""
     found = claims.get("aud")
     if found not in (audience, [audience]):
         _refuse(f"the token is not for `{audience}` alone (`aud`)")

@@ -19,7 +19,7 @@ class SpiffeId:
     path: str
 
     def __str__(self) -> str:
-        """Give the URI."""
+        """Return the URI."""
         return f"spiffe://{self.trust_domain}{self.path}"
 
 

@@ -79,7 +79,7 @@ class Authenticator:
         self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()  # by the leaf's digest
 
     def authenticate(self, evidence: PeerEvidence, at: datetime) -> Principal:
-        """Give the principal behind a connection.
+        """Return the principal behind a connection.
 
         Raises:
             Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED or IDENTITY_UNKNOWN.

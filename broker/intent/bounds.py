@@ -21,7 +21,7 @@ _LONGEST_TOLD = 2_000  # characters
 
 
 def told(constraints: Iterable[Constraint]) -> str:
-    """Give all constraints on a tool's arguments in words; empty, if there are none."""
+    """Return all constraints on a tool's arguments in words; empty, if there are none."""
     return _short("; ".join(f"`{c.path}` {in_words(c)}" for c in constraints), _LONGEST_TOLD)
 
 
@@ -45,7 +45,7 @@ def breaches(constraints: Iterable[Constraint], arguments: object) -> tuple[Fiel
 
 
 def in_words(constraint: Constraint) -> str:  # noqa: C901, PLR0911 (a line per operator)
-    """Say what an argument must be."""
+    """Return what an argument must be."""
     values = constraint.values
     match constraint.op:
         case Operator.EQ:

@@ -57,7 +57,7 @@ def violations(constraints: Iterable[Constraint], arguments: object) -> Iterator
 
 
 def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:  # noqa: PLR0911 (a line per operator)
-    """Say what operands an operator takes; empty, if these are such."""
+    """Return what operands an operator takes; empty, if these are such."""
     count = len(values)
     texts = all(isinstance(value, str) for value in values)
     integers = all(_is_integer(value) for value in values)
@@ -110,7 +110,7 @@ def _is_same(value: object, operand: Scalar) -> bool:
 
 
 def _whole(value: object) -> int | None:
-    """Give a whole number, however it is written: 10, 10.0 and 1e1 are one integer to JSON Schema (6.1.1) and servers.
+    """Return a whole number, however it is written: 10, 10.0 and 1e1 are one integer to JSON Schema (6.1.1).
 
     None for anything else, and for numbers of which not every reader has each digit.
     """
@@ -120,7 +120,7 @@ def _whole(value: object) -> int | None:
 
 
 def _host_of(url: str) -> str | None:
-    """Give the host of a plain http or https URL; None for anything that different parsers may read differently."""
+    """Return the host of a plain http or https URL; None for anything that different parsers may read differently."""
     if not url.isascii() or not url.isprintable() or set(url) & set("\\@ "):
         return None
     try:

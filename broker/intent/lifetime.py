@@ -11,7 +11,7 @@ _SHORTEST = timedelta(seconds=1)
 
 
 def granted(at: datetime, asked: timedelta | None, caps: Mapping[str, datetime | timedelta]) -> datetime:
-    """Give the instant of expiry: the least of what was asked for and every cap, in whole seconds, rounded down.
+    """Return the instant of expiry: the least of what was asked for and every cap, in whole seconds, rounded down.
 
     A cap is an instant, or a duration from `at`; its name is what a refusal calls it.
 

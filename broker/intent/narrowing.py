@@ -12,7 +12,7 @@ _MOST_CONSTRAINTS = 64
 
 
 def narrow(declared: Grant, asked: Grant) -> Grant:
-    """Give the declared grant with the asked constraints appended, as far as they are not in it already.
+    """Return the declared grant with the asked constraints appended, as far as they are not in it already.
 
     A call must keep every constraint of a grant, so the result lets through no call that the declared grant does not.
     """
@@ -22,7 +22,7 @@ def narrow(declared: Grant, asked: Grant) -> Grant:
 
 
 def everything(task: Task, resource: str) -> tuple[Grant, ...]:
-    """Give all that a task declares at a resource.
+    """Return all that a task declares at a resource.
 
     Raises:
         Refusal: TOOL_NOT_DECLARED, if that is nothing.

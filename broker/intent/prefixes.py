@@ -20,7 +20,7 @@ _IGNORED = frozenset({"Cf", "Mn", "Mc", "Me"})  # what has no width, and marks
 
 
 def starts_within(value: str, prefix: str) -> bool:
-    """Tell whether a text starts with a prefix, and does not climb out of it again for any reader.
+    """Report whether a text starts with a prefix, and does not climb out of it again for any reader.
 
     It does not hold where a part of the text is `..`, as it is or once decoded: percent-encoding in any number of
     layers, compatible forms of Unicode (fullwidth dots, say), characters that are ignored. Nor does it where the text
@@ -33,7 +33,7 @@ def starts_within(value: str, prefix: str) -> bool:
 
 
 def _decoded(value: str) -> str | None:
-    """Give a text as the laxest reader has it; None if that cannot be told."""
+    """Return a text as the laxest reader has it; None if that cannot be told."""
     for _ in range(_MOST_LAYERS):
         plain = simple(value)
         plain = unquote(_ENCODED_UNIT.sub(lambda unit: chr(int(unit[1] or unit[2], 16)), plain))
@@ -49,6 +49,6 @@ def _decoded(value: str) -> str | None:
 
 
 def _climbs(part: str) -> bool:
-    """Tell whether a part of a path is `..`, with or without what readers trim; or more dots, of which some strip."""
+    """Report whether a part of a path is `..`, with or without what readers trim; or more dots, of which some strip."""
     dots = "".join(part.split())
     return len(dots) > 1 and not dots.strip(".")

@@ -31,5 +31,5 @@ def check_resource(uri: str, field: str) -> None:
 
 
 def scope_of(tools: Iterable[str]) -> str:
-    """Give the OAuth scope for tools: `tool:a tool:b`."""
+    """Return the OAuth scope for tools: `tool:a tool:b`."""
     return " ".join(f"tool:{tool}" for tool in tools)

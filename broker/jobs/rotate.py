@@ -37,7 +37,7 @@ class KeyRoom:
         self.keys: Keys = keyfiles.open_keys(directory)
 
     def published(self) -> KeySet:
-        """Give the public keys that verify tokens now."""
+        """Return the public keys that verify tokens now."""
         return self.keys.published()
 
     async def rotate(self) -> bool:

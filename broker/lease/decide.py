@@ -13,7 +13,7 @@ _MOST_NAMED = 4
 
 
 def permitted(policy: Policy, situation: Situation, decision_id: str) -> Decision:
-    """Give the decision if it permits.
+    """Return the decision if it permits.
 
     Raises:
         Refusal: TOOL_UNKNOWN, POLICY_DENIED or POLICY_ERROR.

@@ -15,7 +15,7 @@ _BATCH = 100  # whose recording takes some milliseconds
 
 
 async def record_expiry(desk: Desk) -> datetime | None:
-    """Record all leases whose time is up, batch by batch; give the instant when the next is due, None if none is.
+    """Record all leases whose time is up, batch by batch; return the instant when the next is due, None if none is.
 
     Safe to run on every replica at once: each batch is chosen and closed in one transaction at the ledger's head.
 

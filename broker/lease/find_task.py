@@ -9,7 +9,7 @@ from broker.store import tasks
 
 
 async def task_of(desk: Desk, agent: Principal) -> str:
-    """Give the id of the task that an agent must mean.
+    """Return the id of the task that an agent must mean.
 
     Raises:
         Refusal: TASK_NOT_FOUND, if there is none; TASK_AMBIGUOUS, if there are several.

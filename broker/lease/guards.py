@@ -58,7 +58,7 @@ def task_of_agent(task: Task | None, task_id: str, agent: Principal) -> Task:
 
 
 def unchanged(transaction: Transaction, decided_on: Task) -> Task:
-    """Give the task as it is now, if it is what policy decided on.
+    """Return the task as it is now, if it is what policy decided on.
 
     Raises:
         Stale: it is not.

@@ -107,12 +107,12 @@ async def _commit(desk: Desk, permit: _Permitted) -> Issued:
 
 
 def _again(desk: Desk, agent: Principal, lease_id: str, transaction: Transaction) -> AfterCommit[Issued]:
-    """Give the credential of a request that was there before anew, if its lease still lives."""
+    """Return the credential of a request that was there before anew, if its lease still lives."""
     return AfterCommit(partial(token.again, desk, guards.own_lease(transaction.lease(lease_id), lease_id, agent)))
 
 
 def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> str | AfterCommit[Issued | str]:
-    """Guard and record, at the head of the ledger. Gives the lease's id where the same request was there before."""
+    """Guard and record, at the head of the ledger. Returns the lease's id where the same request was there before."""
     agent, request_id = permit.agent, permit.intent.request_id
     earlier = idempotency.earlier_result(transaction, agent, request_id, permit.asked)
     if earlier is not None:

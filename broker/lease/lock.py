@@ -26,7 +26,7 @@ async def lock(desk: Desk, operator: Principal, selector: Selector, reason: str,
 
 
 async def unlock(desk: Desk, operator: Principal, lock_id: str) -> int:
-    """Lift a lock; give the index of the entry that says so.
+    """Lift a lock; return the index of the entry that says so.
 
     Raises:
         Refusal: LOCK_NOT_FOUND, LEDGER_UNAVAILABLE.

@@ -14,7 +14,7 @@ _SHORTEST_REST = 0.01  # seconds
 
 
 async def in_steps(desk: Desk, step: Callable[[Transaction], int], size: int) -> int:
-    """Run a step again and again, until it has found less than `size` to do; give the sum of what it did.
+    """Run a step again and again, until it has found less than `size` to do; return the sum of what it did.
 
     After each, the writer is left to others for four times as long as the step took there: its own work is counted, not
     how long it waited, so that it neither pushes in when the broker is busy nor falls behind for ever.

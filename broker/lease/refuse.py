@@ -45,7 +45,7 @@ class Asked:
 
 
 async def refuse(desk: Desk, principal: Principal | None, asked: Asked, refusal: Refusal) -> Refusal:
-    """Log a refusal, and record it where that is due; give the one that the caller is to hear.
+    """Log a refusal, and record it where that is due; return the one that the caller is to hear.
 
     That is LEDGER_UNAVAILABLE, if it cannot be recorded.
     """
@@ -108,7 +108,7 @@ def _told_tool(item: str) -> Json:
 
 
 def _told(text: str, has_form: Callable[[str], bool]) -> Json:
-    """Give a text that has its field's form as it is, and any other by its length and hash."""
+    """Return a text that has its field's form as it is, and any other by its length and hash."""
     return text if not text or (has_form(text) and not _MAY_HOLD_MORE.search(text)) else _hashed(text)
 
 

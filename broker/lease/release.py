@@ -22,7 +22,7 @@ _LONGEST = 256 * 1024
 
 
 async def release(desk: Desk, holder: Principal, lease_id: str) -> int:
-    """Give a lease back; give the ledger index of the rule that ended it.
+    """Give a lease back; return the ledger index of the rule that ended it.
 
     A dead lease stays as it is: the answer is the index of what ended it, or of its issue if it expired.
 

@@ -17,7 +17,7 @@ _BATCH = 200
 
 
 async def forget_old(desk: Desk) -> int:
-    """Delete ended leases, rules, request ids, lifted locks and explanations past retention; give the leases' number.
+    """Delete ended leases, rules, request ids, lifted locks and explanations past retention; return the leases' number.
 
     In small steps, so that nobody waits long; safe to run on every replica at once.
 

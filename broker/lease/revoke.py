@@ -38,7 +38,7 @@ class Preview:
 
 
 async def preview(desk: Desk, selector: Selector) -> Preview:
-    """Say what a revocation would hit, changing nothing."""
+    """Return what a revocation would hit, changing nothing."""
     now = desk.clock()
     return await desk.database.read(
         lambda connection: Preview(

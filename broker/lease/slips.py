@@ -93,7 +93,7 @@ class _Known:
 
 
 async def _has_held(desk: Desk, tenant: str, agent: str) -> bool:
-    """Tell whether a lease of an agent's is remembered; if the database cannot say, so."""
+    """Report whether a lease of an agent's is remembered; if the database cannot say, so."""
     selector = Selector(tenant, Target.AGENT, agent)
     with suppress(Refusal):
         return bool(await desk.database.read(lambda connection: leases.page(connection, selector, None, None, 1)))

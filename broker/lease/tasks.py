@@ -52,7 +52,7 @@ async def begin(desk: Desk, orchestrator: Principal, declaration: Declaration, r
 
 
 async def show(desk: Desk, principal: Principal, task_id: str) -> Task:
-    """Give a task as it is now.
+    """Return a task as it is now.
 
     Raises:
         Refusal: TASK_NOT_FOUND.

@@ -28,7 +28,7 @@ class Withheld:
         self._selectors.difference_update([waiting for waiting in self._selectors if _covers(recorded, waiting)])
 
     def concerns(self, tenant: str) -> bool:
-        """Tell whether a verifier of a tenant, or of any, could accept something that waits."""
+        """Report whether a verifier of a tenant, or of any, could accept something that waits."""
         return any(tenant == ANY_TENANT or waiting.tenant in (tenant, ANY_TENANT) for waiting in self._selectors)
 
     def check(self, tenant: str) -> None:

@@ -40,7 +40,7 @@ class SurelyPast:
         self._began_at = monotonic()
 
     def __call__(self) -> datetime:
-        """Give the instant."""
+        """Return the instant."""
         gone_by = timedelta(seconds=self._monotonic() - self._began_at)
         return min(self._clock(), self._began + gone_by) - _DOUBT
 
@@ -51,7 +51,7 @@ def uuid7() -> str:
 
 
 def uuid7_in_bulk() -> Ids:
-    """Give what makes ids as `uuid7` does, but asks the system for randomness once for many. Threads may share it."""
+    """Return what makes ids as `uuid7` does, but asks the system for randomness once for many. Threads may share it."""
     pool: deque[bytes] = deque()
 
     def make() -> str:

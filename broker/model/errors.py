@@ -73,7 +73,7 @@ class Hints:
     lease_state: str = ""
 
     def metadata(self) -> dict[str, str]:
-        """Give the hints that apply under their names in `google.rpc.ErrorInfo.metadata` (lowerCamel)."""
+        """Return the hints that apply under their names in `google.rpc.ErrorInfo.metadata` (lowerCamel)."""
         named = {
             "missing": self.missing,
             "next": self.next,

@@ -12,12 +12,12 @@ MISSING: Final = object()
 
 
 def is_pointer(text: str) -> bool:
-    """Tell whether a text is a pointer to something inside a document."""
+    """Report whether a text is a pointer to something inside a document."""
     return text.isprintable() and _POINTER.fullmatch(text) is not None
 
 
 def names(pointer: str) -> list[str]:
-    """Give the names of the members that lead to where a pointer points."""
+    """Return the names of the members that lead to where a pointer points."""
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 
@@ -35,11 +35,11 @@ def find(pointer: str, document: object) -> object:
 
 
 def is_position(name: str) -> bool:
-    """Tell whether a name is that of an item of a list: its number from 0, written in the one way."""
+    """Report whether a name is that of an item of a list: its number from 0, written in the one way."""
     return _POSITION.fullmatch(name) is not None
 
 
 def item(items: list[object], position: str) -> object:
-    """Give the item at a position, or MISSING."""
+    """Return the item at a position, or MISSING."""
     place = int(position) if len(position) < 10 else len(items)  # noqa: PLR2004 (no list is that long)
     return items[place] if place < len(items) else MISSING

@@ -60,7 +60,7 @@ class Lease:
     revoked_index: int | None = None
 
     def state(self, at: datetime) -> LeaseState:
-        """Tell where it stands at an instant. Revocation wins over expiry."""
+        """Report where it stands at an instant. Revocation wins over expiry."""
         if self.revoked_index is not None:
             return LeaseState.REVOKED
         return LeaseState.LIVE if at < self.expires_at and not self.closed else LeaseState.EXPIRED

@@ -13,15 +13,15 @@ _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def is_tool(text: str) -> bool:
-    """Tell whether it can be a tool's name: 1 to 128 characters that are also good in an OAuth scope and for MCP."""
+    """Report whether it can be a tool's name: 1 to 128 characters that are also good in an OAuth scope and for MCP."""
     return _TOOL.fullmatch(text) is not None
 
 
 def is_resource(text: str) -> bool:
-    """Tell whether it can be a tool server's URI (RFC 8707 section 2): absolute, with neither fragment nor user."""
+    """Report whether it can be a tool server's URI (RFC 8707 section 2): absolute, with neither fragment nor user."""
     return _RESOURCE.fullmatch(text) is not None
 
 
 def is_id(text: str) -> bool:
-    """Tell whether it can be the id of a task, lease or lock: a UUID, as this broker makes them (RFC 9562)."""
+    """Report whether it can be the id of a task, lease or lock: a UUID, as this broker makes them (RFC 9562)."""
     return _ID.fullmatch(text) is not None

@@ -9,7 +9,7 @@ _LATEST = 253_402_300_799  # the end of the year 9999
 
 
 def at_latest(value: object) -> datetime:
-    """Give an instant in whole seconds, rounded down: for what ends then, so that it never lives on.
+    """Return an instant in whole seconds, rounded down: for what ends then, so that it never lives on.
 
     Raises:
         ValueError: it is none.
@@ -18,7 +18,7 @@ def at_latest(value: object) -> datetime:
 
 
 def at_earliest(value: object) -> datetime:
-    """Give an instant in whole seconds, rounded up: for what begins then, so that it is never good before.
+    """Return an instant in whole seconds, rounded up: for what begins then, so that it is never good before.
 
     Raises:
         ValueError: it is none.

@@ -43,5 +43,5 @@ class Principal:
     task_id: str = ""
 
     def may_see(self, tenant: str) -> bool:
-        """Tell whether this principal may see or touch what belongs to `tenant`."""
+        """Report whether this principal may see or touch what belongs to `tenant`."""
         return self.tenant in (tenant, ANY_TENANT)

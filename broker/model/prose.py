@@ -10,12 +10,12 @@ _STEERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def is_harmless(letter: str) -> bool:
-    """Tell whether a letter, space, mark or joiner may stand in a line of prose. New ones, not yet known here, may."""
+    """Report whether a letter, space, mark or joiner may stand in a line of prose. New ones, unknown here, may."""
     return letter.isprintable() or (unicodedata.category(letter) not in _ENDING and letter not in _STEERING)
 
 
 def is_blank(text: str) -> bool:
-    """Tell whether nothing of a text can be seen."""
+    """Report whether nothing of a text can be seen."""
     return all(letter.isspace() or unicodedata.category(letter) == "Cf" for letter in text)
 
 

@@ -14,5 +14,5 @@ _SHAPES = re.compile(
 
 
 def hide(text: str) -> str:
-    """Give a text with what looks like a secret hidden."""
+    """Return a text with what looks like a secret hidden."""
     return _SHAPES.sub(HIDDEN, text)

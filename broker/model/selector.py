@@ -67,7 +67,7 @@ class Rule:
 
     @property
     def kept_until(self) -> datetime:
-        """Tell until when a broker needs it; verifiers need it until `relevant_until`."""
+        """Report until when a broker needs it; verifiers need it until `relevant_until`."""
         return self.relevant_until if self.task_deadline is None else max(self.relevant_until, self.task_deadline)
 
 
@@ -84,5 +84,5 @@ class Lock:
     index: int
 
     def stands(self, at: datetime) -> bool:
-        """Tell whether it is in force at an instant."""
+        """Report whether it is in force at an instant."""
         return self.expires_at is None or at < self.expires_at

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 
 def simple(text: str) -> str:
-    """Give a text with each character in its simplest form (NFKD): fullwidth ones plain, marks by themselves.
+    """Return a text with each character in its simplest form (NFKD): fullwidth ones plain, marks by themselves.
 
     One by one, as marks are not put in order then: sorting a long run of them takes quadratic time.
     """
@@ -17,7 +17,7 @@ def simple(text: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Give what is the same for all spellings of a name that some reader takes for one another.
+    """Return what is the same for all spellings of a name that some reader takes for one another.
 
     Go's encoding/json ignores case by simple folding (so the Kelvin sign is a k, and the long s an s), other readers by
     upper case (so the dotless i is an i); some ignore `-` and `_`, or take snake and camel case for the same; some
@@ -28,5 +28,5 @@ def folded(name: str) -> str:
 
 
 def are_distinct(names: Collection[str]) -> bool:
-    """Tell whether no two names are spellings of one another."""
+    """Report whether no two names are spellings of one another."""
     return len({folded(name) for name in names}) == len(names)

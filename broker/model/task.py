@@ -54,7 +54,7 @@ class Task:
     revision: int = 0
 
     def is_live(self, at: datetime) -> bool:
-        """Tell whether credentials may be issued for it at an instant."""
+        """Report whether credentials may be issued for it at an instant."""
         return self.state is TaskState.ACTIVE and at < self.deadline
 
     def same_as(self, other: Task) -> bool:

@@ -83,7 +83,7 @@ class Policy:
         return decision
 
     def _is_timeless(self, situation: Situation, decision: Decision) -> bool:
-        """Tell whether the same request will be permitted again. Renewals are left out: they differ in age."""
+        """Report whether the same request will be permitted again. Renewals are left out: they differ in age."""
         if decision.effect is not Effect.PERMIT or situation.action is not Action.ISSUE:
             return False
         tools = [self.bundle.tool(situation.resource, name) for name in situation.tools]

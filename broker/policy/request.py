@@ -37,7 +37,7 @@ _LARGEST = 2**63 - 1
 
 
 def facts(situation: Situation, risk: int) -> dict[str, Fact]:
-    """Give the context's attributes as plain values; `risk` stands for the record `{score}`."""
+    """Return the context's attributes as plain values; `risk` stands for the record `{score}`."""
     return {
         "tenant": situation.tenant,
         "environment": situation.environment,

@@ -54,7 +54,7 @@ def policy_set(bundle: Bundle, ids: tuple[str, ...]) -> cedarpy.PolicySet:
 
 
 def may_match(statement: Statement, action: Action, tool: Tool) -> bool:
-    """Tell whether the scope of a policy can match; only if it surely cannot is the answer no."""
+    """Report whether the scope of a policy can match; only if it surely cannot is the answer no."""
     return not (_excludes_action(statement.tree["action"], action) or _excludes_tool(statement.tree["resource"], tool))
 
 
@@ -112,7 +112,7 @@ def _attribute(node: object) -> str:
 
 
 def _parts(node: object) -> list[object] | None:
-    """Give the expressions inside a node of any other kind; None if the kind is not known."""
+    """Return the expressions inside a node of any other kind; None if the kind is not known."""
     if not isinstance(node, dict) or len(node) != 1:
         return None
     ((kind, inside),) = node.items()

@@ -37,7 +37,7 @@ class Admitted:
 
     @property
     def bounds(self) -> dict[str, str]:
-        """Give for each tool that it grants the bounds of its arguments in words; empty, if there are none."""
+        """Return for each tool that it grants the bounds of its arguments in words; empty, if there are none."""
         return {grant.tool: told(grant.constraints) for grant in self.claims.grants}
 
     def check(self, tool: str, arguments: object) -> Call:

@@ -21,7 +21,7 @@ _ATTEMPT_SECONDS = 10.0  # so that a broker which is stuck does not use all the 
 
 
 async def answered(connection: Connection, send: Send[T], seconds: float, *, long: bool = False) -> T:
-    """Give the answer of a call that has so many seconds; with `long`, a single attempt may take all of them.
+    """Return the answer of a call that has so many seconds; with `long`, a single attempt may take all of them.
 
     What waiting does not mend is not waited for, unless the broker has answered us before: then keys are rotated.
 

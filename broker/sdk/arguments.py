@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 
 def arguments_of(request: Any) -> object:  # noqa: ANN401 (whatever the server's deserializer makes)
-    """Give a protobuf message as JSON: set fields by their proto names, integers as integers, enums as names.
+    """Return a protobuf message as JSON: set fields by their proto names, integers as integers, enums as names.
 
     A proto3 field without `optional` is set if it is not its default: 0, "", false and an empty list are absent. Bytes
     and floating-point numbers keep no constraint but PRESENT. What is no message is given as it is.

@@ -74,7 +74,7 @@ class Endpoint:
 
     @property
     def svid_dir(self) -> Path:
-        """Give the folder of the X.509-SVID, for servers that show it themselves.
+        """Return the folder of the X.509-SVID, for servers that show it themselves.
 
         Raises:
             Refusal: INVALID_ARGUMENT, if the identity is of another kind.
@@ -88,7 +88,7 @@ class Endpoint:
         return self.identity.path
 
     def credentials(self) -> Credentials:
-        """Give what to show now, once. May block for some seconds.
+        """Return what to show now, once. May block for some seconds.
 
         Raises:
             Refusal: IDENTITY_MISSING, IDENTITY_EXPIRED or IDENTITY_INVALID.
@@ -186,7 +186,7 @@ class Connection:
         return connection
 
     def channel(self) -> grpc.aio.Channel:
-        """Give a channel that shows who we are now.
+        """Return a channel that shows who we are now.
 
         Raises:
             Refusal: as `Endpoint.credentials`. There is no channel then that would show what is not good any more.
@@ -203,7 +203,7 @@ class Connection:
         return self._channel
 
     def certificate(self) -> str:
-        """Give the SHA-256 of the certificate that we show now, in base64url; empty if we show none.
+        """Return the SHA-256 of the certificate that we show now, in base64url; empty if we show none.
 
         Raises:
             Refusal: as `Endpoint.credentials`.

@@ -30,7 +30,7 @@ class Credential:
     ended: Refusal | None = None
 
     def headers(self, method: str, url: str, nonce: str = "") -> dict[str, str]:
-        """Give the headers for one request: the token, and a fresh proof if it is bound to a key (RFC 9449 section 7).
+        """Return the headers for one request: the token, and a fresh proof if bound to a key (RFC 9449 section 7).
 
         `nonce` is what the server wants to see in proofs, if it has said so. The headers are secret.
         """
@@ -41,7 +41,7 @@ class Credential:
         return {"authorization": f"DPoP {token}", "dpop": proof}
 
     def life(self, at: datetime) -> float:
-        """Tell how many seconds the token lives that has come just now, at `at` by our clock.
+        """Report how many seconds the token lives that has come just now, at `at` by our clock.
 
         By the token's own times, which the broker's clock has measured: ours may be wrong.
         """

@@ -180,7 +180,7 @@ def _not_taken(ours: MutualTls, told: str, now: datetime) -> Diagnosis:
 
 
 def _shown(credentials: Credentials) -> tuple[bytes | None, MutualTls | None]:
-    """Give the roots that we believe, if we know them, and the certificate that we show, if we show one."""
+    """Return the roots that we believe, if we know them, and the certificate that we show, if we show one."""
     match credentials:
         case MutualTls():
             return credentials.bundle_pem, credentials
@@ -208,7 +208,7 @@ def _names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
 
 
 def _covers(name: str, host: str) -> bool:
-    """Tell whether a DNS name of a certificate is the host's; `*` stands for its first label (RFC 9525)."""
+    """Report whether a DNS name of a certificate is the host's; `*` stands for its first label (RFC 9525)."""
     return name == host or (name.startswith("*.") and name[1:] == host[host.find(".") :])
 
 

@@ -255,7 +255,7 @@ class Subscription:
         self._verifier.use_keys(answer.issuer, KeySet.from_jwks(answer.jwks))
 
     def _stub(self) -> pb_grpc.VerifierServiceAsyncStub:
-        """Give a stub that shows who we are now.
+        """Return a stub that shows who we are now.
 
         Raises:
             Refusal: we have no identity.

@@ -65,7 +65,7 @@ class _Shown:
         return cls(details.method, tokens, proofs)
 
     def credential(self) -> tuple[str, str]:
-        """Give the one token, and the one proof if it came as a DPoP token."""
+        """Return the one token, and the one proof if it came as a DPoP token."""
         scheme, _, token = (self.authorization[0] if len(self.authorization) == 1 else "").partition(" ")
         if not token or scheme.lower() not in (_BEARER, _DPOP):
             raise Refusal(
@@ -106,7 +106,7 @@ class _Check:
         return self._verifier.check(token, tool, self._arguments(request), hands)
 
     def _peer(self, auth_context: AuthContext) -> tuple[str, str]:
-        """Give the SPIFFE ID and the certificate's hash that TLS has proven, or nothing.
+        """Return the SPIFFE ID and the certificate's hash that TLS has proven, or nothing.
 
         Anew on each call, as a connection may outlive its certificate.
         """

@@ -58,7 +58,7 @@ class Disconnected(Exception):
 
 
 def credential(scope: Scope, resource: str) -> tuple[str, Hands]:
-    """Give a request's one credential, and the hands it is in: those with a DPoP proof, if it came as such.
+    """Return a request's one credential, and the hands it is in: those with a DPoP proof, if it came as such.
 
     A proof is for the URL as clients know it: the origin of the resource's URI, and the request's path as it was sent.
 
@@ -84,7 +84,7 @@ def credential(scope: Scope, resource: str) -> tuple[str, Hands]:
 
 
 def _path_as_sent(scope: Scope) -> str:
-    """Give the path as it was before it was decoded; where a server does not keep it (`raw_path`), as is usual."""
+    """Return the path as it was before it was decoded; where a server does not keep it (`raw_path`), as is usual."""
     raw = scope.get("raw_path")
     if raw is None:
         return quote(scope["path"], safe=_IN_PATHS)
@@ -92,7 +92,7 @@ def _path_as_sent(scope: Scope) -> str:
 
 
 def is_preflight(scope: Scope) -> bool:
-    """Tell whether a browser asks if a page of another origin may send a request (CORS, in the Fetch Standard).
+    """Report whether a browser asks if a page of another origin may send a request (CORS, in the Fetch Standard).
 
     It asks without credentials, always.
     """
@@ -163,7 +163,7 @@ def _fraction(text: str) -> float:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """Give an application the body that was read, then what comes after it."""
+    """Return an application the body that was read, then what comes after it."""
     given = False
 
     async def again() -> Message:
@@ -185,7 +185,7 @@ async def refuse(send: Send, refusal: Refusal, *, nonce: str = "", parameters: M
 
 
 def challenges(refusal: Refusal, *, nonce: str = "", parameters: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give the headers that tell a client what it needs; else as `refuse`. A `scope` of `parameters` goes first."""
+    """Return the headers that tell a client what it needs; else as `refuse`. A `scope` of `parameters` goes first."""
     headers = {}
     if challenge := _challenge(http_status(refusal.reason), refusal, parameters or {}):
         headers["www-authenticate"] = challenge
@@ -219,7 +219,7 @@ async def _answer(send: Send, status: int, refusal: Refusal, headers: Mapping[st
 
 
 def _challenge(status: int, refusal: Refusal, parameters: Mapping[str, str]) -> str:
-    """Say what the client needs, where it can do something about it (RFC 6750 section 3, RFC 9449 section 7.1)."""
+    """Return what the client needs, where it can do something about it (RFC 6750 section 3, RFC 9449 section 7.1)."""
     error = _ERRORS.get(refusal.reason, "invalid_token" if status == _UNAUTHORIZED else "")
     told = dict(parameters)
     if refusal.hints.missing != AUTHORIZATION:
@@ -236,5 +236,5 @@ def _challenge(status: int, refusal: Refusal, parameters: Mapping[str, str]) -> 
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:
-    """Give the values of a header (its name in lower case), one for each time that it is there."""
+    """Return the values of a header (its name in lower case), one for each time that it is there."""
     return [str(value, "latin-1") for found, value in scope["headers"] if found == name]

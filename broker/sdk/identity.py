@@ -17,14 +17,14 @@ class Credentials(Protocol):
     """What a channel shows. Channels of equal credentials show the same."""
 
     def for_channel(self) -> grpc.ChannelCredentials:
-        """Give them as gRPC takes them."""
+        """Return them as gRPC takes them."""
 
 
 class Source(Protocol):
     """An identity as it changes."""
 
     def credentials(self) -> Credentials:
-        """Give what to show now. May wait for a disk, never for a network.
+        """Return what to show now. May wait for a disk, never for a network.
 
         Raises:
             Refusal: IDENTITY_MISSING, IDENTITY_EXPIRED or IDENTITY_INVALID: there is nothing good to show.

@@ -62,7 +62,7 @@ class Agent(Protocol):
         """Renew in place; raises Refusal."""
 
     def is_in_our_hands(self, credential: Credential) -> bool:
-        """Tell whether it is bound to nothing that we have not any more."""
+        """Report whether it is bound to nothing that we have not any more."""
 
     async def issue_again(self, credential: Credential, wish: Wish, request_id: str) -> None:
         """Put a new lease and token into a credential; raises Refusal."""
@@ -150,7 +150,7 @@ class Keeper:
             _LOG.exception("what is told of credentials has failed")
 
     def _due(self) -> float:
-        """Tell how long to leave a token that has just come as it is."""
+        """Report how long to leave a token that has just come as it is."""
         return max(_SHORTEST_WAIT, self._credential.life(self._clock()) * _RENEW_AFTER)
 
     async def _wait(self, seconds: float, *, in_our_hands: bool = False) -> None:
@@ -168,13 +168,13 @@ class Keeper:
 
 
 def _is_end(refusal: Refusal) -> bool:
-    """Tell whether this ends it for good: the lease was revoked, or is not there; the task is over."""
+    """Report whether this ends it for good: the lease was revoked, or is not there; the task is over."""
     revoked = refusal.reason is Reason.LEASE_NOT_LIVE and not _is_over(refusal)
     return revoked or refusal.reason in _ENDS
 
 
 def _is_over(refusal: Refusal) -> bool:
-    """Tell whether a new lease may follow: this one has merely expired, or can become no longer.
+    """Report whether a new lease may follow: this one has merely expired, or can become no longer.
 
     The latter is said of a caller's short proof as well; then a new lease is refused for the same reason.
     """

@@ -26,7 +26,7 @@ def chance() -> float:
 
 
 def pauses(first: float, longest: float, draw: Callable[[], float] = chance) -> Iterator[float]:
-    """Give ever longer pauses in seconds, up to `longest`, each half as long to half as long again: not all at once."""
+    """Yield ever longer pauses in seconds, up to `longest`, each half as long to half as long again."""
     for number in itertools.count():
         yield min(first * 2.0 ** min(number, 30), longest) * (0.5 + draw())
 
@@ -49,11 +49,11 @@ class Patience:
         self._pauses = pauses(_FIRST_PAUSE, _LONGEST_PAUSE, draw)
 
     def attempt(self) -> float:
-        """Give the seconds that the next attempt has."""
+        """Return the seconds that the next attempt has."""
         return max(0.0, min(self._attempt, self._until - self._now()))
 
     def pause(self, refusal: Refusal) -> float | None:
-        """Tell how long to wait before the next attempt, in seconds; None if there is none, and the refusal holds."""
+        """Report how long to wait before the next attempt, in seconds; None if there is none, and the refusal holds."""
         if refusal.reason not in AGAIN:
             return None
         seconds = max(next(self._pauses), refusal.hints.retry_seconds)

@@ -33,7 +33,7 @@ class Prover:
 
 
 def issuer_of(issuer: str | None) -> str:
-    """Give the broker's issuer URL, for which the proofs are that go to itself; from CREDBROKER_ISSUER by default.
+    """Return the broker's issuer URL, for which the proofs are that go to itself; from CREDBROKER_ISSUER by default.
 
     Raises:
         Refusal: INVALID_ARGUMENT, if it is set nowhere.

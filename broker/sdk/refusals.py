@@ -21,7 +21,7 @@ _DETAILS = "grpc-status-details-bin"
 
 
 def refusal_from(error: grpc.RpcError) -> Refusal:
-    """Give the refusal in a failed call; what is not the broker's own words becomes UNAVAILABLE or INTERNAL."""
+    """Return the refusal in a failed call; what is not the broker's own words becomes UNAVAILABLE or INTERNAL."""
     if (said := words_of_the_broker(error)) is not None:
         return said
     code, details = error.code(), error.details()
@@ -37,7 +37,7 @@ def refusal_from(error: grpc.RpcError) -> Refusal:
 
 
 def words_of_the_broker(error: grpc.RpcError) -> Refusal | None:
-    """Give the refusal that the broker has put into a failed call; None if it was not the broker who failed it."""
+    """Return the refusal that the broker has put into a failed call; None if it was not the broker who failed it."""
     # Both kinds of call give pairs, whatever grpcio's types say.
     for name, value in cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ()):
         if name == _DETAILS and isinstance(value, bytes) and (refusal := from_status_bytes(value)) is not None:

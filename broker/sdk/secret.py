@@ -16,7 +16,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Give the text, for the one place that needs it."""
+        """Return the text, for the one place that needs it."""
         return self._text
 
     def __repr__(self) -> str:

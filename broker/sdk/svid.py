@@ -34,11 +34,11 @@ class MutualTls:
     where: str = field(default="", compare=False)
 
     def for_channel(self) -> grpc.ChannelCredentials:
-        """Give them as gRPC takes them. A channel keeps its own, so a rotated certificate needs a new channel."""
+        """Return them as gRPC takes them. A channel keeps its own, so a rotated certificate needs a new channel."""
         return grpc.ssl_channel_credentials(self.bundle_pem, self.key_pem, self.svid_pem)
 
     def thumbprint(self) -> str:
-        """Give the SHA-256 of the certificate, in base64url without padding (RFC 8705 section 3.1, `x5t#S256`)."""
+        """Return the SHA-256 of the certificate, in base64url without padding (RFC 8705 section 3.1, `x5t#S256`)."""
         digest = x509.load_pem_x509_certificate(self.svid_pem).fingerprint(hashes.SHA256())
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
@@ -64,7 +64,7 @@ class SvidFolder:
 
     @property
     def roots_file(self) -> Path:
-        """Give the file with the roots of the broker's certificate."""
+        """Return the file with the roots of the broker's certificate."""
         return self.ca_file or self.path / "bundle.pem"
 
     def read(self) -> MutualTls:
@@ -89,7 +89,7 @@ class SvidFiles:
         self._check_time("")
 
     def credentials(self) -> MutualTls:
-        """Give what to show now.
+        """Return what to show now.
 
         Raises:
             Refusal: IDENTITY_EXPIRED.

@@ -42,7 +42,7 @@ class TokenFile:
         return TokenOverTls(None if self.ca_file is None else _roots(self.ca_file), self)
 
     def read(self) -> str:
-        """Give the token as it is now; else as `open`."""
+        """Return the token as it is now; else as `open`."""
         token = _bytes(self.path).strip()
         if not _COMPACT.fullmatch(token):
             raise Refusal(Reason.IDENTITY_INVALID, f"{self.path}: is not a JWT", _MALFORMED)
@@ -60,7 +60,7 @@ class TokenOverTls:
     file: TokenFile
 
     def for_channel(self) -> grpc.ChannelCredentials:
-        """Give them as gRPC takes them. It refuses to send call credentials over anything but TLS."""
+        """Return them as gRPC takes them. It refuses to send call credentials over anything but TLS."""
         tls = grpc.ssl_channel_credentials(self.ca_pem)
         return grpc.composite_channel_credentials(tls, grpc.metadata_call_credentials(_Bearer(self.file)))
 

@@ -84,11 +84,11 @@ class Verifier:
         self._fresh_until = monotonic
 
     def nonce(self) -> str:
-        """Give the nonce that a DPoP proof must hold now; empty, if it need hold none."""
+        """Return the nonce that a DPoP proof must hold now; empty, if it need hold none."""
         return "" if self._nonces is None else self._nonces.current(self.clock())
 
     def is_fresh(self) -> bool:
-        """Tell whether what is known of revocations is new enough to accept anything."""
+        """Report whether what is known of revocations is new enough to accept anything."""
         return self._monotonic() < self._fresh_until
 
     def check(self, token: str, tool: str, arguments: object, hands: Hands = ANY_HANDS) -> Call:

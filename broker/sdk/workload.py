@@ -32,7 +32,7 @@ class Workload:
         self._taken = (0, MutualTls(b"", b"", b""))
 
     def credentials(self) -> MutualTls:
-        """Give what we show now.
+        """Return what we show now.
 
         Raises:
             Refusal: IDENTITY_EXPIRED; IDENTITY_MISSING, if the agent says that we have no identity any more, or has no

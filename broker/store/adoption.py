@@ -55,7 +55,7 @@ class Plan:
 
 
 def plan(connection: Connection, signer: NoteSigner, known: Collection[Checkpoint]) -> Plan:
-    """Say what adopting would do. `known` are the mark, and checkpoints that somebody has kept.
+    """Return what adopting would do. `known` are the mark, and checkpoints that somebody has kept.
 
     Raises:
         LedgerMismatch: there is no ledger, it has the new name already, or what is known is of other ledgers.
@@ -87,7 +87,7 @@ def adopt(
     clock: Clock,
     ids: Ids,
 ) -> Head:
-    """Adopt the ledger under the signer's name; give its new head. `kids` are the token keys that count from now on.
+    """Adopt the ledger under the signer's name; return its new head. `kids` are the token keys that count from now on.
 
     Raises:
         LedgerMismatch: as `plan`; or the entries that are left are not those that our key signed.
@@ -182,7 +182,7 @@ def _record_lock(transaction: Transaction, lock_id: str, reason: str) -> None:
 
 
 def _last_index(spans: Sequence[Span], checkpoint: Checkpoint) -> int:
-    """Give the index of the last entry under a checkpoint, by the name that the ledger had then."""
+    """Return the index of the last entry under a checkpoint, by the name that the ledger had then."""
     span = next((span for span in spans if span.origin == checkpoint.origin), None)
     if span is None:
         raise LedgerMismatch(f"the checkpoint is of the ledger `{checkpoint.origin}`, which this never was")

@@ -48,7 +48,7 @@ class Database:
 
     @property
     def is_shared(self) -> bool:
-        """Tell whether other brokers may be writing to it: PostgreSQL yes, a SQLite file no."""
+        """Report whether other brokers may be writing to it: PostgreSQL yes, a SQLite file no."""
         return self.engine.dialect.name == "postgresql"
 
     async def read(self, query: Callable[[Connection], T]) -> T:
@@ -130,7 +130,7 @@ class DatabaseProblem(Exception):
 
 @contextmanager
 def plain_problems() -> Iterator[None]:
-    """Give what the driver says as a DatabaseProblem: for tools that talk to people."""
+    """Return what the driver says as a DatabaseProblem: for tools that talk to people."""
     try:
         yield
     except UNAVAILABLE as error:
@@ -224,7 +224,7 @@ def _refuse_other_file(connection: Connection) -> None:
 
 
 def _identity(path: str | None) -> tuple[int, int] | None:
-    """Tell which file has a name; None, if there is none."""
+    """Report which file has a name; None, if there is none."""
     try:
         found = os.stat(path or _IN_MEMORY)  # noqa: PTH116 (twice a request: a Path costs more than the call)
     except OSError:

@@ -58,7 +58,7 @@ def commit(connection: Connection) -> None:
 
 
 def refusal(error: Exception) -> Refusal | None:
-    """Say what a failure means to whoever asked for a change; None if the database is not to blame."""
+    """Return what a failure means to whoever asked for a change; None if the database is not to blame."""
     if isinstance(error, Undecided):
         message = "the ledger's database failed while it committed: it is not known whether this was done"
         return unavailable(message, _SAME_AGAIN)
@@ -79,7 +79,7 @@ def full() -> Refusal:
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether SQLite may have had no room on the disk, or none in a quota, which it calls an I/O error."""
+    """Report whether SQLite may have had no room on the disk, or none in a quota, which it calls an I/O error."""
     original = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(original, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -93,7 +93,7 @@ def cause(error: BaseException) -> str:
 
 
 def _is_undone(error: BaseException) -> bool:
-    """Tell whether it is known that a COMMIT which failed like this has left nothing behind.
+    """Report whether it is known that a COMMIT which failed like this has left nothing behind.
 
     That the connection was lost says nothing: the database may have committed before, and the answer got lost.
     """

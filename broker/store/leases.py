@@ -104,7 +104,7 @@ def due(connection: Connection, at: datetime, limit: int) -> Sequence[Lease]:
 
 
 def next_due(connection: Connection) -> datetime | None:
-    """Tell when the next lease is due to be recorded as ended."""
+    """Report when the next lease is due to be recorded as ended."""
     micros = connection.execute(select(func.min(leases.c.expires_at)).where(_NOT_CLOSED)).scalar_one()
     return None if micros is None else from_micros(micros)
 
@@ -192,7 +192,7 @@ def _ended(lease: Lease, selectors: Iterable[Selector], recorded: Mapping[Select
 
 
 def _row(lease: Lease) -> tuple[object, ...]:
-    """Give a lease in the order of the table's columns."""
+    """Return a lease in the order of the table's columns."""
     return (
         lease.id,
         lease.tenant,

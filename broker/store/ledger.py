@@ -57,12 +57,12 @@ class Spans:
     spans: Sequence[Span]
 
     def index_of(self, leaf: int) -> int:
-        """Tell the index of the entry that is a leaf."""
+        """Report the index of the entry that is a leaf."""
         span = next(span for span in reversed(self.spans) if span.first_leaf <= leaf)
         return leaf - span.first_leaf + span.first_index
 
     def leaf_of(self, index: int) -> int | None:
-        """Tell which leaf the entry at an index is; None for an index that was passed over."""
+        """Report which leaf the entry at an index is; None for an index that was passed over."""
         span = next((span for span in reversed(self.spans) if span.first_index <= index), None)
         if span is None:
             return None
@@ -75,7 +75,7 @@ class LedgerMismatch(Exception):
     """The database's ledger cannot be followed or extended. The message says why and what to do."""
 
     def refusal(self) -> Refusal:
-        """Say what callers are told. The details are for the log alone."""
+        """Return what callers are told. The details are for the log alone."""
         return Refusal(
             Reason.LEDGER_UNAVAILABLE,
             "the ledger in the database is not the one that this broker has signed, so nothing is signed behind it",
@@ -129,7 +129,7 @@ def forgive_texts(connection: Connection) -> None:
 
 
 def lock_head(connection: Connection) -> Frontier:
-    """Wait for the head and hold it until the transaction ends; give the ledger's frontier.
+    """Wait for the head and hold it until the transaction ends; return the ledger's frontier.
 
     Raises:
         MalformedHead: it was altered, to something that is none.
@@ -194,7 +194,7 @@ def advance(connection: Connection, old_size: int, head: Head) -> None:
 
 
 def last_index(connection: Connection) -> int:
-    """Tell the index of the last entry, or -1."""
+    """Report the index of the last entry, or -1."""
     last = connection.execute(select(func.max(ledger_entries.c.index))).scalar_one()
     return -1 if last is None else last
 

@@ -56,7 +56,7 @@ def open_ledger(
 
 
 def check(connection: Connection, origin: str, ours: VerifierKey, marks: Marks) -> Head | None:
-    """Look whether a broker could write on here, changing nothing; give the head, None if there is no ledger yet.
+    """Look whether a broker could write on here, changing nothing; return the head, None if there is no ledger yet.
 
     Raises:
         LedgerMismatch: as `open_ledger`.
@@ -172,7 +172,7 @@ def _hold_against_adoption(connection: Connection, mark: Checkpoint, head: Head,
 
 
 def _leads_to(connection: Connection, mark: Checkpoint, head: Head) -> bool:
-    """Tell whether the tree of a mark is a prefix of the head's, by stored nodes that need not be believed."""
+    """Report whether the tree of a mark is a prefix of the head's, by stored nodes that need not be believed."""
     try:
         made = proofs.prove_consistency(connection, mark.size)
     except KeyError:

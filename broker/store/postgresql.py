@@ -75,6 +75,6 @@ class _Impatient(psycopg.Connection[Any]):
 
 
 def _is_pooled(connection: psycopg.Connection[Any]) -> bool:
-    """Tell whether a pooler stands in between: then the session's process is not the one that the connection names."""
+    """Report whether a pooler stands in between: the connection names another process than its session's."""
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return row is None or row[0] != connection.info.backend_pid

@@ -57,7 +57,7 @@ def prove_consistency(connection: Connection, first_size: int) -> Consistency | 
 
 
 def frontier_at(connection: Connection, size: int) -> Frontier:
-    """Give the frontier of the tree as it was at an earlier size, by its stored nodes.
+    """Return the frontier of the tree as it was at an earlier size, by its stored nodes.
 
     Raises:
         KeyError: a node is not stored.

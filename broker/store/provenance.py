@@ -55,7 +55,7 @@ class Proven:
         return wrong
 
     def lease(self, lease_id: str) -> Lease | None:
-        """Give a remembered lease, as its entries made it when it was remembered."""
+        """Return a remembered lease, as its entries made it when it was remembered."""
         known = self._known(lease_id)
         return known if isinstance(known, Lease) else None
 
@@ -81,7 +81,7 @@ def _as_recorded(record: Task | Lease, recorded: Mapping[int, Sequence[Effect]])
 
 
 def _have_ended(task: Task, found: Iterable[Effect]) -> bool:
-    """Tell whether entries end a task as its row says. Of an ended task nothing else is of use to anybody."""
+    """Report whether entries end a task as its row says. Of an ended task nothing else is of use to anybody."""
     return any(
         (effect.task_id, effect.state) == (task.id, task.state)
         if isinstance(effect, TaskEnded)
@@ -98,7 +98,7 @@ def _bare(record: Task | Lease) -> Task | Lease:
 
 
 def _task(found: Iterable[Effect]) -> Task | None:
-    """Give the task that entries make. How often it was changed is not theirs to say."""
+    """Return the task that entries make. How often it was changed is not theirs to say."""
     task: Task | None = None
     for effect in found:
         match effect:

@@ -31,12 +31,12 @@ class Pulse:
             self._failed = now
 
     def wants_probe(self, now: float) -> bool:
-        """Tell whether too little has been written lately to know."""
+        """Report whether too little has been written lately to know."""
         wait = PROBE_SECONDS if self._unwell else _IDLE_SECONDS
         return self._began is None and now >= self._ended + wait
 
     def problem(self, now: float) -> str | None:
-        """Say what is wrong, if something is."""
+        """Return what is wrong, if something is."""
         if self._began is not None and now >= self._began + _SLOW_SECONDS:
             return "the database does not answer"
         if self._unwell or now < self._failed + _GRACE_SECONDS:

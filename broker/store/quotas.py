@@ -25,12 +25,12 @@ _PUT = text(
 
 
 def window(at: datetime) -> int:
-    """Give the number of the minute in which an instant is."""
+    """Return the number of the minute in which an instant is."""
     return to_micros(at) // _WINDOW_MICROS
 
 
 def fetch(connection: Connection, tenants: Collection[str], window: int) -> dict[str, int]:
-    """Tell how many leases tenants were issued in a minute; those without any are left out."""
+    """Report how many leases tenants were issued in a minute; those without any are left out."""
     query = select(quotas.c.tenant, quotas.c.leases_issued).where(
         quotas.c.tenant.in_(tenants), quotas.c.window == window
     )

@@ -42,13 +42,13 @@ class RefusalCounts:
         self._counts[refused] += 1
 
     def pause(self, now: float) -> float:
-        """Tell how many seconds to wait until the counts that begin `now`, on a monotonic clock, are recorded."""
+        """Report how many seconds to wait until the counts that begin `now`, on a monotonic clock, are recorded."""
         self._pause = min(_LONGEST_PAUSE, 2 * self._pause) if now < self._quiet_since + self._pause else _SHORTEST_PAUSE
         self._quiet_since = now + self._pause
         return self._pause
 
     def so_far(self) -> Mapping[Refused, int]:
-        """Give what is to be recorded."""
+        """Return what is to be recorded."""
         return dict(self._counts)
 
     def recorded(self, counts: Mapping[Refused, int]) -> None:
@@ -58,7 +58,7 @@ class RefusalCounts:
 
 
 def entries(counts: Mapping[Refused, int], at: datetime) -> Iterator[Entry]:
-    """Give the entries that record counts."""
+    """Return the entries that record counts."""
     for refused, count in counts.items():
         yield Entry(
             kind=Kind.REFUSALS_SUMMARISED,

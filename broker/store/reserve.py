@@ -27,7 +27,7 @@ _PAUSE_SECONDS = 1.0  # between attempts to have it back that fail although the 
 
 
 def free_bytes(folder: Path) -> int:
-    """Tell how much room there is on the disk of a folder."""
+    """Report how much room there is on the disk of a folder."""
     return shutil.disk_usage(folder).free
 
 
@@ -46,14 +46,14 @@ class Reserve:
 
     @classmethod
     def beside(cls, database: Database, free: Callable[[Path], int] = free_bytes) -> Reserve:
-        """Give a database its reserve."""
+        """Return a database its reserve."""
         path = None if database.is_shared else database.engine.url.database
         reserve = cls(None if path is None else Path(os.path.realpath(path)), free)
         reserve._prepare()
         return reserve
 
     def give_up(self, error: Exception) -> bool:
-        """Give the reserve up, if a failure means that the disk is full; tell whether to try again."""
+        """Return the reserve up, if a failure means that the disk is full; tell whether to try again."""
         if self._file is None or self.is_spent or not is_full(error):
             return False
         self.is_spent = True

@@ -41,7 +41,7 @@ def sole_writer(url: str) -> Iterator[None]:
 
 
 def writer_of(url: str) -> int | None:
-    """Tell which process writes to a SQLite file, by what it has noted there; None if none does, as far as one sees."""
+    """Report which process writes to a SQLite file, by what it has noted there; None if none does."""
     path = _file_of(url)
     try:
         noted = "" if path is None else _lock_of(path).read_text(encoding="ascii", errors="replace").strip()
@@ -75,7 +75,7 @@ def _lock_of(path: Path) -> Path:
 
 
 def _file_of(url: str) -> Path | None:
-    """Give the SQLite file behind all symbolic links; None for a database of another kind."""
+    """Return the SQLite file behind all symbolic links; None for a database of another kind."""
     parsed = parse_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         return None

@@ -171,7 +171,7 @@ class Transaction:
         return next((lock for lock in standing if lock.selector in covers), None)
 
     def rule_on(self, selector: Selector) -> int | None:
-        """Tell the index of the last rule with exactly this selector."""
+        """Report the index of the last rule with exactly this selector."""
         ends = [rule.index for rule in self.new_rules if rule.selector == selector]
         known = self.in_force.newest(selector)
         if known is not None:
@@ -179,7 +179,7 @@ class Transaction:
         return max(ends or rules.fetch(self.connection, [selector]).get(selector, []), default=None)
 
     def leases_issued(self, task: Task) -> int:
-        """Tell how many leases a task has ever had."""
+        """Report how many leases a task has ever had."""
         return task.leases_issued + self._counted[task.id]
 
     def live_tasks(self, tenant: str) -> int:
@@ -189,13 +189,13 @@ class Transaction:
         return self._live_tasks[tenant] + self._begun[tenant]
 
     def issued_this_minute(self, tenant: str) -> int:
-        """Tell how many leases the tenant of a named task was issued in the running minute."""
+        """Report how many leases the tenant of a named task was issued in the running minute."""
         return self._issued.get(tenant, 0)
 
     # What works change.
 
     def record(self, entry: Entry, largest: str = "request") -> int:
-        """Append an entry; give its index. `largest` is the field of the request that takes most of it.
+        """Append an entry; return its index. `largest` is the field of the request that takes most of it.
 
         Raises:
             Refusal: INVALID_ARGUMENT, if it is too long for the ledger; nothing is appended.
@@ -212,7 +212,7 @@ class Transaction:
         return self._start.next_index + len(self._entries) - 1
 
     def next_index(self) -> int:
-        """Tell the index that the next entry will have."""
+        """Report the index that the next entry will have."""
         return self._start.next_index + len(self._entries)
 
     def add_task(self, task: Task) -> None:
@@ -308,7 +308,7 @@ class Transaction:
         self._proven.remember([*self._new_leases, *self._renewed.values()])
 
     def _commit_to_what_is_in_force(self, horizon: datetime) -> list[Effect]:
-        """Record a commitment if it is time; give all that this transaction changes of what is in force."""
+        """Record a commitment if it is time; return all that this transaction changes of what is in force."""
         tail: list[Effect] = [*self.new_rules, *self._new_locks, *self._adopted]
         tail += [LockLifted(lock_id) for lock_id, _ in self._lifted]
         if self._last_to_end is not None:
@@ -334,7 +334,7 @@ class Transaction:
         return {lease.id: lease for lease in found}
 
     def _has_ended(self, task: Task) -> bool:
-        """Tell whether the ledger has ended a task that its row calls active."""
+        """Report whether the ledger has ended a task that its row calls active."""
         ended = self.in_force.newest(Selector(task.tenant, Target.TASK, task.id))
         return ended is not None or task.index < self.in_force.adopted_index
 

@@ -48,11 +48,11 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Tell whether everything is as it was signed."""
+        """Report whether everything is as it was signed."""
         return not self.findings
 
     def unknown(self) -> list[str]:
-        """Say what cannot be known without a trusted key, a kept checkpoint, or entries that verify."""
+        """Return what cannot be known without a trusted key, a kept checkpoint, or entries that verify."""
         unknown = []
         if not self.trusted:
             unknown.append("whether all of it was made anew with another key: give --vkey")
@@ -187,7 +187,7 @@ def _is_index(cell: object) -> bool:
 
 
 def _bytes(cell: object) -> bytes:
-    """Give a cell's bytes. What is none has no bytes that could have been hashed."""
+    """Return a cell's bytes. What is none has no bytes that could have been hashed."""
     return cell if isinstance(cell, bytes) else b""
 
 

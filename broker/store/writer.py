@@ -121,7 +121,7 @@ class Writer:
         self._log = structlog.get_logger("ledger")
 
     def start(self) -> asyncio.Task[None]:
-        """Start writing, for callers on the running event loop; give what writes, which ends when it is told to stop.
+        """Start writing, for callers on the running event loop; return what writes, which ends when it is told to stop.
 
         Raises:
             Refusal: LEDGER_UNAVAILABLE, if the database cannot be reached.
@@ -146,7 +146,7 @@ class Writer:
         self._database.close()
 
     def problem(self) -> str | None:
-        """Say what is wrong, if nothing can be written now, or only what takes away."""
+        """Return what is wrong, if nothing can be written now, or only what takes away."""
         return "the disk is full" if self._reserve.is_spent else self._pulse.problem(time.monotonic())
 
     async def probe(self) -> None:
@@ -172,7 +172,7 @@ class Writer:
         return await self._enqueue(self._works, work)  # type: ignore[return-value]
 
     def recall(self, lease_id: str) -> Lease | None:
-        """Give a lease as it was last recorded or proven here: to decide upon, not to act on."""
+        """Return a lease as it was last recorded or proven here: to decide upon, not to act on."""
         return self._proven.lease(lease_id)
 
     def heard_of(self, index: int) -> None:
@@ -180,7 +180,7 @@ class Writer:
         self._follower.heard_of(index)
 
     def follow(self, connection: Connection) -> InForce:
-        """Follow the ledger to where a connection sees its head, before it has read anything; give what is in force.
+        """Follow the ledger to where a connection sees its head, before it has read anything; return what is in force.
 
         Raises:
             LedgerMismatch: it is not the ledger that we have signed, or is behind it.
@@ -295,7 +295,7 @@ class Writer:
         _tell(waiting, [refusal] * len(waiting))
 
     async def _try(self, batch: list[_Waiting]) -> tuple[Transaction, list[object]]:
-        """Do steps 2 to 5; give what came of each work.
+        """Do steps 2 to 5; return what came of each work.
 
         Waiting for a lock, a server or a disk is for the thread. What works do with a file is over sooner than two
         threads could take turns.
@@ -341,7 +341,7 @@ class Writer:
         return _Prepared(transaction, outcomes, known, replace(tail, note=head.note))
 
     def _known_at(self, head: Frontier, connection: Connection) -> Known:
-        """Give what we know at a head; if others have moved it, follow them first.
+        """Return what we know at a head; if others have moved it, follow them first.
 
         Raises:
             LedgerMismatch: the ledger is not the one that we have signed, or is behind it.
@@ -355,7 +355,7 @@ class Writer:
 
 
 def _undo(connection: Connection, error: BaseException) -> None:
-    """Give a transaction up."""
+    """Return a transaction up."""
     with suppress(type(error)), failures.using(connection):
         raise error
 

@@ -17,7 +17,7 @@ class Allowance:
         self._whole_at = float("-inf")
 
     def take(self) -> float:
-        """Take one, and give 0; if there is none, give the seconds until there is one."""
+        """Take one, and give 0; if there is none, return the seconds until there is one."""
         now = self._monotonic()
         whole_at = max(self._whole_at, now)
         if whole_at - now > self._ahead:

@@ -37,7 +37,7 @@ class Callers:
     replays: Replays
 
     def by_certificate(self, evidence: PeerEvidence) -> Principal:
-        """Give the principal behind a connection.
+        """Return the principal behind a connection.
 
         Raises:
             Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED or IDENTITY_UNKNOWN; UNAVAILABLE.
@@ -46,7 +46,7 @@ class Callers:
         return self.certificates.authenticate(evidence, self.desk.clock())
 
     async def by_token(self, token: str, shown: ShownProof | None = None) -> Principal:
-        """Give the principal that a token proves, and use the token up if it is good for one time.
+        """Return the principal that a token proves, and use the token up if it is good for one time.
 
         Of a token that is bound to a key, the proof that came with the call must be of that key.
 
@@ -68,12 +68,12 @@ class Callers:
         return principal
 
     def by_token_again(self, token: str) -> Principal:
-        """Give the principal of a token in a call that goes on, which was let in with it; else as `by_token`."""
+        """Return the principal of a token in a call that goes on, which was let in with it; else as `by_token`."""
         self._check_ourselves()
         return self.tokens.authenticate(token, self.desk.clock()).principal
 
     def with_key(self, principal: Principal, shown: ShownProof) -> Principal:
-        """Give a principal that has proven on this call to hold a key, unless it has already.
+        """Return a principal that has proven on this call to hold a key, unless it has already.
 
         Raises:
             Refusal: PROOF_INVALID; UNAVAILABLE.

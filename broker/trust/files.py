@@ -70,7 +70,7 @@ class SvidFiles:
 
     @property
     def material(self) -> SvidMaterial:
-        """Give what was read last."""
+        """Return what was read last."""
         return self._material
 
     def check_time(self, at: datetime) -> None:
@@ -88,7 +88,7 @@ class SvidFiles:
 
     @property
     def problem(self) -> str | None:
-        """Say which files cannot be used, and why."""
+        """Return which files cannot be used, and why."""
         return "; ".join(part.problem for part in self._parts() if part.problem) or None
 
     def refresh(self) -> bool:
@@ -121,7 +121,7 @@ class SvidFiles:
         return _Pair(chain_pem, key_pem, own, not_after)
 
     def _check_pair(self, chain_pem: bytes, key_pem: bytes) -> tuple[str, datetime]:
-        """Check that key and certificate belong together; give the trust domain, and when the chain ends."""
+        """Check that key and certificate belong together; return the trust domain, and when the chain ends."""
         path = self._directory / _SVID
         try:
             chain = parse_bundle(chain_pem)

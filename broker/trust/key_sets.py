@@ -72,7 +72,7 @@ class KeySet:
         self.problem: str | None = None
 
     def current(self) -> IssuerKeys:
-        """Give the keys.
+        """Return the keys.
 
         Raises:
             UnknownIssuerKey: the first fetch is under way; `look_for_new` waits for it.
@@ -118,7 +118,7 @@ class KeySet:
         return self.current().generation != before
 
     async def _fetch_once(self) -> timedelta:
-        """Fetch, or wait for the fetch that is under way; give how long the keys stay good."""
+        """Fetch, or wait for the fetch that is under way; return how long the keys stay good."""
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
         return await asyncio.shield(self._fetching)
@@ -203,7 +203,7 @@ class KeySets:
         self._sets = {url: KeySet(issuer, source) for url, (issuer, source) in sources.items()}
 
     def current(self, issuer: Issuer) -> IssuerKeys:
-        """Give an issuer's keys; else as `KeySet.current`."""
+        """Return an issuer's keys; else as `KeySet.current`."""
         return self._sets[issuer.url].current()
 
     async def look_for_new(self, unknown: UnknownIssuerKey) -> bool:

@@ -31,11 +31,11 @@ class SvidSource(Protocol):
 
     @property
     def material(self) -> SvidMaterial:
-        """Give what was taken last."""
+        """Return what was taken last."""
 
     @property
     def problem(self) -> str | None:
-        """Say why it cannot be taken anew."""
+        """Return why it cannot be taken anew."""
 
     def refresh(self) -> bool:
         """Take what has changed; tell whether there is something new. May wait for a disk, never for a network."""

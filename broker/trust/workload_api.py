@@ -68,7 +68,7 @@ class _Kept:
         self._until: dict[str, datetime] = {}
 
     def too_old(self, broken: Iterable[str], not_after: datetime, now: datetime) -> frozenset[str]:
-        """Give the trust domains whose bundles are believed no more. An SVID that expires at `not_after` is ours."""
+        """Return the trust domains whose bundles are believed no more. An SVID that expires at `not_after` is ours."""
         self._until = {name: self._until.get(name, not_after) for name in broken}
         return frozenset(name for name, until in self._until.items() if now >= until)
 
@@ -119,12 +119,12 @@ class WorkloadApi:
 
     @property
     def material(self) -> SvidMaterial:
-        """Give what was taken last."""
+        """Return what was taken last."""
         return self._material
 
     @property
     def problem(self) -> str | None:
-        """Say why nothing newer can be had, or why nobody is believed."""
+        """Return why nothing newer can be had, or why nobody is believed."""
         found, now, end = self._stream_problems(), self._clock(), self._own.not_after
         if now >= end:
             found.append(f"our X.509-SVID expired at {end:%Y-%m-%d %H:%M:%S} UTC, so nobody is believed")
@@ -196,7 +196,7 @@ def _without(bundles: Mapping[str, _Bundle], names: frozenset[str]) -> dict[str,
 
 
 def _target(socket: str) -> str:
-    """Give gRPC's name of an address (SPIFFE Workload Endpoint section 4)."""
+    """Return gRPC's name of an address (SPIFFE Workload Endpoint section 4)."""
     unix, tcp = _UNIX.fullmatch(socket), _TCP.fullmatch(socket)
     if unix:
         return f"unix:{unix[1]}"

@@ -136,7 +136,7 @@ def _each(
 
 
 def _check_leaf(expected: str, chain: tuple[x509.Certificate, ...]) -> tuple[SpiffeId, datetime]:
-    """Check that a chain is of this SPIFFE ID; give the ID, and the end of the span in which all of it is valid."""
+    """Check that a chain is of this SPIFFE ID; return the ID, and the end of the span in which all of it is valid."""
     try:
         spiffe_id = parse_spiffe_id(expected)
         names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -204,7 +204,7 @@ def _certificates(der: bytes, what: str) -> tuple[x509.Certificate, ...]:
 
 
 def _size(der: bytes) -> int:
-    """Give the length of the first value, header included (X.690 section 8.1.3), or what it claims to be."""
+    """Return the length of the first value, header included (X.690 section 8.1.3), or what it claims to be."""
     length = der[1] if len(der) > 1 else 0
     if length < _LONG_FORM:
         return 2 + length

@@ -17,7 +17,7 @@ _PREFIX = scope_of([""])
 
 
 def resource(form: Form) -> str:
-    """Give the one resource asked for: `resource` (RFC 8707), or in a token exchange `audience` (RFC 8693).
+    """Return the one resource asked for: `resource` (RFC 8707), or in a token exchange `audience` (RFC 8693).
 
     Raises:
         Refusal: INVALID_ARGUMENT.
@@ -33,7 +33,7 @@ def resource(form: Form) -> str:
 
 
 def grants(form: Form, uri: str) -> tuple[Grant, ...]:
-    """Give the grants asked for at a resource: tools named by the scope, with the constraints of the details.
+    """Return the grants asked for at a resource: tools named by the scope, with the constraints of the details.
 
     None, if neither is there.
 

@@ -20,7 +20,7 @@ _SCHEME = "bearer "
 
 
 def shown_proof(request: Request, url: str) -> ShownProof | None:
-    """Give the proof of possession that came with a request for a URL of ours, if one did."""
+    """Return the proof of possession that came with a request for a URL of ours, if one did."""
     proofs = request.headers.getlist("dpop")
     return ShownProof(",".join(proofs), "POST", url) if proofs else None
 

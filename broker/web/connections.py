@@ -26,12 +26,12 @@ class PatientProtocol(H11Protocol):
 
     @property
     def has_asked(self) -> bool:
-        """Tell whether there ever was a request."""
+        """Report whether there ever was a request."""
         return self.cycle is not None
 
     @property
     def is_answering(self) -> bool:
-        """Tell whether there is a request, whole, that is not answered yet."""
+        """Report whether there is a request, whole, that is not answered yet."""
         return self.has_asked and not self.cycle.more_body and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn

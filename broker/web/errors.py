@@ -62,7 +62,7 @@ class OAuthError:
 
 
 def oauth_error(refusal: Refusal, *, grant: bool = False) -> OAuthError:
-    """Give a refusal as an error response. With `grant`, the identity was the grant, and not the client's own proof."""
+    """Return a refusal as an error response. With `grant`, the identity was the grant, not the client's proof."""
     status, error = _ERRORS.get(refusal.reason, (500, "server_error"))
     if refusal.reason is Reason.INVALID_ARGUMENT and refusal.violations:
         error = _FIELDS.get(re.split(r"[.\[]", refusal.violations[0].field)[0], error)

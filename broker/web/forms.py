@@ -22,11 +22,11 @@ class Form:
     values: Mapping[str, str]
 
     def get(self, name: str) -> str:
-        """Give a parameter; empty, if it is not there."""
+        """Return a parameter; empty, if it is not there."""
         return self.values.get(name, "")
 
     def required(self, name: str) -> str:
-        """Give a parameter that must be there.
+        """Return a parameter that must be there.
 
         Raises:
             Refusal: INVALID_ARGUMENT.

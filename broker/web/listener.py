@@ -158,7 +158,7 @@ class Listener:
 
 
 def _network(host: str) -> str:
-    """Give the network that an address is counted under: IPv4 by itself, IPv6 by its /64."""
+    """Return the network that an address is counted under: IPv4 by itself, IPv6 by its /64."""
     if ":" not in host:
         return host
     return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:_NETWORK_BYTES].hex()

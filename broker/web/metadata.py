@@ -13,7 +13,7 @@ JWKS, TOKEN, INTROSPECT, REVOKE, AUTHORIZE = "/jwks", "/token", "/introspect", "
 
 
 def metadata_paths(issuer: str) -> list[str]:
-    """Tell where an issuer's metadata is: between its host and its path (RFC 8414 section 3.1).
+    """Report where an issuer's metadata is: between its host and its path (RFC 8414 section 3.1).
 
     Also under the name that many clients ask for first, there or behind the path (Discovery section 4, RFC 8414
     section 5).
@@ -23,7 +23,7 @@ def metadata_paths(issuer: str) -> list[str]:
 
 
 def metadata(issuer: str) -> dict[str, object]:
-    """Give the metadata of an issuer.
+    """Return the metadata of an issuer.
 
     Clients that know of people alone ask for an authorization endpoint with `code` and PKCE, even if they use neither:
     there is one that always refuses. Libraries for OpenID Connect want to be told how subjects are named, and by which

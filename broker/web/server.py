@@ -87,7 +87,7 @@ class HttpServer:
         return int(self._socket.getsockname()[1])
 
     def start(self) -> asyncio.Task[None]:
-        """Serve; give what serves, which ends when it is stopped."""
+        """Serve; return what serves, which ends when it is stopped."""
         self._serving = asyncio.create_task(self._serve(), name="http")
         return self._serving
 

@@ -130,7 +130,7 @@ def _answer(issued: Issued, desk: Desk, form: Form) -> dict[str, object]:
 
 
 def _asked(form: Form) -> Asked:
-    """Say what a request was about, as far as its form has parameters for that."""
+    """Return what a request was about, as far as its form has parameters for that."""
     return Asked(
         method=_METHOD,
         task_id=form.get("task"),

@@ -75,7 +75,7 @@ class RevocationEndpoint:
 
 
 def _bare(text: str) -> str:
-    """Give a token without what people copy along: line breaks, and the scheme of the header it was in."""
+    """Return a token without what people copy along: line breaks, and the scheme of the header it was in."""
     return "".join(_SCHEME.sub("", text).split())
 
 

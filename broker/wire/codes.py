@@ -77,10 +77,10 @@ _STATUSES = {
 
 
 def grpc_code(reason: Reason) -> Code:
-    """Give a reason's gRPC code."""
+    """Return a reason's gRPC code."""
     return _CODES[reason]
 
 
 def http_status(reason: Reason) -> int:
-    """Give a reason's HTTP status."""
+    """Return a reason's HTTP status."""
     return _STATUSES[_CODES[reason]]

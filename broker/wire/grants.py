@@ -13,7 +13,7 @@ _FROM_WIRE = {number: operator for operator, number in _TO_WIRE.items()}
 
 
 def grants_to_wire(grants: Iterable[Grant]) -> list[pb.Grant]:
-    """Give grants as messages."""
+    """Return grants as messages."""
     return [
         pb.Grant(tool=grant.tool, constraints=[_constraint_to_wire(constraint) for constraint in grant.constraints])
         for grant in grants
@@ -39,7 +39,7 @@ def grants_from_wire(messages: Iterable[pb.Grant], field: str) -> tuple[Grant, .
 
 
 def resources_to_wire(resources: Iterable[ResourceGrants]) -> list[pb.ResourceGrants]:
-    """Give declared tools as messages."""
+    """Return declared tools as messages."""
     return [pb.ResourceGrants(resource=item.resource, grants=grants_to_wire(item.grants)) for item in resources]
 
 

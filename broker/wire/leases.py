@@ -14,7 +14,7 @@ _BINDINGS = {binding: pb.Binding.Value(f"BINDING_{binding.name}") for binding in
 
 
 def lease_to_wire(lease: Lease, at: datetime) -> pb.Lease:
-    """Give a lease as a message, in its state at an instant."""
+    """Return a lease as a message, in its state at an instant."""
     return pb.Lease(
         lease_id=lease.id,
         tenant=lease.tenant,

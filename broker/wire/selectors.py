@@ -22,7 +22,7 @@ _LONGEST_TENANT = 255
 
 
 def selector_to_wire(selector: Selector) -> pb.Selector:
-    """Give a selector as a message."""
+    """Return a selector as a message."""
     value = True if selector.target is Target.ALL else selector.value
     return pb.Selector(tenant=selector.tenant, **{_FIELDS[selector.target]: value})  # type: ignore[arg-type]
 
@@ -53,7 +53,7 @@ def selector_from_wire(message: pb.Selector, field: str) -> Selector:
 
 
 def rule_to_wire(rule: Rule) -> pb.RevocationRule:
-    """Give a rule as a message."""
+    """Return a rule as a message."""
     return pb.RevocationRule(
         index=rule.index,
         selector=selector_to_wire(rule.selector),
@@ -82,7 +82,7 @@ def rule_from_wire(message: pb.RevocationRule, field: str) -> Rule:
 
 
 def lock_to_wire(lock: Lock) -> pb.Lock:
-    """Give a lock as a message."""
+    """Return a lock as a message."""
     return pb.Lock(
         lock_id=lock.id,
         selector=selector_to_wire(lock.selector),

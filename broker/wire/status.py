@@ -16,7 +16,7 @@ _TYPE_URL = "type.googleapis.com/google.rpc."
 
 
 def to_status_bytes(refusal: Refusal, code: int) -> bytes:
-    """Give the value of the trailing metadata `grpc-status-details-bin`."""
+    """Return the value of the trailing metadata `grpc-status-details-bin`."""
     details: list[Message] = [
         pb.ErrorInfo(reason=refusal.reason.value, domain=DOMAIN, metadata=refusal.hints.metadata())
     ]

@@ -13,7 +13,7 @@ _FROM_WIRE = {number: state for state, number in _TO_WIRE.items()}
 
 
 def task_state_to_wire(state: TaskState) -> pb.TaskState.ValueType:
-    """Give a state as its number."""
+    """Return a state as its number."""
     return _TO_WIRE[state]
 
 
@@ -42,7 +42,7 @@ def environment_from_wire(name: str, field: str) -> Environment:
 
 
 def task_to_wire(task: Task) -> pb.Task:
-    """Give a task as a message."""
+    """Return a task as a message."""
     return pb.Task(
         task_id=task.id,
         tenant=task.tenant,

@@ -17,7 +17,7 @@ _NANOS = 1_000_000_000
 
 
 def instant_to_wire(instant: datetime) -> Timestamp:
-    """Give an instant as a Timestamp, to the microsecond."""
+    """Return an instant as a Timestamp, to the microsecond."""
     seconds, micros = divmod(to_micros(instant), _MICROS)
     return Timestamp(seconds=seconds, nanos=micros * 1_000)
 
@@ -34,7 +34,7 @@ def instant_from_wire(message: Timestamp, field: str) -> datetime:
 
 
 def duration_to_wire(duration: timedelta) -> Duration:
-    """Give a duration that is not negative as a Duration."""
+    """Return a duration that is not negative as a Duration."""
     seconds, micros = divmod(duration // timedelta(microseconds=1), _MICROS)
     return Duration(seconds=seconds, nanos=micros * 1_000)
 

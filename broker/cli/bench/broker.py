@@ -54,7 +54,7 @@ class Broker:
     started_in: float = 0.0
 
     def begin_task(self) -> str:
-        """Declare a task for the agent; give its id."""
+        """Declare a task for the agent; return its id."""
         declaration = TaskDeclaration(
             owner="bench",
             purpose="measure",
@@ -74,7 +74,7 @@ class Broker:
             return [client.issue(task_id, self.resource, [Grant(self.tool)]).token.reveal() for _ in range(count)]
 
     def environment(self, svid: str) -> dict[str, str]:
-        """Give the variables by which the SDK finds it."""
+        """Return the variables by which the SDK finds it."""
         return {ADDRESS_VARIABLE: self.address, SVID_DIR_VARIABLE: str(self.svids / svid)}
 
 

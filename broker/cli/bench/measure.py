@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def percentile(ordered: Sequence[float], per_cent: float) -> float:
-    """Give a percentile of ascending values, by the nearest rank."""
+    """Return a percentile of ascending values, by the nearest rank."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * per_cent / 100))]
 
 
@@ -19,7 +19,7 @@ def milliseconds(latencies: Sequence[float]) -> dict[str, float]:
 
 
 def processor_seconds(pid: int) -> float:
-    """Tell how much processor time a process has used, in user and kernel (proc(5): Linux).
+    """Report how much processor time a process has used, in user and kernel (proc(5): Linux).
 
     Raises:
         OSError: the system does not tell.
@@ -29,12 +29,12 @@ def processor_seconds(pid: int) -> float:
 
 
 def micros_each(seconds: float, count: int) -> float:
-    """Give the microseconds that each of so many took, to a tenth."""
+    """Return the microseconds that each of so many took, to a tenth."""
     return round(seconds / count * 1_000_000, 1)
 
 
 def resident_bytes(pid: int) -> int:
-    """Tell how much memory a process holds (proc(5): Linux).
+    """Report how much memory a process holds (proc(5): Linux).
 
     Raises:
         OSError: the system does not tell.

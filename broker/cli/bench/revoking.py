@@ -109,7 +109,7 @@ class _Watcher:
 
 
 def _revoke(broker: Broker, watchers: Sequence[_Watcher], operator: OperatorServiceStub, token: str) -> Iterator[float]:
-    """Revoke one lease; give the seconds until each verifier refused it."""
+    """Revoke one lease; return the seconds until each verifier refused it."""
     for watcher in watchers:
         watcher.expect(token, broker.tool, broker.agent)
     for watcher in watchers:
@@ -124,7 +124,7 @@ def _revoke(broker: Broker, watchers: Sequence[_Watcher], operator: OperatorServ
 
 
 def _revoke_tenant(operator: OperatorServiceStub, tenant: str) -> float:
-    """Revoke everything of a tenant; give the seconds until the broker has answered."""
+    """Revoke everything of a tenant; return the seconds until the broker has answered."""
     selector = Selector(tenant=tenant, everything=True)
     before = time.monotonic()
     operator.RevokeLeases(pb.RevokeLeasesRequest(selector=selector, reason="bench"), timeout=_CALL_SECONDS)

@@ -47,7 +47,7 @@ class Outcome:
 
 
 def ratio(over: Outcome, under: Outcome) -> float:
-    """Give the median over the rounds of the quotient of throughputs.
+    """Return the median over the rounds of the quotient of throughputs.
 
     Neighbours in time are compared, so that a machine that slows down meanwhile does so for both.
     """
@@ -80,7 +80,7 @@ class Loads:
         self.ask({"rpc": "hold", **self._what, "count": count})
 
     def ask(self, plan: Mapping[str, Any]) -> list[Any]:
-        """Give all the same plan; give their answers."""
+        """Return all the same plan; give their answers."""
         for popen in self._started:
             print(json.dumps(plan), file=popen.stdin, flush=True)
         return [read_line(popen, self._log) for popen in self._started]

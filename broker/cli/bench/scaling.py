@@ -56,7 +56,7 @@ def _pair(full: Path, empty: Path, *, full_first: bool) -> tuple[tuple[float, in
 def _start(directory: Path) -> tuple[float, int, float]:
     """Start a broker and let it issue.
 
-    Gives the seconds until it was ready, the bytes that it holds, and the processor's microseconds for a credential.
+    Returns the seconds until it was ready, the bytes that it holds, and the processor's microseconds for a credential.
     """
     with running(directory) as broker:
         assert broker.pid is not None  # noqa: S101 (it is ours)

@@ -71,7 +71,7 @@ def _seconds_each(items: Sequence[Any], act: Callable[[Any], object]) -> float:
 
 
 def _quotient(over: Sequence[float], under: Sequence[float]) -> float:
-    """Give the median over the rounds: neighbours in time are compared."""
+    """Return the median over the rounds: neighbours in time are compared."""
     return round(median(a / b for a, b in zip(over, under, strict=True)), 3)
 
 

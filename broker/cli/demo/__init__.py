@@ -60,7 +60,7 @@ def demo(story: str) -> None:
 
 
 def _story(name: str) -> tuple[Callable[[Path], AbstractContextManager[Stage]], Sequence[Scene]]:
-    """Give how a story's stage is set up, and its scenes."""
+    """Return how a story's stage is set up, and its scenes."""
     if name == "mcp":
         if find_spec("mcp") is None:
             raise Stop("this story needs package `mcp`; install `credbroker[server,mcp]`")

@@ -37,7 +37,7 @@ class Memory:
         self._token: OAuthToken | None = None
 
     async def get_tokens(self) -> OAuthToken | None:
-        """Give the token."""
+        """Return the token."""
         return self._token
 
     async def set_tokens(self, tokens: OAuthToken) -> None:
@@ -45,7 +45,7 @@ class Memory:
         self._token = tokens
 
     async def get_client_info(self) -> None:
-        """Give nothing: who the client is says its SVID."""
+        """Return nothing: who the client is says its SVID."""
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
         """Keep nothing."""
@@ -60,7 +60,7 @@ class Agent:
         self._http = http
 
     async def list_tools(self) -> list[str]:
-        """Give the names of the tools that the server shows."""
+        """Return the names of the tools that the server shows."""
 
         async def names(client: Client) -> list[str]:
             return [tool.name for tool in (await client.list_tools()).tools]

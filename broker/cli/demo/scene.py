@@ -31,7 +31,7 @@ class Seen:
 
     @property
     def ok(self) -> bool:
-        """Tell whether it is as told."""
+        """Report whether it is as told."""
         return self.observed == self.scene.expected
 
 

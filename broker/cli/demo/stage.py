@@ -130,7 +130,7 @@ def opened(directory: Path) -> Iterator[Stage]:
 
 
 def actor(module: str, *arguments: str) -> list[str]:
-    """Give the command that runs one of the demo's actors."""
+    """Return the command that runs one of the demo's actors."""
     return [sys.executable, "-m", f"broker.cli.demo.{module}", *arguments]
 
 

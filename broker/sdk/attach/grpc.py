@@ -14,7 +14,7 @@ from broker.sdk.credential import Credential
 
 
 def call_credentials(credential: Credential) -> grpc.CallCredentials:
-    """Give call credentials that attach a credential as it is at the time: token, and a fresh proof if it needs one."""
+    """Return call credentials that attach a credential as it is at the time: token, and fresh proof if it needs one."""
     return grpc.metadata_call_credentials(_Plugin(credential), "credbroker")
 
 

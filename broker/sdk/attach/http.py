@@ -23,11 +23,11 @@ class Request(Protocol):
 
     @property
     def url(self) -> object:
-        """Give its URL, whose text is absolute."""
+        """Return its URL, whose text is absolute."""
 
     @property
     def headers(self) -> MutableMapping[str, str]:
-        """Give its headers."""
+        """Return its headers."""
 
 
 class Response(Protocol):
@@ -37,7 +37,7 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Give its headers."""
+        """Return its headers."""
 
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
@@ -45,7 +45,7 @@ AnyResponse = TypeVar("AnyResponse", bound=Response)
 
 
 def current_of(credential: Credential | Current) -> Current:
-    """Give what gives a credential."""
+    """Return what gives a credential."""
     return (lambda: credential) if isinstance(credential, Credential) else credential
 
 
@@ -79,6 +79,6 @@ def _attach(credential: Credential, request: Request, url: str, nonce: str = "")
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
-    """Give the origin of a URL (RFC 6454)."""
+    """Return the origin of a URL (RFC 6454)."""
     parts = urlsplit(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme)

@@ -24,7 +24,7 @@ class ToolCallRequest(Protocol):
     headers: dict[str, Any] | None
 
     def override(self, *, headers: dict[str, Any] | None) -> Self:
-        """Give the request with other headers."""
+        """Return the request with other headers."""
 
 
 AnyRequest = TypeVar("AnyRequest", bound=ToolCallRequest)

@@ -68,7 +68,7 @@ class TaskRun(RunHooks[Any]):
         return await self._run.__aexit__(kind, error, traceback)
 
     def auth(self, resource: str, *, at: str = "") -> CredentialAuth:
-        """Give an `Auth` for requests to a resource, with the credential of whoever is at work; else as its class."""
+        """Return an `Auth` for requests to a resource, with the credential of whoever is at work; else as its class."""
         return CredentialAuth(lambda: self._credential(resource), at=at)
 
     async def on_agent_start(self, context: Any, agent: Any) -> None:  # noqa: ANN401, ARG002 (the SDK's signature)

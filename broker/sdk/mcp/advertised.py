@@ -19,14 +19,14 @@ _ALWAYS = ("tools", "experimental")
 
 
 def is_introduction(result: Mapping[str, Any]) -> bool:
-    """Tell whether a result is that of `initialize` or of `server/discover`."""
+    """Report whether a result is that of `initialize` or of `server/discover`."""
     return isinstance(result.get("capabilities"), dict) and (
         "protocolVersion" in result or "supportedVersions" in result
     )
 
 
 def advertised(result: Mapping[str, Any], tools: Collection[str], also: Collection[str]) -> dict[str, Any]:
-    """Give an introduction with only such capabilities in it as have their methods let through.
+    """Return an introduction with only such capabilities in it as have their methods let through.
 
     What the caller may call goes into the instructions, with the bounds if `tools` maps its names to them.
     """

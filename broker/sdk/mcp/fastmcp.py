@@ -39,7 +39,7 @@ class FastMcpTokenVerifier(TokenVerifier):
         self._inner = BrokerTokenVerifier(verifier)
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Give what the server wants to know of a good token; None of any other."""
+        """Return what the server wants to know of a good token; None of any other."""
         found = await self._inner.verify_token(token)
         return None if found is None else AccessToken(**found.model_dump())
 
@@ -108,7 +108,7 @@ def _with_bounds(tool: Tool, bounds: Mapping[str, str]) -> Tool:
 
 
 def _params(message: object) -> object:
-    """Give the params of a message: some requests come whole, others as their params alone."""
+    """Return the params of a message: some requests come whole, others as their params alone."""
     params = message.params if isinstance(message, Request) else message
     return params.model_dump(by_alias=True) if isinstance(params, BaseModel) else params
 

@@ -129,7 +129,7 @@ class McpGate:
         await self._app(scope, receive, send)
 
     def _is_alive(self, token: str) -> bool:
-        """Tell whether a credential that was admitted is good yet. Its hands were seen, and a proof is used up."""
+        """Report whether a credential that was admitted is good yet. Its hands were seen, and a proof is used up."""
         try:
             self._verifier.alive(token)
         except Refusal:

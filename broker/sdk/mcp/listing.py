@@ -25,7 +25,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def only_granted(result: dict[str, Any], tools: Collection[str]) -> dict[str, Any]:
-    """Give the result of `tools/list` with only such tools in it.
+    """Return the result of `tools/list` with only such tools in it.
 
     Raises:
         ValueError: it does not list tools.
@@ -50,7 +50,7 @@ def _with_bounds(tool: dict[str, Any], tools: Collection[str]) -> dict[str, Any]
 
 
 def with_bounds(description: object, tool: str, tools: Collection[str]) -> str | None:
-    """Give the description of a tool with the bounds of its arguments; None, if there are none to tell."""
+    """Return the description of a tool with the bounds of its arguments; None, if there are none to tell."""
     bounds = tools.get(tool) if isinstance(tools, Mapping) else ""
     if not bounds:
         return None
@@ -96,7 +96,7 @@ class Events:
         self._searched = 0  # up to where no event ends in what is left
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Give the events that are whole now. No byte is looked at twice, however small the pieces are.
+        """Return the events that are whole now. No byte is looked at twice, however small the pieces are.
 
         Raises:
             ValueError: one cannot be read, or is too large.

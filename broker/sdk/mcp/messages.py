@@ -37,11 +37,11 @@ class Post:
     batch: bool = False
 
     def asks(self) -> bool:
-        """Tell whether somebody waits for an answer to one of the messages."""
+        """Report whether somebody waits for an answer to one of the messages."""
         return bool(self._asking())
 
     def shows(self) -> bool:
-        """Tell whether the answer may show what there is: tools, or capabilities."""
+        """Report whether the answer may show what there is: tools, or capabilities."""
         return any(message.method in methods.SHOWING for message in self.messages)
 
     def tools(self) -> list[str]:
@@ -49,7 +49,7 @@ class Post:
         return [methods.tool_of(message.params) for message in self.messages if message.method == methods.CALL]
 
     def answer(self, refusal: Refusal) -> bytes:
-        """Give the body that answers each request with the refusal."""
+        """Return the body that answers each request with the refusal."""
         error = methods.error_of(refusal)
         asking = self._asking()
         answers = [{"jsonrpc": "2.0", "id": identity, "error": error} for identity in asking or [None]]

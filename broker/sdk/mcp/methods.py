@@ -51,7 +51,7 @@ def check(admitted: Admitted, method: str, params: object, also: Collection[str]
 
 
 def tool_of(params: object) -> str:
-    """Give the name of the tool that is called.
+    """Return the name of the tool that is called.
 
     Raises:
         Refusal: INVALID_ARGUMENT.
@@ -63,7 +63,7 @@ def tool_of(params: object) -> str:
 
 
 def arguments_of(params: object) -> object:
-    """Give the arguments of a call; none are an empty object, as servers have it.
+    """Return the arguments of a call; none are an empty object, as servers have it.
 
     Raises:
         Refusal: INVALID_ARGUMENT.
@@ -84,7 +84,7 @@ def _check_params(method: str, params: object) -> None:
 
 
 def error_of(refusal: Refusal) -> dict[str, Any]:
-    """Give a refusal as a JSON-RPC error: for models in `message`, for programs in `data`."""
+    """Return a refusal as a JSON-RPC error: for models in `message`, for programs in `data`."""
     violations = [{"field": v.field, "description": v.description} for v in refusal.violations]
     data = {"reason": refusal.reason.value, **refusal.hints.metadata(), "violations": violations}
     return {"code": _REFUSED, "message": str(refusal), "data": data}

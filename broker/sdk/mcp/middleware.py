@@ -69,7 +69,7 @@ class BrokerMiddleware:
 
 
 def _as_dict(result: HandlerResult) -> dict[str, Any]:
-    """Give a result as other middleware left it."""
+    """Return a result as other middleware left it."""
     if isinstance(result, BaseModel):
         return result.model_dump(by_alias=True, mode="json", exclude_none=True)
     return result or {}

@@ -34,7 +34,7 @@ class ResourceMetadata:
         self._body = json.dumps(_members(resource, authorization_servers, scopes)).encode()
 
     def is_asked(self, scope: Scope) -> bool:
-        """Tell whether a request asks for it."""
+        """Report whether a request asks for it."""
         asks = scope["method"] in ("GET", "HEAD") or http_request.is_preflight(scope)
         return asks and scope["path"] in self._paths and scope.get("query_string", b"") == self._query
 

@@ -29,7 +29,7 @@ class Sessions:
     key: bytes = field(repr=False)
 
     def opened(self, scope: Scope, claims: Claims) -> Scope:
-        """Give a request with the id that the server knows, if it names a session.
+        """Return a request with the id that the server knows, if it names a session.
 
         Raises:
             UnknownSession: nobody else's is looked for.

@@ -23,7 +23,7 @@ class BrokerTokenVerifier:
         self._verifier = verifier
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Give what the server wants to know of a good token; None of any other."""
+        """Return what the server wants to know of a good token; None of any other."""
         try:
             claims = self._verifier.admit(token).claims
         except Refusal:
