@@ -19,7 +19,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 from broker.api import descriptors
 from broker.api.agents import AgentService
 from broker.api.auditors import AuditorService
-from broker.api.feed import Feed
 from broker.api.health import Health
 from broker.api.operators import OperatorService
 from broker.api.orchestrators import OrchestratorService
@@ -47,6 +46,7 @@ from broker.lease.lookup import LeaseLookup
 from broker.model.clock import Clock, system_clock, uuid7, uuid7_in_bulk
 from broker.policy import bundle
 from broker.policy.engine import Policy
+from broker.revocation.feed import Feed
 from broker.store import migrate
 from broker.store.database import Database, open_database
 from broker.store.follower import Follower

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from broker.api import pages, requests
-from broker.api.feed import FRESHNESS, Feed
 from broker.lease import lock, revoke, slips
 from broker.lease.desk import Desk
 from broker.lease.revoke import LockWish
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import ANY_TENANT, Principal
 from broker.model.selector import Selector, Target
+from broker.revocation.feed import FRESHNESS, Feed
 from broker.store import leases, locks
 from broker.v1 import lease_pb2, selector_pb2
 from broker.v1 import operator_service_pb2 as pb

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.api import pages, requests
-from broker.api.feed import Feed
 from broker.lease import slips, tasks
 from broker.lease.desk import Desk
 from broker.lease.tasks import Declaration
 from broker.model.errors import invalid
 from broker.model.principal import Principal
 from broker.model.task import TaskState
+from broker.revocation.feed import Feed
 from broker.v1 import orchestrator_service_pb2 as pb
 from broker.v1 import task_pb2
 from broker.wire.grants import resources_from_wire

@@ -9,10 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from broker.api.feed import FRESHNESS
 from broker.cli.bench.broker import RESOURCE, Broker
 from broker.cli.unverified import decode
 from broker.model.errors import Reason, Refusal
+from broker.revocation.feed import FRESHNESS
 from broker.sdk.connection import Endpoint, connect
 from broker.sdk.feed import watching
 from broker.sdk.refusals import refusal_from

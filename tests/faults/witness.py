@@ -12,9 +12,9 @@ from typing import TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from broker.api.feed import FRESHNESS
 from broker.cli.bench.broker import RESOURCE, TOOL, Broker
 from broker.model.errors import Refusal
+from broker.revocation.feed import FRESHNESS
 from broker.sdk.connection import Endpoint, connect
 from broker.sdk.feed import watching
 from broker.sdk.verifier import Verifier

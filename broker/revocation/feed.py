@@ -14,12 +14,12 @@ from datetime import timedelta
 
 import structlog
 
-from broker.api.freshness import NEVER, Barrier, Looks, Receipt, Session
 from broker.lease.withheld import Withheld
 from broker.model.clock import Clock, Ids
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 from broker.model.selector import Rule, Selector
+from broker.revocation.freshness import NEVER, Barrier, Looks, Receipt, Session
 from broker.store.database import Database
 from broker.store.follower import Follower
 from broker.store.ledger import LedgerMismatch

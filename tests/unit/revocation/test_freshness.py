@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from broker.api.freshness import NEVER, Barrier, Looks, Session
+from broker.revocation.freshness import NEVER, Barrier, Looks, Session
 
 WINDOW = 10.0
 TENANTS = ("acme", "globex")
