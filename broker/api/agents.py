@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.api import requests
-from broker.intent import wish
+from broker.intent import validation
 from broker.lease.desk import Desk
 from broker.lease.issue import issue
 from broker.lease.release import release
@@ -31,10 +31,10 @@ class AgentService:
         intent = Intent(
             task_id=requests.required(request.task_id, "task_id"),
             resource=requests.resource(request.resource),
-            grants=wish.grants(grants_from_wire(request.grants, "grants"), "grants"),
+            grants=validation.grants(grants_from_wire(request.grants, "grants"), "grants"),
             lifetime=requests.lifetime(request, "lifetime"),
             request_id=requests.request_id(request.request_id),
-            explanation=wish.explanation(request.explanation),
+            explanation=validation.explanation(request.explanation),
         )
         issued = await issue(self.desk, agent, intent)
         return pb.IssueCredentialResponse(token=issued.token, lease=self._lease(issued))

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from google.protobuf.message import Message
 
 from broker.identity.ids import check_id
-from broker.intent import wish
+from broker.intent import validation
 from broker.intent.scopes import check_resource
 from broker.model import prose
 from broker.model.errors import invalid
@@ -30,7 +30,7 @@ def required(value: str, field: str) -> str:
     """Parse an id that must be there."""
     if not value:
         raise invalid(field, "is required")
-    return value if field == "token" else wish.identifier(value, field)
+    return value if field == "token" else validation.identifier(value, field)
 
 
 def request_id(value: str) -> str:
@@ -78,7 +78,7 @@ def declared(found: Sequence[ResourceGrants]) -> tuple[ResourceGrants, ...]:
         if item.resource in seen:
             raise invalid(f"tools[{number}].resource", f"`{item.resource}` is named twice")
         seen.add(item.resource)
-        wish.grants(item.grants, f"tools[{number}].grants")
+        validation.grants(item.grants, f"tools[{number}].grants")
     return tuple(found)
 
 
@@ -132,4 +132,4 @@ def lifetime(request: Message, field: str) -> timedelta | None:
     """Parse a duration longer than nothing; None if it is absent."""
     if not request.HasField(field):
         return None
-    return wish.lifetime(duration_from_wire(getattr(request, field), field), field)
+    return validation.lifetime(duration_from_wire(getattr(request, field), field), field)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from broker.credential.claims import grant_from_detail
-from broker.intent import wish
+from broker.intent import validation
 from broker.intent.scopes import check_resource, scope_of
 from broker.model import strict_json
 from broker.model.errors import invalid
@@ -45,7 +45,7 @@ def grants(form: Form, uri: str) -> tuple[Grant, ...]:
     if named and (missing := [tool for tool in detailed if tool not in named]):
         raise invalid("scope", f"does not name `{missing[0]}`, which {_DETAILS} does")
     found = tuple(detailed.get(tool, Grant(tool)) for tool in named) or tuple(detailed.values())
-    return wish.grants(found, _DETAILS if detailed else "scope") if found else ()
+    return validation.grants(found, _DETAILS if detailed else "scope") if found else ()
 
 
 def _tools(scope: str) -> list[str]:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from broker.credential.claims import detail_of
-from broker.intent import wish
+from broker.intent import validation
 from broker.intent.scopes import scope_of
 from broker.lease import guards
 from broker.lease.desk import Desk
@@ -99,7 +99,7 @@ async def _intent(desk: Desk, agent: Principal, form: Form) -> Intent:
     wanted = authorization.grants(form, uri)
     named = form.get("task")
     return Intent(
-        task_id=wish.identifier(named, "task") if named else await task_of(desk, agent),
+        task_id=validation.identifier(named, "task") if named else await task_of(desk, agent),
         resource=uri,
         grants=wanted,
     )

@@ -1,4 +1,4 @@
-"""What may be asked for: the bounds of a request for a credential, whichever door it comes through."""
+"""Check what may be asked for: the bounds of a request for a credential, whichever door it comes through."""
 
 from __future__ import annotations
 
