@@ -100,11 +100,11 @@ class World:
         return await tasks.begin(self.desk, orchestrator, replace(declaration, **changes), request_id)  # type: ignore[arg-type]
 
     async def issue(
-        self, task: Task, *tools: str, agent: Principal = RESEARCHER, resource: str = REPO, **wishes: object
+        self, task: Task, *tools: str, agent: Principal = RESEARCHER, resource: str = REPO, **bounds: object
     ) -> Issued:
         grants = tuple(Grant(tool) for tool in tools or ("read_file",))
         intent = Intent(task_id=task.id, resource=resource, grants=grants)
-        return await issue.issue(self.desk, agent, replace(intent, **wishes))  # type: ignore[arg-type]
+        return await issue.issue(self.desk, agent, replace(intent, **bounds))  # type: ignore[arg-type]
 
     async def renew(self, issued: Issued, agent: Principal = RESEARCHER, request_id: str = "") -> Issued:
         return await renew.renew(self.desk, agent, issued.lease.id, None, request_id)

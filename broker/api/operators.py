@@ -8,7 +8,7 @@ from datetime import timedelta
 from broker.api import pages, requests
 from broker.lease import lock, revoke, slips
 from broker.lease.desk import Desk
-from broker.lease.revoke import LockWish
+from broker.lease.revoke import LockRequest
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import ANY_TENANT, Principal
 from broker.model.selector import Selector, Target
@@ -64,10 +64,10 @@ class OperatorService:
                 sample=[lease_to_wire(lease, now) for lease in hit.sample],
                 warnings=await slips.in_selector(self.desk, selector),
             )
-        wish = LockWish(lifetime=requests.lifetime(request, "lock_lifetime")) if request.lock else None
+        lock = LockRequest(lifetime=requests.lifetime(request, "lock_lifetime")) if request.lock else None
         reason = requests.text(request.reason, "reason", _LONGEST_REASON)
         try:
-            rule, made = await revoke.revoke(self.desk, operator, selector, reason, wish)
+            rule, made = await revoke.revoke(self.desk, operator, selector, reason, lock)
         except Refusal as refusal:
             if refusal.reason is not Reason.LEDGER_UNAVAILABLE:
                 raise

@@ -1,4 +1,4 @@
-"""The whole configuration: a TOML file, parsed once into one frozen value. An unknown key is an error, not a wish."""
+"""The whole configuration: a TOML file, parsed once into one frozen value. An unknown key is an error."""
 
 from __future__ import annotations
 

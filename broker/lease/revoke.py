@@ -23,7 +23,7 @@ _BEHIND_THE_CLOCK = timedelta(days=1)  # the horizon, at the least: see `SurelyP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LockWish:
+class LockRequest:
     """Also lock what is revoked. `lifetime` None: until the lock is deleted."""
 
     lifetime: timedelta | None
@@ -49,7 +49,7 @@ async def preview(desk: Desk, selector: Selector) -> Preview:
 
 
 async def revoke(
-    desk: Desk, operator: Principal, selector: Selector, reason: str, lock: LockWish | None
+    desk: Desk, operator: Principal, selector: Selector, reason: str, lock: LockRequest | None
 ) -> tuple[Rule, Lock | None]:
     """Kill every lease the selector covers; with `lock`, stop new ones in the same transaction.
 
@@ -60,7 +60,12 @@ async def revoke(
 
 
 def _record(
-    desk: Desk, operator: Principal, selector: Selector, reason: str, wish: LockWish | None, transaction: Transaction
+    desk: Desk,
+    operator: Principal,
+    selector: Selector,
+    reason: str,
+    request: LockRequest | None,
+    transaction: Transaction,
 ) -> tuple[Rule, Lock | None]:
     rule = next_rule(transaction, selector, Cause.OPERATOR, transaction.tokens_until)
     transaction.record(
@@ -74,7 +79,7 @@ def _record(
         )
     )
     transaction.add_rule(rule)
-    lock = None if wish is None else add_lock(desk, transaction, operator, selector, reason, wish.lifetime)
+    lock = None if request is None else add_lock(desk, transaction, operator, selector, reason, request.lifetime)
     return rule, lock
 
 

@@ -106,23 +106,23 @@ def test_of_what_is_known_nothing_is_said(broker: Broker) -> None:
 )
 def test_a_lifetime_that_is_cut_is_told(broker: Broker, tmp_path: Path, tool: str, asked: str, said: str) -> None:
     declared = run(broker, "orchestrator", *task("--agent", RESEARCHER, "--tool", tool), "-o", "json")
-    wish = ["--task", json.loads(declared.stdout)["task_id"], "--tool", tool, "--lifetime", asked]
-    found = warnings(broker, "researcher", "credential", "issue", *wish, "--out", tmp_path / "token")
+    options = ["--task", json.loads(declared.stdout)["task_id"], "--tool", tool, "--lifetime", asked]
+    found = warnings(broker, "researcher", "credential", "issue", *options, "--out", tmp_path / "token")
     assert [said in warning for warning in found] == [True] * bool(said)
     lease = json.loads(
-        run(broker, "researcher", "credential", "issue", *wish, "--out", tmp_path / "token", "-o", "json").stdout
+        run(broker, "researcher", "credential", "issue", *options, "--out", tmp_path / "token", "-o", "json").stdout
     )
     renew = ["credential", "renew", lease["lease_id"], "--lifetime", asked, "--out", tmp_path / "token"]
     assert [said in warning for warning in warnings(broker, "researcher", *renew)] == [True] * bool(said)
-    helped = run(broker, "researcher", "helper", "mcp-headers", *wish)
+    helped = run(broker, "researcher", "helper", "mcp-headers", *options)
     assert (said in helped.stderr) if said else (helped.stderr == "")
 
 
-def test_a_tool_with_a_typo_in_the_agents_wish_is_told_with_what_its_task_declares(broker: Broker) -> None:
+def test_a_tool_with_a_typo_that_an_agent_asks_for_is_told_with_what_its_task_declares(broker: Broker) -> None:
     declared = run(broker, "orchestrator", *task("--agent", RESEARCHER, "--tool", f"{REPO}#read_file"), "-o", "json")
-    wish = ["--task", json.loads(declared.stdout)["task_id"], "--tool", f"{REPO}#read_fil", "--reveal"]
+    options = ["--task", json.loads(declared.stdout)["task_id"], "--tool", f"{REPO}#read_fil", "--reveal"]
     environment = dict.fromkeys(AGENT_VARIABLES) | broker.environment("researcher")
-    done = CliRunner().invoke(cli, ["credential", "issue", *wish], env=environment)
+    done = CliRunner().invoke(cli, ["credential", "issue", *options], env=environment)
     assert "did you mean `read_file`?" in done.stderr
 
 

@@ -119,8 +119,8 @@ def test_the_samples_fit_together_and_start(place: Place) -> None:
             "--agent", "spiffe://example.org/agent/researcher", "--tool", "https://repo.tools.example#read_file",
             "--lifetime", "1h",
         )  # fmt: skip
-        wish = ["--task", task["task_id"], "--tool", "https://repo.tools.example#read_file"]
-        lease = place.run("researcher", "credential", "issue", *wish, "--out", place.folder / "token")
+        options = ["--task", task["task_id"], "--tool", "https://repo.tools.example#read_file"]
+        lease = place.run("researcher", "credential", "issue", *options, "--out", place.folder / "token")
         assert lease["binding"] == "identity"
         assert [found["lease_id"] for found in place.run("operator", "lease", "list")["leases"]] == [lease["lease_id"]]
         (command,) = kept

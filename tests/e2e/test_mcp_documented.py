@@ -69,8 +69,8 @@ def test_middleware_refuses_the_same_and_nobody_asks_for_more(tmp_path: Path, ex
 async def test_over_standard_input_the_token_is_that_of_the_environment(tmp_path: Path) -> None:
     with set_up(tmp_path) as stage:
         assert otherwise(stage, SCENES[:1]) == []
-        wish = ["--task", stage.task_id, "--tool", f"{stage.resource}#search_notes"]
-        stage.cli("researcher", "credential", "issue", *wish, "--out", str(tmp_path / "token"))
+        options = ["--task", stage.task_id, "--tool", f"{stage.resource}#search_notes"]
+        stage.cli("researcher", "credential", "issue", *options, "--out", str(tmp_path / "token"))
         (tmp_path / "example.py").write_text(STDIO.replace("https://notes.example/mcp", stage.resource))
         environment = {
             **os.environ,

@@ -16,7 +16,7 @@ from broker.audit.canonical import MAX_BODY
 from broker.credential import jose
 from broker.credential.jose import LONGEST_ISSUED
 from broker.lease import issue, revoke
-from broker.lease.revoke import LockWish
+from broker.lease.revoke import LockRequest
 from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
@@ -66,10 +66,10 @@ def accepted(world: World, issued: Issued) -> None:
 async def test_a_token_is_measured_to_the_byte_before_its_lease_is_recorded(database_url: str) -> None:
     async with opened(database_url) as world:
         task = await world.task()
-        wish = Intent(task_id=task.id, resource=REPO, grants=(), explanation="it must leave nothing behind")
+        intent = Intent(task_id=task.id, resource=REPO, grants=(), explanation="it must leave nothing behind")
 
         async def attempt(size: int) -> Issued:
-            return await issue.issue(world.desk, RESEARCHER, replace(wish, grants=(narrowed(size),)))
+            return await issue.issue(world.desk, RESEARCHER, replace(intent, grants=(narrowed(size),)))
 
         low, high = 0, 9_000
         while high - low > 1:
@@ -135,7 +135,9 @@ async def test_the_largest_that_can_be_revoked_and_locked_fits_an_entry(database
             Selector("t" * 255, Target.TOOL, f"https://{'r' * 504}#{'t' * 128}"),
         ):
             reason = "\U0001f600" * 512
-            _, lock = await revoke.revoke(world.desk, operator, selector, reason, LockWish(lifetime=timedelta(hours=1)))
+            _, lock = await revoke.revoke(
+                world.desk, operator, selector, reason, LockRequest(lifetime=timedelta(hours=1))
+            )
             assert lock is not None
         assert verification.verify(database_url).ok
 

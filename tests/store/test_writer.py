@@ -40,8 +40,8 @@ async def test_concurrent_requests_share_transactions_and_get_consecutive_indexe
 async def test_issue_and_end_of_task_cannot_pass_each_other(database_url: str) -> None:
     async with opened(database_url) as world:
         task = await world.task()
-        wishes = [world.issue(task) for _ in range(40)]
-        *outcomes, end_index = await asyncio.gather(*wishes, world.end(task), return_exceptions=True)
+        issuing = [world.issue(task) for _ in range(40)]
+        *outcomes, end_index = await asyncio.gather(*issuing, world.end(task), return_exceptions=True)
         assert isinstance(end_index, int)
         for outcome in outcomes:
             if isinstance(outcome, Refusal):

@@ -52,9 +52,9 @@ def _begin(stage: Stage) -> str:
     return str(task["state"])
 
 
-def _issue(stage: Stage, agent: str, name: str, resource: str, tool: str, **wishes: object) -> float:
+def _issue(stage: Stage, agent: str, name: str, resource: str, tool: str, **bounds: object) -> float:
     """Let an agent get a credential, and give its seconds."""
-    arguments = {"name": name, "task_id": stage.task_id, "resource": resource, "tools": [tool], **wishes}
+    arguments = {"name": name, "task_id": stage.task_id, "resource": resource, "tools": [tool], **bounds}
     credential = stage.actors[agent].ask("issue", **arguments)
     stage.lease_ids[name] = credential["lease_id"]
     return float(credential["seconds_left"])

@@ -289,7 +289,7 @@ GOOD = st.builds(
 
 
 @given(st.lists(GOOD, max_size=3), st.lists(GOOD, max_size=3), JSON)
-def test_what_is_narrowed_lets_nothing_through_that_its_parent_or_its_wish_does_not(
+def test_what_is_narrowed_lets_nothing_through_that_its_parent_or_its_request_does_not(
     declared: list[Constraint], asked: list[Constraint], arguments: object
 ) -> None:
     """Law 4, for whatever is asked and whatever a call holds."""
@@ -339,8 +339,8 @@ CAPS = st.dictionaries(st.text(min_size=1), st.integers(1, 10**6), min_size=1)
 @given(st.none() | st.integers(1, 10**6), CAPS, st.integers(0, 999_999))
 def test_a_lifetime_is_the_least_of_all_in_whole_seconds(asked: int | None, caps: dict[str, int], micros: int) -> None:
     at = START + timedelta(microseconds=micros)
-    wished = None if asked is None else timedelta(seconds=asked)
-    end = lifetime.granted(at, wished, {name: timedelta(seconds=cap) for name, cap in caps.items()})
+    requested = None if asked is None else timedelta(seconds=asked)
+    end = lifetime.granted(at, requested, {name: timedelta(seconds=cap) for name, cap in caps.items()})
     least = min([*caps.values(), *([] if asked is None else [asked])])
     assert end.microsecond == 0
     assert at < end <= at + timedelta(seconds=least)
