@@ -45,16 +45,16 @@ def within(task: Task, resource: str, asked: tuple[Grant, ...]) -> tuple[Grant, 
     """
     declared = task.declared(resource)
     granted = []
-    for number, requested in enumerate(asked):
-        found = None if declared is None else declared.grant(requested.tool)
+    for number, request in enumerate(asked):
+        found = None if declared is None else declared.grant(request.tool)
         if found is None:
             there = () if declared is None else [grant.tool for grant in declared.grants]
             raise Refusal(
                 Reason.TOOL_NOT_DECLARED,
-                f"task `{task.id}` does not declare tool `{requested.tool}` at `{resource}`{meant(requested.tool, there)}",
-                Hints(missing=scope_of([requested.tool]), next="ask the orchestrator for a task that declares it"),
+                f"task `{task.id}` does not declare tool `{request.tool}` at `{resource}`{meant(request.tool, there)}",
+                Hints(missing=scope_of([request.tool]), next="ask the orchestrator for a task that declares it"),
             )
-        grant = narrow(found, requested)
+        grant = narrow(found, request)
         if len(grant.constraints) > _MOST_CONSTRAINTS:
             raise invalid(f"grants[{number}].constraints", f"come to more than {_MOST_CONSTRAINTS} with the task's own")
         granted.append(grant)

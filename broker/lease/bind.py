@@ -1,4 +1,4 @@
-"""Put a credential in its holder's hands: policy says how it is bound, and the caller has proven what that takes."""
+"""Bind a credential to its holder: policy says how, and the caller has proven what that takes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from broker.model.principal import Principal
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
-    """The hands a credential works in; `confirmation` is as in `Lease`."""
+class Confirmation:
+    """What confirms the holder of a credential (RFC 7800 section 3.1); `thumbprint` is `Lease.confirmation`."""
 
     binding: Binding
-    confirmation: str = ""
+    thumbprint: str = ""
 
 
-def bind(binding: Binding, agent: Principal) -> Hands:
-    """Bind a credential as policy asks for its resource. What may be in any hands is bound to a key that was proven.
+def bind(binding: Binding, agent: Principal) -> Confirmation:
+    """Bind a credential as policy asks for its resource. What anybody may bear is bound to a key that was proven.
 
     Raises:
         Refusal: HOLDER_UNPROVEN.
@@ -30,13 +30,13 @@ def bind(binding: Binding, agent: Principal) -> Hands:
         case Binding.CERTIFICATE:
             if not agent.certificate:
                 raise _unproven("certificates, and the caller shows none", "certificate", "mutual TLS")
-            return Hands(binding, agent.certificate)
+            return Confirmation(binding, agent.certificate)
         case Binding.DPOP | Binding.BEARER:
             if agent.proof_key:
-                return Hands(Binding.DPOP, agent.proof_key)
+                return Confirmation(Binding.DPOP, agent.proof_key)
             if binding is Binding.DPOP:
                 raise _unproven("keys (DPoP), and the caller has proven none", "dpop", "a DPoP proof (RFC 9449)")
-    return Hands(binding)
+    return Confirmation(binding)
 
 
 def _unproven(what: str, binding: str, remedy: str) -> Refusal:

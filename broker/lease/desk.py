@@ -26,7 +26,7 @@ _MOST_CACHED_TASKS = 10_000
 class Limits:
     """What no request and no policy can exceed.
 
-    `lifetime` bounds one token, `bearer_lifetime` one that is good in any hands, `total_lifetime` a lease with all its
+    `lifetime` bounds one token, `bearer_lifetime` one that anybody may bear, `total_lifetime` a lease with all its
     renewals, `task_lifetime` a task. Quotas: `leases_per_task` counts all leases a task ever has, `leases_per_minute`
     those of a tenant in a calendar minute, `active_tasks` those of a tenant at one time. `retention` is how long ended
     leases, and what belongs to them, stay.

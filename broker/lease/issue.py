@@ -10,7 +10,7 @@ from broker.audit import canonical
 from broker.audit.facts import decision_facts, lease_facts, principal_facts
 from broker.intent import lifetime, narrowing
 from broker.lease import guards, idempotency, token
-from broker.lease.bind import Hands, bind
+from broker.lease.bind import Confirmation, bind
 from broker.lease.decide import permitted, permitted_tools
 from broker.lease.desk import Desk
 from broker.lease.token import Issued
@@ -38,7 +38,7 @@ class _Permitted:
     grants: tuple[Grant, ...]
     decision: Decision
     decision_id: str
-    hands: Hands
+    confirmation: Confirmation
     asked: bytes
 
 
@@ -91,7 +91,7 @@ def _decide(desk: Desk, agent: Principal, intent: Intent, task: Task) -> _Permit
         grants=grants,
         decision=decision,
         decision_id=decision_id,
-        hands=bind(decision.binding, agent),
+        confirmation=bind(decision.binding, agent),
         asked=idempotency.digest("issue", intent) if intent.request_id else b"",
     )
 
@@ -145,14 +145,14 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> str | A
 
 def _lease(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
     """Draw the lease up, with the least of every lifetime."""
-    task, decision, hands, now = permit.task, permit.decision, permit.hands, transaction.at
+    task, decision, confirmation, now = permit.task, permit.decision, permit.confirmation, transaction.at
     caps: dict[str, datetime | timedelta] = {
         "policy": decision.lifetime_cap,
         "limits.lifetime": desk.limits.lifetime,
         "the task's deadline": task.deadline,
         "the caller's proof of identity": permit.agent.not_after,
     }
-    if hands.binding is Binding.BEARER:
+    if confirmation.binding is Binding.BEARER:
         caps["limits.bearer_lifetime"] = desk.limits.bearer_lifetime
     return Lease(
         id=desk.ids(),
@@ -161,8 +161,8 @@ def _lease(desk: Desk, permit: _Permitted, transaction: Transaction) -> Lease:
         holder=permit.agent.id,
         resource=permit.intent.resource,
         grants=permit.grants,
-        binding=hands.binding,
-        confirmation=hands.confirmation,
+        binding=confirmation.binding,
+        confirmation=confirmation.thumbprint,
         issued_at=now,
         expires_at=lifetime.granted(now, permit.intent.lifetime, caps),
         max_expires_at=min(now + desk.limits.total_lifetime, task.deadline),

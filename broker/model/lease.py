@@ -18,10 +18,10 @@ class LeaseState(StrEnum):
 
 
 class Binding(StrEnum):
-    """In whose hands a token works.
+    """Who may present a token.
 
-    IDENTITY: those of a TLS peer with the holder's SPIFFE ID. CERTIFICATE: with the very certificate it was issued to
-    (RFC 8705). DPOP: those that have the key it was issued to (RFC 9449). BEARER: anybody's.
+    IDENTITY: a TLS peer with the holder's SPIFFE ID. CERTIFICATE: one with the very certificate it was issued to
+    (RFC 8705). DPOP: whoever has the key it was issued to (RFC 9449). BEARER: anybody.
     """
 
     IDENTITY = "identity"
