@@ -9,7 +9,7 @@ from broker.credential.replays import Replays
 from broker.identity.jwt import JwtAuthenticator, JwtEvidence, UnknownIssuerKey
 from broker.identity.x509 import Authenticator, PeerEvidence
 from broker.lease.desk import Desk
-from broker.lease.once import use_once
+from broker.lease.single_use import use_once
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 from broker.trust.key_sets import KeySets

@@ -15,8 +15,8 @@ from broker.audit import checkpoint
 from broker.audit.note import NoteSigner
 from broker.audit.proof import verify_inclusion
 from broker.lease import lock
-from broker.lease.once import use_once
 from broker.lease.release import give_back
+from broker.lease.single_use import use_once
 from broker.lease.token import Issued
 from broker.model.clock import uuid7
 from broker.model.errors import Reason, Refusal
