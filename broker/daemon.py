@@ -40,7 +40,7 @@ from broker.jobs.crew import Crew, PartEnded
 from broker.jobs.refresh import refresh
 from broker.jobs.rotate import KeyRoom, Rotation
 from broker.jobs.schedule import Schedule
-from broker.lease import announce
+from broker.lease import activation
 from broker.lease.desk import Desk, TaskCache
 from broker.lease.lookup import LeaseLookup
 from broker.model.clock import Clock, system_clock, uuid7, uuid7_in_bulk
@@ -217,7 +217,7 @@ async def _rotate(keys: KeyRoom, feed: Feed, desk: Desk) -> None:
     if await keys.rotate():
         structlog.get_logger("keys").info("keys.rotated", published=keys.kids())
         feed.keys_changed()
-        await announce.keys_rotated(desk, keys.kids())
+        await activation.keys_rotated(desk, keys.kids())
 
 
 async def _desk(
@@ -256,7 +256,7 @@ async def _desk(
         rules=settings.identity.rules,
         withheld=feed.withheld,
     )
-    await announce.policy_activated(desk)
+    await activation.policy_activated(desk)
     return desk
 
 
