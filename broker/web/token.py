@@ -19,7 +19,7 @@ from broker.intent import validation
 from broker.intent.scopes import scope_of
 from broker.lease import guards
 from broker.lease.desk import Desk
-from broker.lease.find_task import task_of
+from broker.lease.infer_task import infer_task
 from broker.lease.issue import issue
 from broker.lease.refuse import Asked, refuse
 from broker.lease.token import Issued
@@ -99,7 +99,7 @@ async def _intent(desk: Desk, agent: Principal, form: Form) -> Intent:
     wanted = authorization.grants(form, uri)
     named = form.get("task")
     return Intent(
-        task_id=validation.identifier(named, "task") if named else await task_of(desk, agent),
+        task_id=validation.identifier(named, "task") if named else await infer_task(desk, agent),
         resource=uri,
         grants=wanted,
     )

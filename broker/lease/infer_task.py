@@ -1,4 +1,4 @@
-"""Find the task that a caller means without saying so: the one that its proof names, or the only live one it is in."""
+"""Infer the task that a caller means without saying so: the one that its proof names, or the only live one it is in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from broker.model.principal import Principal
 from broker.store import tasks
 
 
-async def task_of(desk: Desk, agent: Principal) -> str:
+async def infer_task(desk: Desk, agent: Principal) -> str:
     """Return the id of the task that an agent must mean.
 
     Raises:
