@@ -15,7 +15,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from broker.credential.keyfiles import KeyFileError
 from broker.lease.desk import Desk
 from broker.lease.expire import record_expiry
-from broker.lease.retain import forget_old
+from broker.lease.retention import forget_old
 from broker.model.errors import Refusal
 
 _SOONEST = timedelta(seconds=1)  # leases that fall due together are recorded together

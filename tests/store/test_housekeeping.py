@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, event, func, select
 
 from broker.lease.expire import record_expiry
-from broker.lease.retain import forget_old
+from broker.lease.retention import forget_old
 from broker.model.entry import Kind
 from broker.model.selector import Selector, Target
 from broker.store import leases as lease_rows

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event
 
 from broker.audit.proof import NodeId
 from broker.lease.expire import record_expiry
-from broker.lease.retain import forget_old
+from broker.lease.retention import forget_old
 from broker.model.selector import Selector, Target
 from broker.store import ledger, migrate, proofs, requests
 from broker.store.database import open_database

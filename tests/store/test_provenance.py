@@ -19,7 +19,7 @@ from broker.audit.note import NoteSigner
 from broker.lease import tasks
 from broker.lease.desk import Limits
 from broker.lease.introspect import introspect
-from broker.lease.retain import forget_old
+from broker.lease.retention import forget_old
 from broker.lease.token import Issued
 from broker.model.clock import to_micros
 from broker.model.errors import Reason, Refusal

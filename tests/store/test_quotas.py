@@ -10,7 +10,7 @@ import pytest
 
 from broker.lease import tasks
 from broker.lease.desk import Limits
-from broker.lease.retain import forget_old
+from broker.lease.retention import forget_old
 from broker.model.errors import Reason, Refusal
 from broker.model.task import Task
 from tests.world import ORCHESTRATOR, START, ManualClock, World, note_signer, opened, principal
