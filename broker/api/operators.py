@@ -104,8 +104,8 @@ class OperatorService:
     async def list_locks(self, operator: Principal, request: pb.ListLocksRequest) -> pb.ListLocksResponse:
         """List the locks in force."""
         now, page = self.desk.clock(), pages.page(request, usual=_LOCKS_PER_PAGE)
-        standing = await self.desk.database.read(lambda connection: locks.standing(connection, now))
-        mine = [found for found in standing if operator.may_see(found.selector.tenant)]
+        active = await self.desk.database.read(lambda connection: locks.active(connection, now))
+        mine = [found for found in active if operator.may_see(found.selector.tenant)]
         rest = [found for found in mine if page.position is None or found.index >= page.position]
         shown, following = page.of(rest[: page.size], lock_to_wire, lambda found: found.index + 1)
         return pb.ListLocksResponse(locks=shown, next_page_token=following)

@@ -116,7 +116,7 @@ class InForce:
             adopted_index=adopted_index,
             adopted_at=adopted_at,
             rules=lines.hexdigest(),
-            locks=_hash_of_locks([lock for lock in locks.values() if lock.stands(horizon)]),
+            locks=_hash_of_locks([lock for lock in locks.values() if lock.is_active(horizon)]),
         )
 
     def ended_by(self, selectors: Iterable[Selector], index: int) -> Rule | None:
@@ -150,7 +150,7 @@ class InForce:
 
     def locks(self, at: datetime) -> list[Lock]:
         """List the locks in force at an instant, oldest first."""
-        return [lock for lock in list(self._locks.values()) if lock.stands(at)]
+        return [lock for lock in list(self._locks.values()) if lock.is_active(at)]
 
     def _add(self, rule: Rule) -> None:
         self._rules.append(rule)
@@ -174,7 +174,7 @@ class InForce:
         self._forget(commitment.horizon)
 
     def _forget(self, horizon: datetime) -> None:
-        self._locks = {name: lock for name, lock in self._locks.items() if lock.stands(horizon)}
+        self._locks = {name: lock for name, lock in self._locks.items() if lock.is_active(horizon)}
         kept = self._kept(horizon)
         if len(kept) != len(self._rules):
             self._take(kept)

@@ -1,4 +1,4 @@
-"""Lock and unlock: a standing refusal of new and renewed credentials."""
+"""Lock and unlock: a lasting refusal of new and renewed credentials."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def add_lock(
 
 
 def _record_unlock(operator: Principal, lock_id: str, transaction: Transaction) -> int:
-    found = next((standing for standing in transaction.locks() if standing.id == lock_id), None)
+    found = next((lock for lock in transaction.locks() if lock.id == lock_id), None)
     if found is None or not operator.may_see(found.selector.tenant):
         raise Refusal(
             Reason.LOCK_NOT_FOUND, f"there is no lock `{lock_id}`", Hints(next="see the locks in force: lock list")

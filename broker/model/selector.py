@@ -73,7 +73,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """A standing refusal of new and renewed credentials. `expires_at` None: until lifted."""
+    """A lasting refusal of new and renewed credentials. `expires_at` None: until lifted."""
 
     id: str
     selector: Selector
@@ -83,6 +83,6 @@ class Lock:
     expires_at: datetime | None
     index: int
 
-    def stands(self, at: datetime) -> bool:
+    def is_active(self, at: datetime) -> bool:
         """Report whether it is in force at an instant."""
         return self.expires_at is None or at < self.expires_at

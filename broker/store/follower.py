@@ -233,7 +233,7 @@ def _state_at(connection: Connection, index: int) -> tuple[InForce, Position]:
     state = InForce.before(
         committed,
         rules.kept(connection, committed.horizon, index),
-        locks.stood(connection, committed.horizon, index),
+        locks.active_before(connection, committed.horizon, index),
     )
     return state, Position(proofs.frontier_at(connection, leaf), index)
 

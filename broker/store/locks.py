@@ -15,12 +15,12 @@ from broker.store.schema import ledger_head, locks
 _LIFT = update(locks).where(locks.c.id == bindparam("lock")).values(lifted_index=bindparam("new_lifted_index"))
 
 
-def standing(connection: Connection, at: datetime) -> Sequence[Lock]:
+def active(connection: Connection, at: datetime) -> Sequence[Lock]:
     """List the locks in force at an instant, oldest first."""
     return _found(connection, _unexpired(at) & locks.c.lifted_index.is_(None))
 
 
-def stood(connection: Connection, at: datetime, before: int) -> Sequence[Lock]:
+def active_before(connection: Connection, at: datetime, before: int) -> Sequence[Lock]:
     """List the locks that were in force just before the entry at an index, of those that last beyond an instant."""
     unlifted = or_(locks.c.lifted_index.is_(None), locks.c.lifted_index > before)
     return _found(connection, _unexpired(at) & unlifted & (locks.c.index < before))

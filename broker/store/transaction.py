@@ -166,9 +166,9 @@ class Transaction:
 
     def lock_on(self, lease: Lease) -> Lock | None:
         """Find a lock in force that covers a lease."""
-        standing = self.locks()
-        covers = leases.covers(lease) if standing else ()
-        return next((lock for lock in standing if lock.selector in covers), None)
+        active = self.locks()
+        covers = leases.covers(lease) if active else ()
+        return next((lock for lock in active if lock.selector in covers), None)
 
     def rule_on(self, selector: Selector) -> int | None:
         """Report the index of the last rule with exactly this selector."""

@@ -96,8 +96,8 @@ async def test_an_adopted_ledger_is_one_tree_whose_indexes_pass_over_what_was_lo
     assert first > highest + 999_999
     async with adopted.opened() as new:
         database = new.desk.database
-        (standing,) = await database.read(lambda connection: locks.standing(connection, adopted.clock()))
-        await lock.unlock(new.desk, ROOT, standing.id)
+        (active,) = await database.read(lambda connection: locks.active(connection, adopted.clock()))
+        await lock.unlock(new.desk, ROOT, active.id)
         fresh = await new.issue(await new.task())
         assert fresh.lease.index > first
         for index in (0, adopted.issued.lease.index, first, fresh.lease.index):

@@ -72,9 +72,9 @@ class History:
         self.record(lock)
 
     def lift(self, which: int) -> None:
-        standing = [place for place, (_, lifted) in enumerate(self.locks) if lifted is None]
-        if standing:
-            place = standing[which % len(standing)]
+        active = [place for place, (_, lifted) in enumerate(self.locks) if lifted is None]
+        if active:
+            place = active[which % len(active)]
             lock = self.locks[place][0]
             self.locks[place] = (lock, self.index)
             self.record(LockLifted(lock.id))
@@ -96,7 +96,7 @@ class History:
         locks = [
             lock
             for lock, lifted in self.locks
-            if lock.index < at and (lifted is None or lifted > at) and lock.stands(horizon)
+            if lock.index < at and (lifted is None or lifted > at) and lock.is_active(horizon)
         ]
         return rules, locks
 
@@ -206,8 +206,8 @@ def test_a_commitment_to_a_tail_is_the_one_after_it(history: History, length: in
 def test_nothing_that_is_needed_after_the_horizon_is_forgotten(history: History) -> None:
     kept, horizon = history.state.rules(), history.state.horizon
     assert [rule for rule in history.rules if rule.kept_until > horizon and rule not in kept] == []
-    standing = history.state.locks(horizon)
-    assert [lock for lock, lifted in history.locks if lifted is None and lock.stands(horizon)] == standing
+    active = history.state.locks(horizon)
+    assert [lock for lock, lifted in history.locks if lifted is None and lock.is_active(horizon)] == active
     relevant = history.state.relevant(ANY_TENANT)
     assert relevant == [rule for rule in history.rules if rule.relevant_until > horizon]
 
