@@ -33,7 +33,7 @@ class Selector:
     value: str = ""
 
 
-def covering(
+def selectors_of(
     *, tenant: str, lease_id: str, task_id: str, holder: str, resource: str, tools: Iterable[str]
 ) -> set[Selector]:
     """List every selector that covers a lease. A lease is covered by a rule if the rule's selector is among these."""

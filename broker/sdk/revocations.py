@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from broker.credential.claims import Claims
-from broker.model.selector import Rule, Selector, covering
+from broker.model.selector import Rule, Selector, selectors_of
 
 
 class Revocations:
@@ -43,7 +43,7 @@ class Revocations:
         newest = self._newest
         if not newest:
             return None
-        selectors = covering(
+        selectors = selectors_of(
             tenant=claims.tenant,
             lease_id=claims.lease_id,
             task_id=claims.task_id,

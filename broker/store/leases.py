@@ -23,7 +23,7 @@ from sqlalchemy import (
 from broker.model.clock import from_micros, to_micros
 from broker.model.lease import Binding, Lease
 from broker.model.principal import ANY_TENANT
-from broker.model.selector import Selector, Target, covering
+from broker.model.selector import Selector, Target, selectors_of
 from broker.store import rules
 from broker.store.encoding import dump_grants, dump_names, load_grants, load_names
 from broker.store.rows import delete_some, insert_rows
@@ -45,7 +45,7 @@ _RENEW = (
 
 def covers(lease: Lease) -> set[Selector]:
     """List the selectors that cover a lease."""
-    return covering(
+    return selectors_of(
         tenant=lease.tenant,
         lease_id=lease.id,
         task_id=lease.task_id,

@@ -13,7 +13,7 @@ from broker.credential.keys import EcSigner, KeySet
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
-from broker.model.selector import Cause, Rule, Selector, Target, covering
+from broker.model.selector import Cause, Rule, Selector, Target, selectors_of
 from broker.sdk.hands import Hands
 from broker.sdk.verifier import Verifier
 
@@ -283,7 +283,7 @@ def test_a_token_with_any_character_changed_is_refused(position: int, character:
     st.sets(
         st.sampled_from(
             sorted(
-                covering(
+                selectors_of(
                     tenant="acme",
                     lease_id="l-1",
                     task_id="t-1",
