@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from broker.lease.desk import Desk
 from broker.model.entry import Entry, Json, Kind
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Change, Transaction
 
 _NO_TENANT = ""  # it concerns all of them
 
@@ -34,4 +34,4 @@ async def _record(desk: Desk, kind: Kind, effected: Mapping[str, Json]) -> None:
     def record(transaction: Transaction) -> int:
         return transaction.record(Entry(kind=kind, at=transaction.at, tenant=_NO_TENANT, effected=effected))
 
-    await desk.ledger.write(Work(record))
+    await desk.ledger.write(Change(record))

@@ -57,7 +57,7 @@ def remember(transaction: Transaction, principal: Principal, request_id: str, as
 
 
 def keys(principal: Principal, request_id: str) -> tuple[tuple[str, str], ...]:
-    """Name a request for `Work.requests`."""
+    """Name a request for `Change.requests`."""
     return ((principal.id, _kept(request_id)),) if request_id else ()
 
 

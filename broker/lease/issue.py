@@ -23,7 +23,7 @@ from broker.model.lease import Binding, Lease
 from broker.model.principal import Principal
 from broker.model.task import Task
 from broker.store.explanations import Explanation
-from broker.store.transaction import AfterCommit, Stale, Transaction, Work
+from broker.store.transaction import AfterCommit, Change, Stale, Transaction
 
 _ATTEMPTS = 5
 
@@ -99,11 +99,11 @@ def _decide(desk: Desk, agent: Principal, intent: Intent, task: Task) -> _Permit
 async def _commit(desk: Desk, permit: _Permitted) -> Issued:
     """Commit, if what was decided on is still the truth, and sign."""
     request = idempotency.keys(permit.agent, permit.intent.request_id)
-    work: Work[Issued | str] = Work(partial(_record, desk, permit), tasks=(permit.task.id,), requests=request)
-    outcome = await desk.ledger.write(work)
+    change: Change[Issued | str] = Change(partial(_record, desk, permit), tasks=(permit.task.id,), requests=request)
+    outcome = await desk.ledger.write(change)
     if isinstance(outcome, Issued):
         return outcome
-    return await desk.ledger.write(Work(partial(_again, desk, permit.agent, outcome), leases=(outcome,)))
+    return await desk.ledger.write(Change(partial(_again, desk, permit.agent, outcome), leases=(outcome,)))
 
 
 def _again(desk: Desk, agent: Principal, lease_id: str, transaction: Transaction) -> AfterCommit[Issued]:

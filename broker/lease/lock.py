@@ -11,7 +11,7 @@ from broker.model.entry import Entry, Kind
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 from broker.model.selector import Lock, Selector
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Change, Transaction
 
 
 async def lock(desk: Desk, operator: Principal, selector: Selector, reason: str, lifetime: timedelta | None) -> Lock:
@@ -21,7 +21,7 @@ async def lock(desk: Desk, operator: Principal, selector: Selector, reason: str,
         Refusal: LEDGER_UNAVAILABLE.
     """
     return await desk.ledger.write(
-        Work(lambda transaction: add_lock(desk, transaction, operator, selector, reason, lifetime), urgent=True)
+        Change(lambda transaction: add_lock(desk, transaction, operator, selector, reason, lifetime), urgent=True)
     )
 
 
@@ -31,7 +31,7 @@ async def unlock(desk: Desk, operator: Principal, lock_id: str) -> int:
     Raises:
         Refusal: LOCK_NOT_FOUND, LEDGER_UNAVAILABLE.
     """
-    return await desk.ledger.write(Work(partial(_record_unlock, operator, lock_id)))
+    return await desk.ledger.write(Change(partial(_record_unlock, operator, lock_id)))
 
 
 def add_lock(

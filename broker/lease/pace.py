@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from broker.lease.desk import Desk
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Change, Transaction
 
 _OTHERS = 4  # a fifth of the writer's time is for housekeeping, the rest for those who call
 _SHORTEST_REST = 0.01  # seconds
@@ -32,7 +32,7 @@ async def in_steps(desk: Desk, step: Callable[[Transaction], int], size: int) ->
         return done
 
     while True:
-        done = await desk.ledger.write(Work(timed))
+        done = await desk.ledger.write(Change(timed))
         total += done
         if done < size:
             return total

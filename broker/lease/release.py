@@ -16,7 +16,7 @@ from broker.model.lease import Lease
 from broker.model.principal import Principal
 from broker.model.selector import Cause, Selector, Target
 from broker.store.ledger import LedgerMismatch
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Change, Transaction
 
 _LONGEST = 256 * 1024
 
@@ -29,7 +29,7 @@ async def release(desk: Desk, holder: Principal, lease_id: str) -> int:
     Raises:
         Refusal: LEASE_NOT_FOUND, LEDGER_UNAVAILABLE.
     """
-    return await desk.ledger.write(Work(partial(_record, holder, lease_id), leases=(lease_id,)))
+    return await desk.ledger.write(Change(partial(_record, holder, lease_id), leases=(lease_id,)))
 
 
 async def give_back(desk: Desk, keys: KeySet, token: str) -> None:
@@ -49,8 +49,8 @@ async def give_back(desk: Desk, keys: KeySet, token: str) -> None:
             ) from error
         return
     if claims.issuer == desk.issuer:
-        work = Work(partial(_record_return, claims.lease_id, claims.index), leases=(claims.lease_id,))
-        if not await desk.ledger.write(work):
+        change = Change(partial(_record_return, claims.lease_id, claims.index), leases=(claims.lease_id,))
+        if not await desk.ledger.write(change):
             raise behind(desk, claims.index)
 
 

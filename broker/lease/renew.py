@@ -18,7 +18,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.lease import Binding, Lease
 from broker.model.principal import Principal
 from broker.model.task import Task
-from broker.store.transaction import AfterCommit, Stale, Transaction, Work
+from broker.store.transaction import AfterCommit, Change, Stale, Transaction
 
 _ATTEMPTS = 5
 
@@ -50,14 +50,14 @@ async def renew(
         lease = guards.own_lease(copy or await desk.leases.find(lease_id), lease_id, agent)
         task = guards.task_of_agent(await desk.tasks.find(lease.task_id), lease.task_id, agent)
         permit = _decide(desk, agent, lease, task, asked_lifetime, request_id)
-        work: Work[Issued] = Work(
+        change: Change[Issued] = Change(
             partial(_record, desk, permit),
             tasks=(task.id,),
             leases=(lease.id,),
             requests=idempotency.keys(agent, request_id),
         )
         try:
-            return await desk.ledger.write(work)
+            return await desk.ledger.write(change)
         except Stale:
             desk.tasks.forget(task.id)
             continue

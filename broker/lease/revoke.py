@@ -15,7 +15,7 @@ from broker.model.lease import Lease
 from broker.model.principal import Principal
 from broker.model.selector import Cause, Lock, Rule, Selector
 from broker.store import leases
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Change, Transaction
 
 _MOST_COUNTED = 1_000_000
 _SAMPLE = 20
@@ -56,7 +56,7 @@ async def revoke(
     Raises:
         Refusal: LEDGER_UNAVAILABLE.
     """
-    return await desk.ledger.write(Work(partial(_record, desk, operator, selector, reason, lock), urgent=True))
+    return await desk.ledger.write(Change(partial(_record, desk, operator, selector, reason, lock), urgent=True))
 
 
 def _record(

@@ -8,7 +8,7 @@ from functools import partial
 from broker.lease.desk import Desk
 from broker.model.errors import Hints, Reason, Refusal
 from broker.store.requests import Answered
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Change, Transaction
 
 _OWNER = "once"  # in the place of a principal, of which none has such an id
 
@@ -21,7 +21,7 @@ async def use_once(desk: Desk, name: str, issued_at: datetime, until: datetime) 
     Raises:
         Refusal: ASSERTION_REPLAYED, LEDGER_UNAVAILABLE.
     """
-    await desk.ledger.write(Work(partial(_use, name, issued_at, until), requests=((_OWNER, name),)))
+    await desk.ledger.write(Change(partial(_use, name, issued_at, until), requests=((_OWNER, name),)))
 
 
 def _use(name: str, issued_at: datetime, until: datetime, transaction: Transaction) -> None:

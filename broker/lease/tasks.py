@@ -20,7 +20,7 @@ from broker.model.selector import Cause, Selector, Target
 from broker.model.task import Environment, Task, TaskState
 from broker.store import tasks
 from broker.store.encoding import dump_names, dump_resources
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Change, Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +43,11 @@ async def begin(desk: Desk, orchestrator: Principal, declaration: Declaration, r
         Refusal: as in protos/broker/v1/orchestrator_service.proto.
     """
     asked = idempotency.digest("task", declaration) if request_id else b""
-    work: Work[Task | str] = Work(
+    change: Change[Task | str] = Change(
         partial(_record_begin, desk, orchestrator, declaration, request_id, asked),
         requests=idempotency.keys(orchestrator, request_id),
     )
-    outcome = await desk.ledger.write(work)
+    outcome = await desk.ledger.write(change)
     return outcome if isinstance(outcome, Task) else await show(desk, orchestrator, outcome)
 
 
@@ -69,7 +69,7 @@ async def extend(desk: Desk, orchestrator: Principal, task_id: str, deadline: da
             had passed, and there is no room for it any more.
     """
     return await desk.ledger.write(
-        Work(partial(_record_extension, desk, orchestrator, task_id, deadline), tasks=(task_id,))
+        Change(partial(_record_extension, desk, orchestrator, task_id, deadline), tasks=(task_id,))
     )
 
 
@@ -79,8 +79,8 @@ async def end(desk: Desk, orchestrator: Principal, task_id: str, outcome: TaskSt
     Raises:
         Refusal: TASK_NOT_FOUND; TASK_NOT_ACTIVE, if it has ended otherwise; LEDGER_UNAVAILABLE.
     """
-    work = Work(partial(_record_end, orchestrator, task_id, outcome), tasks=(task_id,), urgent=True)
-    return await desk.ledger.write(work)
+    change = Change(partial(_record_end, orchestrator, task_id, outcome), tasks=(task_id,), urgent=True)
+    return await desk.ledger.write(change)
 
 
 async def page(

@@ -1,6 +1,6 @@
 """A reserve for a full disk: a file beside a SQLite file, given up so that what takes away can still be recorded.
 
-When a commit fails for lack of room, the file is removed, and its room is for works that are `urgent` alone:
+When a commit fails for lack of room, the file is removed, and its room is for changes that are `urgent` alone:
 revocations, ends of tasks and locks. All others are refused until there is room for the file again. A PostgreSQL has a
 disk of its own, and no reserve of ours.
 """
@@ -20,7 +20,7 @@ from broker.store.database import Database
 from broker.store.failures import UNAVAILABLE, is_full
 
 _SUFFIX = ".reserve"
-_SIZE = 8 << 20  # a hundred transactions at least, of up to 512 works each: each writes some 50 KiB ahead
+_SIZE = 8 << 20  # a hundred transactions at least, of up to 512 changes each: each writes some 50 KiB ahead
 _SHARE = 4  # a small disk gives no more than this part of what is free
 _PIECE = 1 << 20
 _PAUSE_SECONDS = 1.0  # between attempts to have it back that fail although the disk says that it has room: a quota

@@ -1,4 +1,4 @@
-"""One transaction of the ledger's writer: what works see and change while they hold the head."""
+"""One transaction of the ledger's writer: what changes see and write while they hold the head."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COMMIT_EVERY = 1_000  # entries: so many are replayed at a start, at the most
 
 @dataclass(frozen=True, slots=True)
 class AfterCommit(Generic[T]):
-    """What comes of a work only when all of its batch is durable: a token, say.
+    """What comes of a change only when all of its batch is durable: a token, say.
 
     The makers of a batch run one after the other: signing alone keeps the curve's tables in the processor's cache.
     """
@@ -41,12 +41,12 @@ class AfterCommit(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Work(Generic[T]):
+class Change(Generic[T]):
     """Something to do at the head of the ledger.
 
     `run` checks its guards first, and raises `Refusal` or `Stale` before it changes anything. What it will look at is
-    named here, so that a whole batch of works is read in a handful of queries. An `urgent` work takes away: it is still
-    done when the disk is full.
+    named here, so that a whole batch of changes is read in a handful of queries. An `urgent` change takes away: it is
+    still done when the disk is full.
     """
 
     run: Callable[[Transaction], T | AfterCommit[T]]
@@ -71,7 +71,7 @@ class Known:
 
 
 class Stale(Exception):
-    """What a work was decided on has changed meanwhile: nothing was done; decide again."""
+    """What a change was decided on has changed meanwhile: nothing was done; decide again."""
 
 
 class Transaction:
@@ -114,22 +114,22 @@ class Transaction:
         self._lifted: list[tuple[str, int]] = []
         self._adopted: list[Adopted] = []
 
-    # What works see.
+    # What changes see.
 
-    def prefetch(self, works: Iterable[Work[object]]) -> None:
-        """Read what works have named."""
-        works = list(works)
-        if wanted := {task for work in works for task in work.tasks} - self._tasks.keys():
+    def prefetch(self, changes: Iterable[Change[object]]) -> None:
+        """Read what changes have named."""
+        changes = list(changes)
+        if wanted := {task for change in changes for task in change.tasks} - self._tasks.keys():
             self._tasks.update(self._held_tasks(tasks.fetch(self.connection, wanted)))
-        if wanted := {lease for work in works for lease in work.leases}:
+        if wanted := {lease for change in changes for lease in change.leases}:
             self._leases.update(self._held_leases(leases.fetch_bare(self.connection, wanted)))
-        if keys := {key for work in works for key in work.requests}:
+        if keys := {key for change in changes for key in change.requests}:
             self._answered.update(requests.fetch(self.connection, keys))
         if tenants := {task.tenant for task in self._tasks.values()} - self._issued.keys():
             self._issued |= dict.fromkeys(tenants, 0) | quotas.fetch(self.connection, tenants, self._window)
 
     def task(self, task_id: str) -> Task | None:
-        """Find a task that the work has named.
+        """Find a task that the change has named.
 
         Raises:
             Refusal: RECORD_ALTERED.
@@ -138,7 +138,7 @@ class Transaction:
         return self._tasks.get(task_id)
 
     def lease(self, lease_id: str) -> Lease | None:
-        """Find a lease that the work has named, or one made in this transaction.
+        """Find a lease that the change has named, or one made in this transaction.
 
         Raises:
             Refusal: RECORD_ALTERED.
@@ -157,7 +157,7 @@ class Transaction:
         return replace(lease, revoked_index=min(ends, default=lease.revoked_index))
 
     def answered(self, principal: str, request_id: str) -> tuple[bytes, str] | None:
-        """Find what was asked under a request id that the work has named (its digest), and what came of it (an id)."""
+        """Find what was asked under a request id that the change has named (a digest), and what came of it (an id)."""
         return self._answered.get((principal, request_id))
 
     def locks(self) -> list[Lock]:
@@ -192,7 +192,7 @@ class Transaction:
         """Report how many leases the tenant of a named task was issued in the running minute."""
         return self._issued.get(tenant, 0)
 
-    # What works change.
+    # What changes write.
 
     def record(self, entry: Entry, largest: str = "request") -> int:
         """Append an entry; return its index. `largest` is the field of the request that takes most of it.

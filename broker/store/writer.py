@@ -1,10 +1,10 @@
-"""The ledger's writer: it takes all works that wait, and commits them in one transaction at the ledger's head.
+"""The ledger's writer: it takes all changes that wait, and commits them in one transaction at the ledger's head.
 
 The order is the design (docs/decisions/0003):
 
-1. take every work that waits;
+1. take every change that waits;
 2. begin, and lock the head: brokers that share the database queue here;
-3. run the works: guards, then changes, with consecutive indexes;
+3. run the changes: guards, then records, with consecutive indexes;
 4. write them, extend the tree, sign the checkpoint;
 5. commit: before this nobody has learnt anything, after it everything is durable;
 6. sign what may now be released, and tell the callers.
@@ -46,7 +46,7 @@ from broker.store.provenance import Proven
 from broker.store.pulse import PROBE_SECONDS, Pulse
 from broker.store.refusal_counts import RefusalCounts, Refused
 from broker.store.reserve import Reserve
-from broker.store.transaction import AfterCommit, Known, Stale, Transaction, Work
+from broker.store.transaction import AfterCommit, Change, Known, Stale, Transaction
 
 T = TypeVar("T")
 
@@ -77,9 +77,9 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A work, and who waits for it."""
+    """A change, and who waits for it."""
 
-    work: Work[object]
+    change: Change[object]
     future: asyncio.Future[object]
 
 
@@ -108,7 +108,7 @@ class Writer:
         self._clock = clock
         self._committed = committed
         self._reserve = reserve or Reserve(None)
-        self._works: deque[_Waiting] = deque()
+        self._changes: deque[_Waiting] = deque()
         self._refusals: deque[_Waiting] = deque()
         self._counts = RefusalCounts()
         self._counting: asyncio.TimerHandle | None = None
@@ -155,21 +155,21 @@ class Writer:
             await asyncio.sleep(PROBE_SECONDS)
             if self._pulse.wants_probe(time.monotonic()):
                 with suppress(Refusal):
-                    await self.write(Work(lambda transaction: ledger.touch(transaction.connection)))
+                    await self.write(Change(lambda transaction: ledger.touch(transaction.connection)))
 
-    async def write(self, work: Work[T]) -> T:
-        """Do a work, and return when it is durable.
+    async def write(self, change: Change[T]) -> T:
+        """Do a change, and return when it is durable.
 
         Raises:
-            Refusal, Stale: what the work's guards raise; LEDGER_UNAVAILABLE; UNAVAILABLE, if too many wait already.
+            Refusal, Stale: what the change's guards raise; LEDGER_UNAVAILABLE; UNAVAILABLE, if too many wait already.
         """
-        if self._stopping or len(self._works) >= _MOST_WAITING:
+        if self._stopping or len(self._changes) >= _MOST_WAITING:
             raise Refusal(
                 Reason.UNAVAILABLE,
                 "the broker is shutting down" if self._stopping else "too many requests wait for the ledger",
                 Hints(next=_AGAIN),
             )
-        return await self._enqueue(self._works, work)  # type: ignore[return-value]
+        return await self._enqueue(self._changes, change)  # type: ignore[return-value]
 
     def recall(self, lease_id: str) -> Lease | None:
         """Return a lease as it was last recorded or proven here: to decide upon, not to act on."""
@@ -197,7 +197,7 @@ class Writer:
         if self._stopping or len(self._refusals) >= _MOST_REFUSALS_WAITING:
             self.count_refusal(entry)
             return
-        await self._enqueue(self._refusals, Work(lambda transaction: transaction.record(entry)))
+        await self._enqueue(self._refusals, Change(lambda transaction: transaction.record(entry)))
 
     def count_refusal(self, entry: Entry) -> None:
         """Count a refusal instead of recording it. The sums are recorded after a while, or when the writer stops."""
@@ -210,9 +210,9 @@ class Writer:
         self._counts_are_due = True
         self._wake.set()
 
-    def _enqueue(self, queue: deque[_Waiting], work: Work[T]) -> asyncio.Future[object]:
+    def _enqueue(self, queue: deque[_Waiting], change: Change[T]) -> asyncio.Future[object]:
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        queue.append(_Waiting(work, future))  # type: ignore[arg-type]
+        queue.append(_Waiting(change, future))  # type: ignore[arg-type]
         self._wake.set()
         return future
 
@@ -234,23 +234,23 @@ class Writer:
 
     async def _gather(self) -> None:
         """Let requests that are on their way join the batch, as long as they keep coming."""
-        await until_quiet(self._works, _LARGEST_BATCH)
+        await until_quiet(self._changes, _LARGEST_BATCH)
 
     def _take(self) -> list[_Waiting]:
-        """1. Take every work that waits, and a bounded number of refusals behind them."""
-        batch = [self._works.popleft() for _ in range(min(len(self._works), _LARGEST_BATCH))]
+        """1. Take every change that waits, and a bounded number of refusals behind them."""
+        batch = [self._changes.popleft() for _ in range(min(len(self._changes), _LARGEST_BATCH))]
         batch += [self._refusals.popleft() for _ in range(min(len(self._refusals), _REFUSALS_PER_BATCH))]
         return [waiting for waiting in batch if not waiting.future.cancelled()]
 
     async def _commit(self, batch: list[_Waiting]) -> None:
-        """Commit a batch, and tell the callers. If one work of many is at fault, it fails alone."""
+        """Commit a batch, and tell the callers. If one change of many is at fault, it fails alone."""
         if self._reserve.is_spent and not (batch := await self._affordable(batch)):
             self._take_counts()
             return
         self._pulse.begin(time.monotonic())
         try:
             transaction, outcomes = await self._try(batch)
-        except Exception as error:  # noqa: BLE001 (whatever a work did, the writer must live on)
+        except Exception as error:  # noqa: BLE001 (whatever a change did, the writer must live on)
             self._known = None
             await self._failed(batch, error)
         else:
@@ -265,18 +265,18 @@ class Writer:
         """On a full disk, refuse what must leave the reserve alone."""
         if await self._database.run(partial(self._reserve.regain, self._database)):
             return batch
-        others = [waiting for waiting in batch if not waiting.work.urgent]
+        others = [waiting for waiting in batch if not waiting.change.urgent]
         _tell(others, [failures.full()] * len(others))
-        return [waiting for waiting in batch if waiting.work.urgent]
+        return [waiting for waiting in batch if waiting.change.urgent]
 
     async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
         refusal = error.refusal() if isinstance(error, LedgerMismatch) else failures.refusal(error)
         self._pulse.end(time.monotonic(), failed=refusal is not None)
-        if any(waiting.work.urgent for waiting in batch) and self._reserve.give_up(error):
+        if any(waiting.change.urgent for waiting in batch) and self._reserve.give_up(error):
             await self._commit(batch)
         elif refusal is not None:
             cause = failures.cause(error)
-            self._log.error("ledger.unavailable", error=type(error).__name__, cause=cause, works=len(batch))
+            self._log.error("ledger.unavailable", error=type(error).__name__, cause=cause, changes=len(batch))
             _tell(batch, [refusal] * len(batch))
             if self._stopping:
                 self._tell_all(refusal)
@@ -284,20 +284,20 @@ class Writer:
             for waiting in batch:
                 await self._commit([waiting])
         else:
-            self._log.error("ledger.work_failed", exc_info=error)
+            self._log.error("ledger.change_failed", exc_info=error)
             _tell(batch, [error] * len(batch))
 
     def _tell_all(self, refusal: Refusal) -> None:
         """Refuse everything that waits."""
-        waiting = [*self._works, *self._refusals]
-        self._works.clear()
+        waiting = [*self._changes, *self._refusals]
+        self._changes.clear()
         self._refusals.clear()
         _tell(waiting, [refusal] * len(waiting))
 
     async def _try(self, batch: list[_Waiting]) -> tuple[Transaction, list[object]]:
-        """Do steps 2 to 5; return what came of each work.
+        """Do steps 2 to 5; return what came of each change.
 
-        Waiting for a lock, a server or a disk is for the thread. What works do with a file is over sooner than two
+        Waiting for a lock, a server or a disk is for the thread. What changes do with a file is over sooner than two
         threads could take turns.
         """
         counted = self._take_counts()
@@ -329,8 +329,8 @@ class Writer:
         """Do steps 2 to 4, but for beginning."""
         known = self._known_at(ledger.lock_head(connection), connection)
         transaction = Transaction(connection, self._clock(), known, self._follower.in_force, self._proven)
-        transaction.prefetch(waiting.work for waiting in batch)
-        outcomes = [_outcome(waiting.work, transaction) for waiting in batch]
+        transaction.prefetch(waiting.change for waiting in batch)
+        outcomes = [_outcome(waiting.change, transaction) for waiting in batch]
         for entry in refusal_counts.entries(counted, transaction.at):
             transaction.record(entry)
         known, tail = transaction.write(self._horizon())
@@ -387,13 +387,13 @@ def _made(outcome: object) -> object:
         return error
 
 
-def _outcome(work: Work[object], transaction: Transaction) -> object:
-    """3. Run a work; a refusal is an outcome like any other, and leaves no change behind."""
+def _outcome(change: Change[object], transaction: Transaction) -> object:
+    """3. Run a change; a refusal is an outcome like any other, and leaves nothing behind."""
     before = transaction.next_index()
     try:
-        return work.run(transaction)
+        return change.run(transaction)
     except (Refusal, Stale) as refusal:
         if transaction.next_index() != before:
-            msg = "a work refused after it had changed something"
+            msg = "a change refused after it had recorded something"
             raise RuntimeError(msg) from refusal
         return refusal

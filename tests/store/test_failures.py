@@ -16,7 +16,7 @@ from broker.store import ledger, migrate, opening, tasks
 from broker.store.database import open_database
 from broker.store.follower import Follower
 from broker.store.marks import Marks
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Change, Transaction
 from broker.store.writer import Committed, Writer
 from tests.world import ORIGIN, ManualClock, World, note_signer, opened
 
@@ -83,7 +83,7 @@ async def test_what_the_database_refuses_because_it_is_wrong_is_no_unavailable_l
 
     async with opened(database_url) as world:
         with pytest.raises(Exception, match=r"(?i)unique") as failed:
-            await world.desk.ledger.write(Work(twice))
+            await world.desk.ledger.write(Change(twice))
         assert not isinstance(failed.value, Refusal)
         await world.task()
 
@@ -111,12 +111,12 @@ async def test_a_writer_that_dies_leaves_nobody_waiting(database_url: str) -> No
     database = open_database(database_url)
     writer = Writer(database, ORIGIN, note_signer(), ManualClock(), broken)
     writing = writer.start()
-    revoking = asyncio.create_task(writer.write(Work(revoke)))
+    revoking = asyncio.create_task(writer.write(Change(revoke)))
     await asyncio.wait([writing])
     assert isinstance(writing.exception(), ZeroDivisionError)
     assert await revoking == 1, "it is durable"
     with pytest.raises(Refusal) as late:
-        await writer.write(Work(another))
+        await writer.write(Change(another))
     assert late.value.reason is Reason.UNAVAILABLE
     await writer.stop()
     database.close()

@@ -22,7 +22,7 @@ from broker.store import leases, ledger, verification
 from broker.store.database import open_database
 from broker.store.ledger import LedgerMismatch
 from broker.store.schema import ledger_entries, ledger_head, requests
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Change, Transaction
 from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, ManualClock, note_signer, opened
 
 
@@ -66,7 +66,7 @@ async def test_a_work_that_fails_fails_alone(database_url: str) -> None:
     async with opened(database_url) as world:
         task = await world.task()
         good = [world.issue(task) for _ in range(5)]
-        outcomes = await asyncio.gather(*good, world.desk.ledger.write(Work(broken)), return_exceptions=True)
+        outcomes = await asyncio.gather(*good, world.desk.ledger.write(Change(broken)), return_exceptions=True)
         assert isinstance(outcomes[-1], ZeroDivisionError)
         assert not any(isinstance(outcome, BaseException) for outcome in outcomes[:-1])
     report = verification.verify(database_url)
@@ -246,7 +246,7 @@ async def test_an_ended_lease_says_how_it_ended_when_its_rule_is_out_of_force(da
         task = await world.task()
         await asyncio.gather(*(world.issue(task) for _ in range(1_000)))  # so that what is in force is committed to
         assert not world.follower.in_force.rules()
-        lease = await world.desk.ledger.write(Work(lambda now: now.lease(lease_id), leases=(lease_id,)))
+        lease = await world.desk.ledger.write(Change(lambda now: now.lease(lease_id), leases=(lease_id,)))
         assert lease is not None
         assert lease.state(clock()) is LeaseState.REVOKED
 

@@ -21,7 +21,7 @@ from broker.store import migrate
 from broker.store.database import open_database
 from broker.store.marks import Marks
 from broker.store.sole import sole_writer
-from broker.store.transaction import Transaction, Work
+from broker.store.transaction import Change, Transaction
 from broker.store.writer import Writer
 
 _BATCH = 5_000
@@ -54,11 +54,11 @@ async def _write(settings: Settings, counts: dict[str, int], rules: int) -> None
     writer.start()
     try:
         for tenant, count in counts.items():
-            task = await writer.write(Work(partial(_begin, tenant)))
+            task = await writer.write(Change(partial(_begin, tenant)))
             for size in _sizes(count):
-                await writer.write(Work(partial(_issue, task, size), tasks=(task.id,)))
+                await writer.write(Change(partial(_issue, task, size), tasks=(task.id,)))
             for size in _sizes(rules):
-                await writer.write(Work(partial(_revoke, tenant, size)))
+                await writer.write(Change(partial(_revoke, tenant, size)))
     finally:
         await writer.stop()
         database.close()
