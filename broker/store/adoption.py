@@ -35,7 +35,7 @@ from broker.store.database import Database
 from broker.store.follower import Follower
 from broker.store.ledger import Head, LedgerMismatch, Span
 from broker.store.provenance import Proven
-from broker.store.transaction import Known, Transaction
+from broker.store.transaction import HeadState, Transaction
 
 _ROOM = 1_000_000
 """Indexes passed over beyond the highest known: a mark may be a second behind what was signed."""
@@ -100,16 +100,16 @@ def adopt(
         opening.derive(connection)
         left = follower.position
         transaction = Transaction(
-            connection, clock(), Known(left.before(intended.first_index)), follower.in_force, Proven()
+            connection, clock(), HeadState(left.before(intended.first_index)), follower.in_force, Proven()
         )
         adopted = _record(transaction, intended, left.frontier.root(), signer, reason)
         _record_lock(transaction, ids(), reason)
         told: list[Json] = [*sorted(kids)]
         transaction.record(Entry(kind=Kind.KEYS_ROTATED, at=transaction.at, tenant="", effected={"kids": told}))
-        known_after, _ = transaction.write(follower.in_force.horizon)
+        state, _ = transaction.write(follower.in_force.horizon)
         tasks.cancel_all(connection, adopted.at, adopted.index)
         ledger.rename(connection, Span(intended.previous_size, intended.first_index, signer.name))
-        head = opening.signed_head(signer.name, signer, known_after.position, transaction.committed_index)
+        head = opening.signed_head(signer.name, signer, state.position, transaction.committed_index)
         ledger.advance(connection, intended.previous_size, head)
     return head
 

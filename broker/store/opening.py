@@ -22,7 +22,7 @@ from broker.store.follower import EMPTY, Follower, Position
 from broker.store.ledger import Head, LedgerMismatch, Span
 from broker.store.marks import Marks
 from broker.store.provenance import Proven, proven
-from broker.store.transaction import Known, Transaction
+from broker.store.transaction import HeadState, Transaction
 
 RESTORED = (
     "Bring the newest database back; if it is lost, go on from what there is, as docs/how-to/restore-a-backup.md says"
@@ -189,10 +189,10 @@ def _start(connection: Connection, origin: str, signer: NoteSigner, clock: Clock
             ledger.start(connection, origin, signed_head(origin, signer, EMPTY, None).note)
     except IntegrityError:
         return
-    state = InForce()
-    made = state.commitment(0, state.horizon)
-    state.committed = made.index
-    transaction = Transaction(connection, clock(), Known(EMPTY), state, Proven())
+    in_force = InForce()
+    made = in_force.commitment(0, in_force.horizon)
+    in_force.committed = made.index
+    transaction = Transaction(connection, clock(), HeadState(EMPTY), in_force, Proven())
     transaction.record(
         Entry(
             kind=Kind.LEDGER_STARTED,
@@ -201,8 +201,8 @@ def _start(connection: Connection, origin: str, signer: NoteSigner, clock: Clock
             effected={"origin": origin, "vkey": str(signer.vkey), **made.facts()},
         )
     )
-    known, _ = transaction.write(state.horizon)
-    ledger.advance(connection, 0, signed_head(origin, signer, known.position, made.index))
+    head, _ = transaction.write(in_force.horizon)
+    ledger.advance(connection, 0, signed_head(origin, signer, head.position, made.index))
 
 
 def _check_key(connection: Connection, head: ledger.Head, ours: VerifierKey) -> None:

@@ -26,7 +26,7 @@ from broker.store.requests import Answered
 
 T = TypeVar("T")
 
-_MOST_KNOWN_TASKS = 1_000
+_MOST_KEPT_TASKS = 1_000
 _COMMIT_EVERY = 1_000  # entries: so many are replayed at a start, at the most
 
 
@@ -57,7 +57,7 @@ class Change(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class HeadState:
     """What one transaction leaves to the next: still the truth, if the ledger's head has not moved in between.
 
     Whoever changes a task, or issues a lease, moves the head: no other broker can have done it unseen. `issued` counts
@@ -82,23 +82,25 @@ class Transaction:
     first (`proven`).
     """
 
-    def __init__(self, connection: Connection, at: datetime, known: Known, in_force: InForce, proven: Proven) -> None:
+    def __init__(
+        self, connection: Connection, at: datetime, head: HeadState, in_force: InForce, proven: Proven
+    ) -> None:
         self.connection, self.at = connection, at
         self.in_force = in_force
         self.tokens_until = in_force.tokens_until
         self.committed_index = in_force.committed
         self.changed_tasks: dict[str, Task] = {}
         self.new_rules: list[Rule] = []
-        self._start = known.position
+        self._start = head.position
         self._proven = proven
         self._altered: set[str] = set()
         self._window = quotas.window(at)
         self._entries: list[tuple[Entry, bytes]] = []
-        self._tasks = dict(known.tasks)
+        self._tasks = dict(head.tasks)
         self._leases: dict[str, Lease] = {}
         self._answered: dict[tuple[str, str], tuple[bytes, str]] = {}
         self._locks = in_force.locks(at)
-        self._issued = dict(known.issued) if known.window == self._window else {}
+        self._issued = dict(head.issued) if head.window == self._window else {}
         self._live_tasks: dict[str, int] = {}
         self._begun: Counter[str] = Counter()
         self._new_tasks: list[Task] = []
@@ -173,9 +175,9 @@ class Transaction:
     def rule_on(self, selector: Selector) -> int | None:
         """Report the index of the last rule with exactly this selector."""
         ends = [rule.index for rule in self.new_rules if rule.selector == selector]
-        known = self.in_force.newest(selector)
-        if known is not None:
-            ends.append(known.index)
+        last = self.in_force.newest(selector)
+        if last is not None:
+            ends.append(last.index)
         return max(ends or rules.fetch(self.connection, [selector]).get(selector, []), default=None)
 
     def leases_issued(self, task: Task) -> int:
@@ -274,7 +276,7 @@ class Transaction:
 
     # What the writer does with them.
 
-    def write(self, horizon: datetime) -> tuple[Known, Tail]:
+    def write(self, horizon: datetime) -> tuple[HeadState, Tail]:
         """Write all changes. Give what the next transaction may take for granted, and what a follower must know of it.
 
         `horizon`: what nobody needs from then on may be forgotten, where it is time to commit to what is in force.
@@ -300,8 +302,8 @@ class Transaction:
         self._save(explanations.add, self._new_explanations)
         if self._changed_quotas:
             quotas.put(self.connection, self._changed_quotas, self._window)
-        seen = self._tasks if len(self._tasks) <= _MOST_KNOWN_TASKS else {}
-        return Known(position, seen, self._issued, self._window), Tail(self._start, position, tail)
+        seen = self._tasks if len(self._tasks) <= _MOST_KEPT_TASKS else {}
+        return HeadState(position, seen, self._issued, self._window), Tail(self._start, position, tail)
 
     def remember(self) -> None:
         """Remember, once it is durable, what was recorded here: it need not be proven again."""

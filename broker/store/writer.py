@@ -46,7 +46,7 @@ from broker.store.provenance import Proven
 from broker.store.pulse import PROBE_SECONDS, Pulse
 from broker.store.refusal_counts import RefusalCounts, Refused
 from broker.store.reserve import Reserve
-from broker.store.transaction import AfterCommit, Change, Known, Stale, Transaction
+from broker.store.transaction import AfterCommit, Change, HeadState, Stale, Transaction
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class _Prepared:
 
     transaction: Transaction
     outcomes: list[object]
-    known: Known
+    head: HeadState
     tail: Tail
 
 
@@ -115,7 +115,7 @@ class Writer:
         self._counts_are_due = False
         self._wake = asyncio.Event()
         self._stopping = False
-        self._known: Known | None = None
+        self._head: HeadState | None = None
         self._writing: asyncio.Task[None] | None = None
         self._pulse = Pulse()
         self._log = structlog.get_logger("ledger")
@@ -251,7 +251,7 @@ class Writer:
         try:
             transaction, outcomes = await self._try(batch)
         except Exception as error:  # noqa: BLE001 (whatever a change did, the writer must live on)
-            self._known = None
+            self._head = None
             await self._failed(batch, error)
         else:
             self._pulse.end(time.monotonic(), failed=False)
@@ -314,7 +314,7 @@ class Writer:
         if made.tail.note:
             self._marks.move(made.tail.note)
         made.transaction.remember()
-        self._known = made.known
+        self._head = made.head
         self._counts.recorded(counted)
         return made.transaction, made.outcomes
 
@@ -327,31 +327,31 @@ class Writer:
 
     def _prepare(self, connection: Connection, batch: list[_Waiting], counted: Mapping[Refused, int]) -> _Prepared:
         """Do steps 2 to 4, but for beginning."""
-        known = self._known_at(ledger.lock_head(connection), connection)
-        transaction = Transaction(connection, self._clock(), known, self._follower.in_force, self._proven)
+        state = self._head_state(ledger.lock_head(connection), connection)
+        transaction = Transaction(connection, self._clock(), state, self._follower.in_force, self._proven)
         transaction.prefetch(waiting.change for waiting in batch)
         outcomes = [_outcome(waiting.change, transaction) for waiting in batch]
         for entry in refusal_counts.entries(counted, transaction.at):
             transaction.record(entry)
-        known, tail = transaction.write(self._horizon())
+        state, tail = transaction.write(self._horizon())
         if tail.start == tail.end:
-            return _Prepared(transaction, outcomes, known, tail)
+            return _Prepared(transaction, outcomes, state, tail)
         head = opening.signed_head(self._origin, self._signer, tail.end, transaction.committed_index)
         ledger.advance(connection, tail.start.frontier.size, head)
-        return _Prepared(transaction, outcomes, known, replace(tail, note=head.note))
+        return _Prepared(transaction, outcomes, state, replace(tail, note=head.note))
 
-    def _known_at(self, head: Frontier, connection: Connection) -> Known:
+    def _head_state(self, head: Frontier, connection: Connection) -> HeadState:
         """Return what we know at a head; if others have moved it, follow them first.
 
         Raises:
             LedgerMismatch: the ledger is not the one that we have signed, or is behind it.
         """
-        known = self._known
-        if known is None or known.position.frontier != head:
+        state = self._head
+        if state is None or state.position.frontier != head:
             self._follower.apply(self._follower.read(connection))
-            known = Known(self._follower.position)
+            state = HeadState(self._follower.position)
         self._follower.refuse_behind()
-        return known
+        return state
 
 
 def _undo(connection: Connection, error: BaseException) -> None:
