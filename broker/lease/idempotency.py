@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
-from broker.store.requests import Answered
+from broker.store.requests import IdempotencyRecord
 from broker.store.transaction import Transaction
 
 _KEPT_FOR = timedelta(hours=24)
@@ -29,7 +29,7 @@ def earlier_result(transaction: Transaction, principal: Principal, request_id: s
     """
     if not request_id:
         return None
-    found = transaction.answered(principal.id, _kept(request_id))
+    found = transaction.idempotency_record(principal.id, _kept(request_id))
     if found is None:
         return None
     earlier, result = found
@@ -45,8 +45,8 @@ def earlier_result(transaction: Transaction, principal: Principal, request_id: s
 def remember(transaction: Transaction, principal: Principal, request_id: str, asked: bytes, result: str) -> None:
     """Remember what came of a request."""
     if request_id:
-        transaction.add_answer(
-            Answered(
+        transaction.add_idempotency_record(
+            IdempotencyRecord(
                 principal=principal.id,
                 request_id=_kept(request_id),
                 digest=asked,

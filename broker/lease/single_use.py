@@ -7,7 +7,7 @@ from functools import partial
 
 from broker.lease.desk import Desk
 from broker.model.errors import Hints, Reason, Refusal
-from broker.store.requests import Answered
+from broker.store.requests import IdempotencyRecord
 from broker.store.transaction import Change, Transaction
 
 _OWNER = "once"  # in the place of a principal, of which none has such an id
@@ -25,10 +25,12 @@ async def use_once(desk: Desk, name: str, issued_at: datetime, until: datetime) 
 
 
 def _use(name: str, issued_at: datetime, until: datetime, transaction: Transaction) -> None:
-    if issued_at <= transaction.in_force.adopted_at or transaction.answered(_OWNER, name) is not None:
+    if issued_at <= transaction.in_force.adopted_at or transaction.idempotency_record(_OWNER, name) is not None:
         raise Refusal(
             Reason.ASSERTION_REPLAYED,
             "the token that proves the caller's identity was used before, and is good for one time",
             Hints(next="fetch a fresh token from its issuer for each request"),
         )
-    transaction.add_answer(Answered(principal=_OWNER, request_id=name, digest=b"", result="", expires_at=until))
+    transaction.add_idempotency_record(
+        IdempotencyRecord(principal=_OWNER, request_id=name, digest=b"", result="", expires_at=until)
+    )

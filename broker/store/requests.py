@@ -14,7 +14,7 @@ from broker.store.schema import requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class IdempotencyRecord:
     """One answered request. `digest` is the SHA-256 of what was asked; `result` the id of what was made."""
 
     principal: str
@@ -30,19 +30,19 @@ def fetch(connection: Connection, keys: Collection[tuple[str, str]]) -> dict[tup
     return {(row.principal, row.request_id): (row.digest, row.result) for row in rows}
 
 
-def add(connection: Connection, new: Collection[Answered]) -> None:
+def add(connection: Connection, new: Collection[IdempotencyRecord]) -> None:
     """Insert answered requests."""
     connection.execute(
         insert(requests),
         [
             {
-                "principal": answered.principal,
-                "request_id": answered.request_id,
-                "digest": answered.digest,
-                "result": answered.result,
-                "expires_at": to_micros(answered.expires_at),
+                "principal": record.principal,
+                "request_id": record.request_id,
+                "digest": record.digest,
+                "result": record.result,
+                "expires_at": to_micros(record.expires_at),
             }
-            for answered in new
+            for record in new
         ],
     )
 

@@ -22,7 +22,7 @@ from broker.store import explanations, leases, ledger, locks, quotas, requests, 
 from broker.store.explanations import Explanation
 from broker.store.follower import Position, Tail
 from broker.store.provenance import Proven
-from broker.store.requests import Answered
+from broker.store.requests import IdempotencyRecord
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class Transaction:
         self._entries: list[tuple[Entry, bytes]] = []
         self._tasks = dict(head.tasks)
         self._leases: dict[str, Lease] = {}
-        self._answered: dict[tuple[str, str], tuple[bytes, str]] = {}
+        self._records: dict[tuple[str, str], tuple[bytes, str]] = {}
         self._locks = in_force.locks(at)
         self._issued = dict(head.issued) if head.window == self._window else {}
         self._live_tasks: dict[str, int] = {}
@@ -109,7 +109,7 @@ class Transaction:
         self._renewed: dict[str, Lease] = {}
         self._last_to_end: Lease | None = None  # of those made here, if it outlives all that were there
         self._new_locks: list[Lock] = []
-        self._new_answers: list[Answered] = []
+        self._new_records: list[IdempotencyRecord] = []
         self._new_explanations: list[Explanation] = []
         self._changed_quotas: dict[str, int] = {}
         self._closed: list[str] = []
@@ -126,7 +126,7 @@ class Transaction:
         if wanted := {lease for change in changes for lease in change.leases}:
             self._leases.update(self._held_leases(leases.fetch_bare(self.connection, wanted)))
         if keys := {key for change in changes for key in change.requests}:
-            self._answered.update(requests.fetch(self.connection, keys))
+            self._records.update(requests.fetch(self.connection, keys))
         if tenants := {task.tenant for task in self._tasks.values()} - self._issued.keys():
             self._issued |= dict.fromkeys(tenants, 0) | quotas.fetch(self.connection, tenants, self._window)
 
@@ -158,9 +158,9 @@ class Transaction:
             (lease,) = leases.with_rules(self.connection, [lease])
         return replace(lease, revoked_index=min(ends, default=lease.revoked_index))
 
-    def answered(self, principal: str, request_id: str) -> tuple[bytes, str] | None:
+    def idempotency_record(self, principal: str, request_id: str) -> tuple[bytes, str] | None:
         """Find what was asked under a request id that the change has named (a digest), and what came of it (an id)."""
-        return self._answered.get((principal, request_id))
+        return self._records.get((principal, request_id))
 
     def locks(self) -> list[Lock]:
         """List the locks in force."""
@@ -265,10 +265,10 @@ class Transaction:
         """Note that the ledger goes on under another name."""
         self._adopted.append(adopted)
 
-    def add_answer(self, answered: Answered) -> None:
+    def add_idempotency_record(self, record: IdempotencyRecord) -> None:
         """Remember what came of a request id."""
-        self._answered[answered.principal, answered.request_id] = (answered.digest, answered.result)
-        self._new_answers.append(answered)
+        self._records[record.principal, record.request_id] = (record.digest, record.result)
+        self._new_records.append(record)
 
     def add_explanation(self, explanation: Explanation) -> None:
         """Keep an explanation beside the entry that commits to it."""
@@ -298,7 +298,7 @@ class Transaction:
         self._save(rules.add, self.new_rules)
         self._save(locks.add, self._new_locks)
         self._save(locks.lift, self._lifted)
-        self._save(requests.add, self._new_answers)
+        self._save(requests.add, self._new_records)
         self._save(explanations.add, self._new_explanations)
         if self._changed_quotas:
             quotas.put(self.connection, self._changed_quotas, self._window)
