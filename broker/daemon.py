@@ -38,8 +38,8 @@ from broker.identity.jwt import JwtAuthenticator
 from broker.identity.x509 import Authenticator
 from broker.jobs.crew import Crew, PartEnded
 from broker.jobs.refresh import refresh
-from broker.jobs.rotate import KeyRoom, Rotation
 from broker.jobs.schedule import Schedule
+from broker.keystore.rotation import Keystore, Rotation
 from broker.lease import activation
 from broker.lease.desk import Desk, TaskCache
 from broker.lease.lookup import LeaseLookup
@@ -131,8 +131,8 @@ async def serve(
     async with AsyncExitStack() as stack:
         source = await _source(stack, settings.identity, clock)
         database = await _database(stack, settings)
-        keys = _key_room(settings, clock)
-        signer = NoteSigner(settings.origin, keys.keys.checkpoint)
+        keys = _keystore(settings, clock)
+        signer = NoteSigner(settings.origin, keys.checkpoint)
         follower, marks = Follower(signer.vkey), Marks(settings.mark_dirs, signer.vkey)
         feed = Feed(database, follower, clock, uuid7)
 
@@ -206,14 +206,14 @@ async def _database(stack: AsyncExitStack, settings: Settings) -> Database:
     return database
 
 
-def _key_room(settings: Settings, clock: Clock) -> KeyRoom:
+def _keystore(settings: Settings, clock: Clock) -> Keystore:
     keys = settings.keys
-    return KeyRoom(
+    return Keystore(
         keys.directory, Rotation(every=keys.rotation, lead=keys.lead, longest=settings.limits.lifetime), clock
     )
 
 
-async def _rotate(keys: KeyRoom, feed: Feed, desk: Desk) -> None:
+async def _rotate(keys: Keystore, feed: Feed, desk: Desk) -> None:
     if await keys.rotate():
         structlog.get_logger("keys").info("keys.rotated", published=keys.kids())
         feed.keys_changed()
@@ -226,7 +226,7 @@ async def _desk(
     clock: Clock,
     database: Database,
     feed: Feed,
-    keys: KeyRoom,
+    keys: Keystore,
     make_writer: Callable[[Callable[[Committed], None]], Writer],
     crew: Crew,
 ) -> Desk:
@@ -250,7 +250,7 @@ async def _desk(
         tasks=cache,
         leases=LeaseLookup(database),
         policy=lambda: policy,
-        signer=lambda: keys.keys.signer(clock()),
+        signer=keys.signer,
         issuer=settings.issuer,
         limits=settings.limits,
         rules=settings.identity.rules,
@@ -278,7 +278,7 @@ def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Call
 
 
 def _doors(
-    settings: ListenSettings, source: SvidSource, callers: Callers, feed: Feed, keys: KeyRoom, vkey: str
+    settings: ListenSettings, source: SvidSource, callers: Callers, feed: Feed, keys: Keystore, vkey: str
 ) -> _Doors:
     desk = callers.desk
     services: dict[ServiceDescriptor, object] = {

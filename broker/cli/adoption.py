@@ -12,7 +12,7 @@ from broker.cli.failure import Stop, stopping_on
 from broker.cli.output import note
 from broker.config.settings import Settings, load
 from broker.config.table import ConfigError
-from broker.credential.keyfiles import KeyFileError, open_keys, replace_token_keys
+from broker.keystore.folder import KeyFileError, open_keys, replace_token_keys
 from broker.model.clock import system_clock, uuid7
 from broker.store import adoption, migrate
 from broker.store.database import Database, DatabaseProblem, open_database, plain_problems

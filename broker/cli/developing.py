@@ -16,8 +16,8 @@ from broker.cli.running import run
 from broker.cli.sample import IDENTITIES, Deployment
 from broker.config.settings import load
 from broker.config.table import ConfigError
-from broker.credential.keyfiles import KeyFileError
 from broker.daemon import Ready
+from broker.keystore.folder import KeyFileError
 from broker.model.clock import system_clock
 
 

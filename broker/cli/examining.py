@@ -18,9 +18,9 @@ from broker.cli.database import naming_database
 from broker.cli.findings import Finding, look
 from broker.config.listening import ListenProblem, check_free, doors_of
 from broker.config.settings import Settings
-from broker.credential.keyfiles import KeyFileError, open_keys
 from broker.identity.bundles import parse_bundle
 from broker.identity.issuers import Issuer
+from broker.keystore.folder import KeyFileError, open_keys
 from broker.model.clock import Clock
 from broker.model.errors import Refusal
 from broker.policy import bundle

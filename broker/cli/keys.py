@@ -55,7 +55,7 @@ def create(directory: Path) -> None:
     \b
     credbroker keys create /var/lib/credbroker/keys
     """
-    from broker.credential.keyfiles import KeyFileError, create_keys
+    from broker.keystore.folder import KeyFileError, create_keys
 
     with stopping_on(KeyFileError):
         create_keys(directory, system_clock())
@@ -86,7 +86,7 @@ def rotate(directory: Path, lead: timedelta) -> None:
     \b
     credbroker keys rotate /var/lib/credbroker/keys --lead 1h
     """
-    from broker.credential.keyfiles import KeyFileError, open_keys, publish_next
+    from broker.keystore.folder import KeyFileError, open_keys, publish_next
 
     with stopping_on(KeyFileError):
         publish_next(directory, open_keys(directory), system_clock() + lead)
@@ -94,7 +94,7 @@ def rotate(directory: Path, lead: timedelta) -> None:
 
 
 def _show(directory: Path) -> None:
-    from broker.credential.keyfiles import KeyFileError, open_keys
+    from broker.keystore.folder import KeyFileError, open_keys
 
     with stopping_on(KeyFileError):
         ring = open_keys(directory).keyring

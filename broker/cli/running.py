@@ -12,9 +12,9 @@ from broker.cli.database import naming_database
 from broker.cli.failure import stopping_on
 from broker.config.listening import ListenProblem
 from broker.config.settings import Settings
-from broker.credential.keyfiles import KeyFileError
 from broker.daemon import Ready, serve
 from broker.jobs.crew import PartEnded
+from broker.keystore.folder import KeyFileError
 from broker.policy.problems import BundleError
 from broker.store.database import DatabaseProblem
 from broker.store.ledger import LedgerMismatch

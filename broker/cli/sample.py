@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 from broker.cli import authority
 from broker.cli.policy import write_sample
-from broker.credential.keyfiles import create_keys
 from broker.identity.spiffe import SpiffeId
+from broker.keystore.folder import create_keys
 
 _TRUST_DOMAIN = "example.org"
 _CA_LIFETIME = timedelta(days=3650)

@@ -12,7 +12,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from broker.credential.keyfiles import KeyFileError
+from broker.keystore.folder import KeyFileError
 from broker.lease.desk import Desk
 from broker.lease.expire import record_expiry
 from broker.lease.retention import forget_old

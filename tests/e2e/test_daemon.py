@@ -24,8 +24,8 @@ from sqlalchemy import create_engine, insert, literal, text
 from broker.api import descriptors
 from broker.cli import authority
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
-from broker.credential.keyfiles import create_keys
 from broker.identity.spiffe import parse_spiffe_id
+from broker.keystore.folder import create_keys
 from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant

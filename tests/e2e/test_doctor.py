@@ -13,8 +13,8 @@ from pathlib import Path
 from broker.cli import authority
 from broker.cli.bench.broker import prepare, running
 from broker.cli.failure import Exit
-from broker.credential.keyfiles import create_keys
 from broker.identity.spiffe import parse_spiffe_id
+from broker.keystore.folder import create_keys
 from broker.model.clock import system_clock
 from tests.facade import opened
 

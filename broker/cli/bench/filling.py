@@ -10,7 +10,7 @@ from broker.audit.facts import lease_facts, rule_facts, selector_facts, task_fac
 from broker.audit.note import NoteSigner
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL
 from broker.config.settings import Settings
-from broker.credential.keyfiles import open_keys
+from broker.keystore.folder import open_keys
 from broker.model.clock import system_clock, uuid7
 from broker.model.entry import Entry, Kind
 from broker.model.grant import Grant, ResourceGrants

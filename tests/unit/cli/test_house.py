@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 from broker.cli import cli
 from broker.cli.sample import IDENTITIES, Deployment
 from broker.config.settings import load
-from broker.credential.keyfiles import open_keys
 from broker.identity.directory import Directory
+from broker.keystore.folder import open_keys
 from broker.model.principal import Group
 from broker.trust.files import SvidFiles
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.credential.keyfiles import KeyFileError, create_keys, drop_gone, open_keys, publish_next
-from broker.credential.keyring import KeyLife, Keyring
+from broker.keystore.folder import KeyFileError, create_keys, drop_gone, open_keys, publish_next
+from broker.keystore.keyring import KeyLife, Keyring
 
 AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

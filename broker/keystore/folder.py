@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from broker.credential.keyring import KeyLife, Keyring
 from broker.credential.keys import EcSigner, KeySet
+from broker.keystore.keyring import KeyLife, Keyring
 from broker.model.clock import from_micros, to_micros
 
 _CHECKPOINT = "checkpoint.pem"
