@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import signal
-import ssl
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ from broker.trust.files import SvidFiles
 from broker.trust.key_sets import KeySets
 from broker.trust.source import SvidSource
 from broker.web.app import application
-from broker.web.server import Certificate, HttpServer
+from broker.web.server import Certificate, CertificateProblem, HttpServer
 
 _DRAIN_SECONDS = 10.0
 _SHARES = 4  # of the files that may be open: each listener's connections, and everything else
@@ -99,7 +98,7 @@ class _Doors:
             return
         try:
             self.http.refresh()
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, CertificateProblem) as error:
             structlog.get_logger("http").error("http.certificate_not_renewed", problem=str(error))
 
     async def close(self) -> None:
@@ -120,8 +119,7 @@ async def serve(
     """Run a broker until SIGTERM or SIGINT, then drain. `also` is served beside its own services, to anybody.
 
     Raises:
-        ListenProblem, SvidFileError, KeyFileError, KeySourceError, BundleError, DatabaseProblem, LedgerMismatch,
-            Refusal: it cannot start.
+        CannotStart, Refusal: it cannot start.
         PartEnded: a part that must live as long as the daemon has ended.
     """
     gc.set_threshold(_GC_ALLOCATIONS, 50, 50)

@@ -13,6 +13,7 @@ from grpc_health.v1.health import SERVICE_NAME
 from broker.api import reflection
 from broker.api.health import Health
 from broker.api.pipeline import Pipeline
+from broker.model.errors import ListenProblem
 
 _MOST_CONNECTIONS = 10_000  # of a listener
 _LARGEST_REQUEST = 256 * 1024
@@ -57,7 +58,7 @@ class Server:
         long each may take to begin; it cannot tell how many are of one address.
 
         Raises:
-            RuntimeError: an address cannot be listened on.
+            ListenProblem: an address cannot be listened on.
         """
         most = min(_MOST_CONNECTIONS, most_connections)
         self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", most)))
@@ -69,8 +70,8 @@ class Server:
         )
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         self._server.add_generic_rpc_handlers(reflection.handlers((*names, SERVICE_NAME)))
-        self.port = self._server.add_secure_port(*mutual)
-        self.jwt_port = None if for_tokens is None else self._server.add_secure_port(*for_tokens)
+        self.port = self._listen(*mutual)
+        self.jwt_port = None if for_tokens is None else self._listen(*for_tokens)
 
     def add(self, also: Sequence[grpc.GenericRpcHandler]) -> None:
         """Serve something else, too, that passes no pipeline. Call it before `start`."""
@@ -85,3 +86,9 @@ class Server:
         self._health.stop()
         await asyncio.sleep(_NEWS_SECONDS)
         await self._server.stop(grace_seconds)
+
+    def _listen(self, address: str, credentials: grpc.ServerCredentials) -> int:
+        try:
+            return self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:  # gRPC's word for an address that was free a moment ago
+            raise ListenProblem(f"{address}: cannot be listened on: another process has just taken it") from error

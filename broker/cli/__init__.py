@@ -12,7 +12,7 @@ import click
 
 from broker.cli import failure
 from broker.cli.lazy import LazyGroup
-from broker.model.errors import Refusal
+from broker.model.errors import CannotStart, Refusal
 
 _EPILOG = f"""\b
 Exit codes:
@@ -45,7 +45,7 @@ class _Root(LazyGroup):
         """Run the command; say what went wrong on stderr, as JSON if that was asked for."""
         try:
             return super().invoke(ctx)
-        except (Refusal, click.ClickException, OSError) as error:
+        except (Refusal, CannotStart, click.ClickException, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
             ctx.exit(failure.report(ctx, error))

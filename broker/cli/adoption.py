@@ -8,15 +8,13 @@ from pathlib import Path
 import click
 
 from broker.audit.note import NoteSigner
-from broker.cli.failure import Stop, stopping_on
+from broker.cli.failure import Stop
 from broker.cli.output import note
 from broker.config.settings import Settings, load
-from broker.config.table import ConfigError
-from broker.keystore.folder import KeyFileError, open_keys, replace_token_keys
+from broker.keystore.folder import open_keys, replace_token_keys
 from broker.model.clock import system_clock, uuid7
 from broker.store import adoption, migrate
-from broker.store.database import Database, DatabaseProblem, open_database, plain_problems
-from broker.store.ledger import LedgerMismatch
+from broker.store.database import Database, open_database, plain_problems
 from broker.store.marks import Marks, read_note
 from broker.store.sole import sole_writer
 
@@ -29,7 +27,7 @@ def run(config: Path, reason: str, kept: Sequence[Path], *, sure: bool) -> dict[
     Raises:
         Stop: it cannot be adopted, or is not to be.
     """
-    with stopping_on(ConfigError, KeyFileError, DatabaseProblem, LedgerMismatch), plain_problems():
+    with plain_problems():
         settings = load(config)
         with sole_writer(settings.database_url):
             migrate.upgrade(settings.database_url)

@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from broker.cli.failure import stopping_on
-
 
 def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--database`."""
@@ -30,12 +28,12 @@ def using_database(text: str, *, exists: bool) -> Iterator[None]:
 
     Raises:
         click.UsageError: it is no database.
-        Stop: it fails; the message has the driver's words.
+        DatabaseProblem: it fails; the message has the driver's words.
     """
-    from broker.store.database import DatabaseProblem, plain_problems
+    from broker.store.database import plain_problems
 
     _check(text, exists=exists)
-    with stopping_on(DatabaseProblem), plain_problems():
+    with plain_problems():
         yield
 
 

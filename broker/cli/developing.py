@@ -11,13 +11,10 @@ from pathlib import Path
 import grpc
 
 from broker.cli.database import shown_url
-from broker.cli.failure import stopping_on
 from broker.cli.running import run
 from broker.cli.sample import IDENTITIES, Deployment
 from broker.config.settings import load
-from broker.config.table import ConfigError
 from broker.daemon import Ready
-from broker.keystore.folder import KeyFileError
 from broker.model.clock import system_clock
 
 
@@ -27,12 +24,11 @@ def develop(directory: Path, port: int, also: Sequence[grpc.GenericRpcHandler] =
     `port` 0 is any that is free; `also` is served beside the broker's own services, to anybody.
 
     Raises:
-        Stop, Refusal: as `run`.
+        CannotStart: the folder cannot be used; else as `run`.
     """
     deployment = Deployment(directory.resolve())
-    with stopping_on(ConfigError, KeyFileError):
-        deployment.prepare(system_clock())
-        settings = load(deployment.configuration)
+    deployment.prepare(system_clock())
+    settings = load(deployment.configuration)
 
     def ready(bound: Ready) -> None:
         line = {

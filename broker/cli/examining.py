@@ -16,40 +16,38 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from broker.audit.note import NoteSigner
 from broker.cli.database import naming_database
 from broker.cli.findings import Finding, look
-from broker.config.listening import ListenProblem, check_free, doors_of
+from broker.config.listening import check_free, doors_of
 from broker.config.settings import Settings
 from broker.identity.bundles import parse_bundle
 from broker.identity.issuers import Issuer
-from broker.keystore.folder import KeyFileError, open_keys
+from broker.keystore.folder import open_keys
 from broker.model.clock import Clock
-from broker.model.errors import Refusal
+from broker.model.errors import ListenProblem, Refusal
 from broker.policy import bundle
-from broker.policy.problems import BundleError
 from broker.store import migrate, opening
 from broker.store.database import DatabaseProblem, open_database
-from broker.store.ledger import LedgerMismatch
 from broker.store.marks import Marks
 from broker.store.sole import check_place, writer_of
 from broker.trust.files import SvidFiles
 from broker.trust.kept import SvidFileError
 from broker.trust.key_sets import KeySet, KeySource, KeySourceError
-from broker.trust.workload_api import WorkloadApi, WorkloadApiError
+from broker.trust.workload_api import WorkloadApi
 
 
 def examine_broker(settings: Settings, clock: Clock) -> Iterator[Finding]:
     """Look at everything that a broker needs to start and to serve."""
-    yield look("identity", lambda: _identity(settings, clock), SvidFileError, WorkloadApiError)
-    yield look("keys", lambda: _keys(settings), KeyFileError)
-    yield look("policy", lambda: f"revision {bundle.load(settings.policy_bundle).revision}", BundleError)
-    database = look("database", lambda: _database(settings.database_url), DatabaseProblem)
+    yield look("identity", lambda: _identity(settings, clock))
+    yield look("keys", lambda: _keys(settings))
+    yield look("policy", lambda: f"revision {bundle.load(settings.policy_bundle).revision}")
+    database = look("database", lambda: _database(settings.database_url))
     yield database
     if not database.problem:
-        yield look("ledger", lambda: _ledger(settings), DatabaseProblem, LedgerMismatch, KeyFileError)
+        yield look("ledger", lambda: _ledger(settings))
     for key, address in doors_of(settings.listen):
-        yield look(key, lambda key=key, address=address: _door(settings, key, address), ListenProblem)  # type: ignore[misc]
+        yield look(key, lambda key=key, address=address: _door(settings, key, address))  # type: ignore[misc]
     for issuer, source in settings.identity.issuers.values():
         name = f"issuer {issuer.name}"
-        yield look(name, lambda issuer=issuer, source=source: asyncio.run(_issuer(issuer, source)), KeySourceError)  # type: ignore[misc]
+        yield look(name, lambda issuer=issuer, source=source: asyncio.run(_issuer(issuer, source)))  # type: ignore[misc]
 
 
 def _identity(settings: Settings, clock: Clock) -> str:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import click
 
 from broker.cli.output import Format, asked_format, printable
-from broker.model.errors import Reason, Refusal
+from broker.model.errors import CannotStart, Reason, Refusal
 
 
 class Exit(IntEnum):
@@ -111,7 +111,7 @@ def exit_codes_text() -> str:
     return "\n".join(f"  {code.value}  {meaning}" for code, meaning in _MEANINGS.items())
 
 
-def report(ctx: click.Context, error: Refusal | click.ClickException | OSError) -> Exit:
+def report(ctx: click.Context, error: Refusal | CannotStart | click.ClickException | OSError) -> Exit:
     """Say on stderr what went wrong and what to do next; return the exit code."""
     failure = _read(error)
     if asked_format(ctx) is Format.JSON:
@@ -126,12 +126,14 @@ def report(ctx: click.Context, error: Refusal | click.ClickException | OSError) 
     return failure.code
 
 
-def _read(error: Refusal | click.ClickException | OSError) -> _Failure:
+def _read(error: Refusal | CannotStart | click.ClickException | OSError) -> _Failure:
     if isinstance(error, Refusal):
         return _refused(error)
     if isinstance(error, click.ClickException):
         message = error.format_message()
         code = error.code if isinstance(error, Stop) else Exit(error.exit_code)
+    elif isinstance(error, CannotStart):
+        message, code = str(error), Exit.FAILED
     else:
         where = f"`{error.filename}`: " if error.filename else ""
         message, code = f"{where}{error.strerror or error}", Exit.FAILED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from broker.model.errors import Refusal
+from broker.model.errors import CannotStart, Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +23,13 @@ class Finding:
         return {**told, "found": self.problem or self.found, "next": self.next}
 
 
-def look(subject: str, at: Callable[[], str], *problems: type[Exception]) -> Finding:
-    """Look at something; these exceptions, refusals and what the system says are problems."""
+def look(subject: str, at: Callable[[], str]) -> Finding:
+    """Look at something: what would stop a start, refusals and what the system says are problems."""
     try:
         return Finding(subject=subject, found=at())
     except Refusal as refusal:
         return Finding(subject=subject, problem=refusal.message, next=refusal.hints.next)
-    except problems as problem:
+    except CannotStart as problem:
         message, mark, remedy = str(problem).rpartition("; ")  # our messages end with the remedy, behind a semicolon
         return Finding(subject=subject, problem=message if mark else remedy, next=remedy if mark else "")
     except OSError as error:

@@ -11,7 +11,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from broker.cli.failure import stopping_on
 from broker.cli.options import DurationType
 from broker.cli.output import output_option, show_list
 from broker.model.clock import system_clock
@@ -55,10 +54,9 @@ def create(directory: Path) -> None:
     \b
     credbroker keys create /var/lib/credbroker/keys
     """
-    from broker.keystore.folder import KeyFileError, create_keys
+    from broker.keystore.folder import create_keys
 
-    with stopping_on(KeyFileError):
-        create_keys(directory, system_clock())
+    create_keys(directory, system_clock())
     _show(directory)
 
 
@@ -86,18 +84,16 @@ def rotate(directory: Path, lead: timedelta) -> None:
     \b
     credbroker keys rotate /var/lib/credbroker/keys --lead 1h
     """
-    from broker.keystore.folder import KeyFileError, open_keys, publish_next
+    from broker.keystore.folder import open_keys, publish_next
 
-    with stopping_on(KeyFileError):
-        publish_next(directory, open_keys(directory), system_clock() + lead)
+    publish_next(directory, open_keys(directory), system_clock() + lead)
     _show(directory)
 
 
 def _show(directory: Path) -> None:
-    from broker.keystore.folder import KeyFileError, open_keys
+    from broker.keystore.folder import open_keys
 
-    with stopping_on(KeyFileError):
-        ring = open_keys(directory).keyring
+    ring = open_keys(directory).keyring
     now = system_clock()
     signing = ring.signing(now)
     rows = [

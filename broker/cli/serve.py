@@ -24,11 +24,7 @@ def serve(config: Path) -> None:
     \b
     credbroker serve --config /etc/credbroker/broker.toml
     """
-    from broker.cli.failure import stopping_on
     from broker.cli.running import run
     from broker.config.settings import load
-    from broker.config.table import ConfigError
 
-    with stopping_on(ConfigError):
-        settings = load(config)
-    run(settings, lambda _ready: None)
+    run(load(config), lambda _ready: None)

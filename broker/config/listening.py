@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import MappingProxyType
 
 from broker.config.settings import ListenSettings
+from broker.model.errors import ListenProblem
 
 _REMEDIES = MappingProxyType(
     {
@@ -17,10 +18,6 @@ _REMEDIES = MappingProxyType(
         errno.EADDRNOTAVAIL: "this machine has no such address: 0.0.0.0 or [::] are all of its own",
     }
 )
-
-
-class ListenProblem(Exception):
-    """An address cannot be listened on. The message names the key, the address, the cause and the remedy."""
 
 
 def doors_of(settings: ListenSettings) -> Iterator[tuple[str, str]]:

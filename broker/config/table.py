@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from broker.model.errors import CannotStart
 from broker.model.grant import Scalar
 from broker.model.nearest import meant, nearest
 
@@ -16,7 +17,7 @@ _VISIBLE = re.compile(r"[!-~]+")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class ConfigError(Exception):
+class ConfigError(CannotStart):
     """The configuration cannot be used. The message names the file, the key and the remedy."""
 
 

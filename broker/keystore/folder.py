@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from broker.credential.keys import EcSigner, KeySet
 from broker.keystore.keyring import KeyLife, Keyring
 from broker.model.clock import from_micros, to_micros
+from broker.model.errors import CannotStart
 
 _CHECKPOINT = "checkpoint.pem"
 _KEYRING = "keyring.json"
@@ -34,7 +35,7 @@ _FOLDER = 0o700
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-class KeyFileError(Exception):
+class KeyFileError(CannotStart):
     """A key cannot be used. The message names the file and the remedy, and never what is in it."""
 
 

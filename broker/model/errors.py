@@ -1,4 +1,7 @@
-"""The one family of refusals. The doors map it to gRPC codes and HTTP statuses in one table each."""
+"""The two families of errors: refusals, which callers get, and what stops a start, which an operator gets.
+
+The doors map a refusal to gRPC codes and HTTP statuses in one table each. The command line tells of both in one place.
+"""
 
 from __future__ import annotations
 
@@ -101,6 +104,17 @@ class Refusal(Exception):
         """Read as a sentence: reason, message and the next step, if one is known."""
         tail = f" ({self.hints.next})" if self.hints.next else ""
         return f"{self.reason}: {self.message}{tail}"
+
+
+class CannotStart(Exception):
+    """What a broker or a command needs cannot be used: a file, an address, a key, a database.
+
+    The message names it, says why, and what to do; it holds no secret.
+    """
+
+
+class ListenProblem(CannotStart):
+    """An address cannot be listened on. The message names the key, the address, the cause and the remedy."""
 
 
 def invalid(field_path: str, description: str) -> Refusal:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from broker.model.errors import CannotStart
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
@@ -19,7 +21,7 @@ class Problem:
         return f"{self.file}:{self.line}: {self.reason}"
 
 
-class BundleError(Exception):
+class BundleError(CannotStart):
     """A bundle that must not be used. `problems` holds everything that was found, in the order of files and lines."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

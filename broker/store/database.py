@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from broker.model.errors import CannotStart
 from broker.store import postgresql
 from broker.store.failures import MISUSED, UNAVAILABLE, cause, commit, unavailable, using
 
@@ -124,7 +125,7 @@ class Database:
         self.engine.dispose()
 
 
-class DatabaseProblem(Exception):
+class DatabaseProblem(CannotStart):
     """A database cannot be used. The message says why, without statement and parameters."""
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from broker.audit.proof import NodeId
 from broker.audit.tree import Frontier, Node
-from broker.model.errors import Hints, Reason, Refusal
+from broker.model.errors import CannotStart, Hints, Reason, Refusal
 from broker.store.rows import insert_rows, rows_by_key
 from broker.store.schema import ledger_entries, ledger_head, ledger_nodes, ledger_origins
 
@@ -71,7 +71,7 @@ class Spans:
         return leaf if following is None or leaf < following.first_leaf else None
 
 
-class LedgerMismatch(Exception):
+class LedgerMismatch(CannotStart):
     """The database's ledger cannot be followed or extended. The message says why and what to do."""
 
     def refusal(self) -> Refusal:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from broker.model.errors import CannotStart
+
 _Value = TypeVar("_Value")
 
 
-class SvidFileError(Exception):
+class SvidFileError(CannotStart):
     """An SVID's files cannot be used. The message names the file and the remedy, and never what is in it."""
 
 

@@ -21,7 +21,7 @@ from broker.identity.issuers import Issuer, IssuerKeys
 from broker.identity.jwks import JwtKeySet, parse_jwks
 from broker.identity.jwt import UnknownIssuerKey
 from broker.model import strict_json
-from broker.model.errors import Hints, Reason, Refusal
+from broker.model.errors import CannotStart, Hints, Reason, Refusal
 from broker.trust.allowance import Allowance
 from broker.trust.fetch import Fetched, Fetcher, FetchError
 
@@ -37,7 +37,7 @@ _NOTHING = JwtKeySet()
 _NEVER = float("-inf")
 
 
-class KeySourceError(Exception):
+class KeySourceError(CannotStart):
     """A file of the configuration cannot be used for an issuer. The message names the key, the file and the remedy."""
 
 

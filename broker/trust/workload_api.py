@@ -22,6 +22,7 @@ import grpc
 
 from broker.identity.bundles import TrustBundles
 from broker.model.clock import Clock
+from broker.model.errors import CannotStart
 from broker.trust.source import SvidMaterial
 from broker.trust.workload_pushes import JwtPush, X509Push, read_jwt, read_x509
 from broker.trust.workload_stream import WorkloadStream
@@ -39,7 +40,7 @@ _CLOSING_SECONDS = 5.0
 _LONG_PAST = datetime.min.replace(tzinfo=UTC)
 
 
-class WorkloadApiError(Exception):
+class WorkloadApiError(CannotStart):
     """The Workload API gives us no identity. The message names the socket and the remedy."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from broker.model.errors import CannotStart, ListenProblem
 from broker.web.connections import PatientProtocol, unambiguous
 from broker.web.listener import Listener
 
@@ -34,6 +35,10 @@ class Certificate:
     key_pem: bytes = field(repr=False)
 
 
+class CertificateProblem(CannotStart):
+    """The certificate of the HTTPS listener, or its key, cannot be used. The message says why."""
+
+
 class HttpServer:
     """Serves an application over HTTPS."""
 
@@ -50,8 +55,9 @@ class HttpServer:
         There are `most_connections` open at a time, if that is less than usual.
 
         Raises:
-            OSError: the address cannot be listened on.
-            ssl.SSLError: the certificate cannot be used.
+            ListenProblem: the address cannot be listened on.
+            CertificateProblem: the certificate cannot be used.
+            OSError: a file of it cannot be read.
         """
         host, _, port = address.rpartition(":")
         self._certificate = certificate
@@ -95,7 +101,7 @@ class HttpServer:
         """Show the certificate as it is now to whoever connects from now on.
 
         Raises:
-            ssl.SSLError: it cannot be used; the former is shown on.
+            CertificateProblem, OSError: it cannot be used or read; the former is shown on.
         """
         found = self._certificate()
         if found != self._shown:
@@ -131,9 +137,7 @@ class HttpServer:
             try:
                 self._tls.load_cert_chain(path, password="")
             except ssl.SSLError as error:
-                raise ssl.SSLError(
-                    error.errno, f"listen.http_cert: it or its key cannot be used: {error.strerror}"
-                ) from error
+                raise CertificateProblem(f"listen.http_cert: it or its key cannot be used: {error.strerror}") from error
 
 
 class _Server(uvicorn.Server):
@@ -149,7 +153,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise OSError(error.errno, f"listen.http_address {host}:{port}: {error.strerror}") from error
+        raise ListenProblem(f"listen.http_address {host}:{port}: {error.strerror}") from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from broker.cli import _Root, cli
 from broker.cli.failure import EXITS, Exit, Stop, for_each
 from broker.cli.output import output_option, show
-from broker.model.errors import Hints, Reason, Refusal, invalid
+from broker.model.errors import CannotStart, Hints, ListenProblem, Reason, Refusal, invalid
 from broker.v1.operator_service_pb2 import RevokeLeasesRequest
 
 DENIED = Refusal(
@@ -192,3 +192,11 @@ def test_completion_prints_a_script(shell: str) -> None:
     result = CliRunner().invoke(cli, ["completion", shell])
     assert result.exit_code == 0
     assert "_CREDBROKER_COMPLETE" in result.stdout
+
+
+def test_what_stops_a_start_is_told_in_the_one_place_with_exit_code_1() -> None:
+    problem: CannotStart = ListenProblem("listen.address :1: taken; choose another port")
+    done = CliRunner().invoke(failing(problem), ["fail"])
+    assert (done.exit_code, done.stderr) == (1, "error: listen.address :1: taken; choose another port\n")
+    as_json = CliRunner().invoke(failing(problem), ["fail", "--output", "json"])
+    assert json.loads(as_json.stderr)["error"] == {"reason": "FAILED", "message": str(problem)}
