@@ -21,8 +21,8 @@ from broker.identity.authority import Authority
 from broker.model.clock import system_clock
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.task import Environment
-from broker.sdk.client import TaskDeclaration
-from broker.sdk.sync import SyncClient
+from broker.sdk.client.client import TaskDeclaration
+from broker.sdk.client.sync import SyncClient
 from tests.doors import Doors
 from tests.issuer import OidcIssuer, compact, issuing, jwk
 

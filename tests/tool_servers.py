@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from broker.sdk.asgi import Gate
-from broker.sdk.grpc_guard import SyncGrpcGuard
-from broker.sdk.verifier import Verifier
+from broker.sdk.guard.grpc import SyncGrpcGuard
+from broker.sdk.guard.http import Gate
+from broker.sdk.verify.verifier import Verifier
 from tests.fakes import server_credentials
 
 SERVICE = "acme.Tools"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.cli.private import write_private
-from broker.sdk.mcp.stdio import TOKEN_FD_VARIABLE, TOKEN_FILE_VARIABLE
-from broker.sdk.secret import Secret
+from broker.sdk.client.secret import Secret
+from broker.sdk.guard.mcp.stdio import TOKEN_FD_VARIABLE, TOKEN_FILE_VARIABLE
 
 
 @dataclass(frozen=True, slots=True)

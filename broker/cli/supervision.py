@@ -20,9 +20,9 @@ from broker.cli.options import Caller
 from broker.cli.output import printable
 from broker.cli.wanted import Wanted, shortened
 from broker.model.errors import Reason, Refusal
-from broker.sdk.client import Client
-from broker.sdk.credential import Credential
-from broker.sdk.keeping import Event
+from broker.sdk.client.client import Client
+from broker.sdk.client.credential import Credential
+from broker.sdk.client.keeping import Event
 
 T = TypeVar("T")
 

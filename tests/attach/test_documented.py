@@ -22,10 +22,10 @@ from broker.cli.demo.ports import free_port
 from broker.cli.demo.stage import Stage
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment
-from broker.sdk.client import Client, TaskDeclaration
-from broker.sdk.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE, Endpoint
-from broker.sdk.feed import watching_in_thread
-from broker.sdk.verifier import Verifier
+from broker.sdk.client.client import Client, TaskDeclaration
+from broker.sdk.connect.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE, Endpoint
+from broker.sdk.verify.feed import watching_in_thread
+from broker.sdk.verify.verifier import Verifier
 from tests import mcp1
 from tests.tool_servers import grpc_tools, http_tools
 

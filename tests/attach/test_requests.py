@@ -22,12 +22,12 @@ from broker.model.grant import Grant
 from broker.sdk.attach import httpx as for_httpx
 from broker.sdk.attach import httpx2 as for_httpx2
 from broker.sdk.attach.grpc import call_credentials
-from broker.sdk.client import Client
-from broker.sdk.connection import Endpoint
-from broker.sdk.feed import watching_in_thread
-from broker.sdk.secret import Secret
-from broker.sdk.sync import SyncClient
-from broker.sdk.verifier import Verifier
+from broker.sdk.client.client import Client
+from broker.sdk.client.secret import Secret
+from broker.sdk.client.sync import SyncClient
+from broker.sdk.connect.connection import Endpoint
+from broker.sdk.verify.feed import watching_in_thread
+from broker.sdk.verify.verifier import Verifier
 from tests.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
 from tests.tool_servers import SERVICE, grpc_tools, http_tools
 

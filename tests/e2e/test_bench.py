@@ -12,7 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from broker.cli.bench import empty
 from broker.cli.bench.broker import process, read_line, running
-from broker.sdk.connection import connect
+from broker.sdk.connect.connection import connect
 
 
 def bench(*arguments: str) -> dict[str, Any]:

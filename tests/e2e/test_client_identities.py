@@ -23,15 +23,15 @@ from broker.model import compact_jws
 from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
-from broker.sdk import workload
-from broker.sdk.client import Client
-from broker.sdk.connection import Endpoint
-from broker.sdk.credential import Credential
-from broker.sdk.feed import watching
-from broker.sdk.identity import WorkloadSocket
-from broker.sdk.sync import SyncClient
-from broker.sdk.token_file import TokenFile
-from broker.sdk.verifier import Verifier
+from broker.sdk.client.client import Client
+from broker.sdk.client.credential import Credential
+from broker.sdk.client.sync import SyncClient
+from broker.sdk.connect import workload
+from broker.sdk.connect.connection import Endpoint
+from broker.sdk.connect.identity import WorkloadSocket
+from broker.sdk.connect.token_file import TokenFile
+from broker.sdk.verify.feed import watching
+from broker.sdk.verify.verifier import Verifier
 from tests.doors import DAY
 from tests.facade import JOB, NOTES, RESEARCHER, SAFE, Facade, opened
 from tests.fakes import authority, eventually

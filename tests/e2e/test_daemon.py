@@ -30,12 +30,12 @@ from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.model.task import TaskState
-from broker.sdk.client import Client
-from broker.sdk.connection import Endpoint, connect, connect_sync
-from broker.sdk.feed import watching
-from broker.sdk.hands import Hands
-from broker.sdk.sync import SyncClient
-from broker.sdk.verifier import Verifier
+from broker.sdk.client.client import Client
+from broker.sdk.client.sync import SyncClient
+from broker.sdk.connect.connection import Endpoint, connect, connect_sync
+from broker.sdk.verify.feed import watching
+from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.verifier import Verifier
 from broker.store.schema import leases
 from broker.store.verification import verify
 

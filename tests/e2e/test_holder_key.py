@@ -11,13 +11,13 @@ from broker.credential.keys import EcSigner
 from broker.credential.replays import Nonces
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
-from broker.sdk.client import Client
-from broker.sdk.connection import Endpoint
-from broker.sdk.credential import Credential
-from broker.sdk.feed import watching
-from broker.sdk.hands import Hands
-from broker.sdk.sync import SyncClient
-from broker.sdk.verifier import Verifier
+from broker.sdk.client.client import Client
+from broker.sdk.client.credential import Credential
+from broker.sdk.client.sync import SyncClient
+from broker.sdk.connect.connection import Endpoint
+from broker.sdk.verify.feed import watching
+from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.verifier import Verifier
 from tests.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
 
 GRANTS = [Grant("search_notes")]

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from broker.model.errors import Reason
-from broker.sdk.refusals import refusal_from
+from broker.sdk.connect.refusals import refusal_from
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import agent_service_pb2_grpc as pb_grpc
 from broker.v1 import grant_pb2

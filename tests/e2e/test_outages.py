@@ -23,11 +23,11 @@ from broker.model.errors import Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.selector import Selector, Target
 from broker.model.task import Environment, TaskState
-from broker.sdk.client import Client, TaskDeclaration
-from broker.sdk.connection import connect
-from broker.sdk.credential import Credential
-from broker.sdk.keeping import Event
-from broker.sdk.svid import SvidFolder
+from broker.sdk.client.client import Client, TaskDeclaration
+from broker.sdk.client.credential import Credential
+from broker.sdk.client.keeping import Event
+from broker.sdk.connect.connection import connect
+from broker.sdk.connect.svid import SvidFolder
 from broker.store import leases
 from broker.store.database import open_database
 from broker.store.verification import verify

@@ -16,11 +16,11 @@ from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, runn
 from broker.cli.failure import Stop
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
-from broker.sdk.connection import Endpoint
-from broker.sdk.feed import watching
-from broker.sdk.hands import Hands
-from broker.sdk.sync import SyncClient
-from broker.sdk.verifier import Verifier
+from broker.sdk.client.sync import SyncClient
+from broker.sdk.connect.connection import Endpoint
+from broker.sdk.verify.feed import watching
+from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.verifier import Verifier
 from broker.store.verification import verify
 
 HOLDER = Hands(spiffe_id=AGENT)

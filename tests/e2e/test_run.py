@@ -22,7 +22,7 @@ from broker.cli.bench.broker import RESOURCE, TOOL, prepare
 from broker.cli.failure import Exit
 from broker.cli.unverified import decode
 from broker.model.task import TaskState
-from broker.sdk.sync import SyncClient
+from broker.sdk.client.sync import SyncClient
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1.lease_pb2 import LeaseState
 from broker.v1.selector_pb2 import Selector

@@ -15,10 +15,10 @@ from broker.cli.bench.broker import RESOURCE, TOOL, Broker
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.model.task import TaskState
-from broker.sdk.client import Client
-from broker.sdk.connection import Endpoint
-from broker.sdk.feed import watching
-from broker.sdk.verifier import Verifier
+from broker.sdk.client.client import Client
+from broker.sdk.connect.connection import Endpoint
+from broker.sdk.verify.feed import watching
+from broker.sdk.verify.verifier import Verifier
 from broker.store import leases, ledger, schema, tasks
 from broker.store.database import open_database
 from broker.store.verification import verify

@@ -9,9 +9,9 @@ from datetime import datetime
 from broker.cli.bench.broker import AGENT, TOOL
 from broker.model.errors import Reason, Refusal
 from broker.model.task import Task
-from broker.sdk.credential import Credential
-from broker.sdk.hands import Hands
-from broker.sdk.verifier import Verifier
+from broker.sdk.client.credential import Credential
+from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.verifier import Verifier
 
 
 @dataclass

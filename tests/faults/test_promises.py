@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from broker.model.errors import Reason
-from broker.sdk.client import Client
+from broker.sdk.client.client import Client
 from broker.store.verification import verify
 from tests.fakes import eventually
 from tests.faults.checks import check_database, check_lost_answers, check_next_life, check_one_history

@@ -19,8 +19,8 @@ from broker.model.clock import system_clock
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from broker.model.selector import Cause, Rule, Selector, Target
-from broker.sdk.http_request import App
-from broker.sdk.verifier import Verifier
+from broker.sdk.guard.http_request import App
+from broker.sdk.verify.verifier import Verifier
 
 BROKER = "https://broker.example"
 GRANTS = (Grant("search_notes", (Constraint("/limit", Operator.RANGE, (1, 50)),)), Grant("add_note"))

@@ -10,11 +10,11 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.resources import TextResource
 from pydantic import AnyHttpUrl
 
-from broker.sdk.http_request import App
-from broker.sdk.mcp.fastmcp import FastMcpMiddleware, FastMcpTokenVerifier
-from broker.sdk.mcp.gate import McpGate
-from broker.sdk.mcp.middleware import BrokerMiddleware
-from broker.sdk.mcp.verifier import BrokerTokenVerifier
+from broker.sdk.guard.http_request import App
+from broker.sdk.guard.mcp.fastmcp import FastMcpMiddleware, FastMcpTokenVerifier
+from broker.sdk.guard.mcp.http import McpGate
+from broker.sdk.guard.mcp.server import BrokerMiddleware
+from broker.sdk.guard.mcp.token_verifier import BrokerTokenVerifier
 from tests.mcp.notes import BROKER, Notes
 
 Also = Collection[str]

@@ -16,10 +16,10 @@ from broker.credential.replays import Nonces
 from broker.model.clock import system_clock, uuid7
 from broker.model.grant import Grant
 from broker.model.lease import Binding
-from broker.sdk.mcp.gate import McpGate
-from broker.sdk.mcp.resource import ResourceMetadata
-from broker.sdk.possession import Prover
-from broker.sdk.verifier import Verifier
+from broker.sdk.client.possession import Prover
+from broker.sdk.guard.mcp.http import McpGate
+from broker.sdk.guard.mcp.resource import ResourceMetadata
+from broker.sdk.verify.verifier import Verifier
 from tests.mcp import servers
 from tests.mcp.notes import BROKER, Notes, listening
 

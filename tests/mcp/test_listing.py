@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.sdk.mcp.listing import Events, Listing, filtered, only_granted
+from broker.sdk.guard.mcp.listing import Events, Listing, filtered, only_granted
 
 GRANTED = frozenset({"read", "search"})
 TOOLS = [{"name": "read"}, {"name": "delete", "description": "secret"}, {"name": "search"}]

@@ -15,10 +15,10 @@ import pytest
 from broker.credential.keys import EcSigner
 from broker.model.clock import system_clock, uuid7
 from broker.model.lease import Binding
-from broker.sdk.asgi import Gate
-from broker.sdk.http_request import App
-from broker.sdk.mcp.gate import McpGate
-from broker.sdk.possession import Prover
+from broker.sdk.client.possession import Prover
+from broker.sdk.guard.http import Gate
+from broker.sdk.guard.http_request import App
+from broker.sdk.guard.mcp.http import McpGate
 from tests.mcp import servers
 from tests.mcp.notes import BROKER, Notes, listening
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker.model.errors import Reason, Refusal
-from broker.sdk.mcp.stdio import TOKEN_FD_VARIABLE, TOKEN_FILE_VARIABLE, token_from_environment
+from broker.sdk.guard.mcp.stdio import TOKEN_FD_VARIABLE, TOKEN_FILE_VARIABLE, token_from_environment
 
 
 def refused(source: object) -> tuple[Reason, str]:

@@ -43,15 +43,15 @@ OF_NO_CALLER = {
     *("store.transaction._MOST_KEPT_TASKS", "store.encoding._LONGEST_REMEMBERED", "store.sole._LONGEST_NOTE"),
     *("store.gathering._MOST_MOMENTS",),
     # Of clients and the command line, which wait or show no more.
-    *("sdk.feed._LONGEST_WAIT", "sdk.keeping._LONGEST_WAIT", "sdk.patience._LONGEST_PAUSE"),
+    *("sdk.verify.feed._LONGEST_WAIT", "sdk.client.keeping._LONGEST_WAIT", "sdk.connect.patience._LONGEST_PAUSE"),
     *("cli.ledger._MOST_TOLD", "cli.helper._MOST_INPUT", "cli.paging._LARGEST_PAGE", "cli.unverified._LONGEST"),
     # What other parsers, files and formats can hold, or a step on the way to a bound that is on the page.
-    *("audit.canonical._LARGEST_INTEGER", "sdk.http_request._LARGEST_EXACT", "policy.request._LARGEST"),
+    *("audit.canonical._LARGEST_INTEGER", "sdk.guard.http_request._LARGEST_EXACT", "policy.request._LARGEST"),
     *("policy.statements._DEEPEST", "policy.tables._MOST_SENSITIVE", "intent.prefixes._MOST_LAYERS"),
     *("lease.release._LONGEST", "trust.workload_stream._LONGEST_DETAILS", "trust.fetch._MAX_AGE"),
     *(
-        "sdk.mcp.stdio._LARGEST",
-        "sdk.mcp.listing._LONGEST_END",
+        "sdk.guard.mcp.stdio._LARGEST",
+        "sdk.guard.mcp.listing._LONGEST_END",
         "store.adoption._LONGEST_TOKEN",
         "web.listener._MOST_READ",
     ),

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from broker import logs
 from broker.credential import jose
-from broker.sdk.secret import Secret
+from broker.sdk.client.secret import Secret
 from tests.tokens import CLAIMS, SIGNER
 
 TOKEN = jose.encode(CLAIMS, SIGNER)

@@ -19,9 +19,9 @@ from broker.cli.sample import Deployment
 from broker.model.clock import system_clock
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment
-from broker.sdk.client import TaskDeclaration
-from broker.sdk.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
-from broker.sdk.sync import SyncClient
+from broker.sdk.client.client import TaskDeclaration
+from broker.sdk.client.sync import SyncClient
+from broker.sdk.connect.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
 
 AGENT = "spiffe://example.org/agent/researcher"
 RESOURCE = "https://repo.tools.example"

@@ -20,7 +20,7 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 
 from broker.cli.bench import empty
-from broker.sdk.connection import connect
+from broker.sdk.connect.connection import connect
 from broker.v1 import agent_service_pb2, agent_service_pb2_grpc, grant_pb2
 
 Call = Callable[[], Awaitable[Any]]

@@ -24,7 +24,7 @@ from broker.cli.unverified import decode
 from broker.config.settings import load
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import system_clock
-from broker.sdk.connection import connect_sync
+from broker.sdk.connect.connection import connect_sync
 from broker.v1 import operator_service_pb2 as pb
 from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
 from broker.v1.selector_pb2 import Selector

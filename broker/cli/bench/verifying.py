@@ -17,8 +17,8 @@ from broker.cli.bench.measure import micros_each
 from broker.cli.failure import Stop
 from broker.cli.unverified import decode
 from broker.credential.keys import KeySet
-from broker.sdk.hands import Hands
-from broker.sdk.verifier import Verifier
+from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.verifier import Verifier
 
 _MICROS = 1_000_000
 _ECDSA = ec.ECDSA(hashes.SHA256())

@@ -17,10 +17,10 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from broker.model.errors import Reason, Refusal
-from broker.sdk.connection import Endpoint
-from broker.sdk.feed import watching
-from broker.sdk.hands import Hands
-from broker.sdk.verifier import Verifier
+from broker.sdk.connect.connection import Endpoint
+from broker.sdk.verify.feed import watching
+from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.verifier import Verifier
 
 _POLL_SECONDS = 0.001
 

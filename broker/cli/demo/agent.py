@@ -21,10 +21,10 @@ from broker.cli.private import write_private
 from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
-from broker.sdk.client import Client
-from broker.sdk.connection import Endpoint, connect
-from broker.sdk.refusals import refusal_from
-from broker.sdk.secret import Secret
+from broker.sdk.client.client import Client
+from broker.sdk.client.secret import Secret
+from broker.sdk.connect.connection import Endpoint, connect
+from broker.sdk.connect.refusals import refusal_from
 
 _CALL_SECONDS = 5
 

@@ -12,11 +12,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from broker.cli.demo.lines import converse
-from broker.sdk.asgi import Gate
-from broker.sdk.connection import Endpoint
-from broker.sdk.feed import watching
-from broker.sdk.http_request import Scope
-from broker.sdk.verifier import Verifier
+from broker.sdk.connect.connection import Endpoint
+from broker.sdk.guard.http import Gate
+from broker.sdk.guard.http_request import Scope
+from broker.sdk.verify.feed import watching
+from broker.sdk.verify.verifier import Verifier
 
 RESOURCE = "https://notes.tools.example"
 

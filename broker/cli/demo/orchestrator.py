@@ -8,7 +8,7 @@ from datetime import timedelta
 from broker.cli.demo.lines import converse
 from broker.cli.notation import gather
 from broker.model.task import Environment, TaskState
-from broker.sdk.client import Client, TaskDeclaration
+from broker.sdk.client.client import Client, TaskDeclaration
 
 _LIFETIME = timedelta(minutes=10)
 

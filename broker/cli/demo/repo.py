@@ -11,10 +11,10 @@ from typing import Any
 import grpc
 
 from broker.cli.demo.lines import converse
-from broker.sdk.connection import Endpoint
-from broker.sdk.feed import watching
-from broker.sdk.grpc_guard import GrpcGuard
-from broker.sdk.verifier import Verifier
+from broker.sdk.connect.connection import Endpoint
+from broker.sdk.guard.grpc import GrpcGuard
+from broker.sdk.verify.feed import watching
+from broker.sdk.verify.verifier import Verifier
 
 RESOURCE = "https://repo.tools.example"
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from broker.sdk.credential import Credential
+from broker.sdk.client.credential import Credential
 
 
 def call_credentials(credential: Credential) -> grpc.CallCredentials:

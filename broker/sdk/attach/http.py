@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, MutableMapping
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from broker.sdk.credential import Credential
+from broker.sdk.client.credential import Credential
 
 _UNAUTHORIZED = 401
 _NONCE = "dpop-nonce"

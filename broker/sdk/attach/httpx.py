@@ -1,6 +1,6 @@
 """Attaches a credential to the requests of httpx: ``httpx.AsyncClient(auth=CredentialAuth(credential))``.
 
-For `httpx.Client` as well, with credentials of `broker.sdk.sync`.
+For `httpx.Client` as well, with credentials of `broker.sdk.client.sync`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Generator
 import httpx
 
 from broker.sdk.attach import http
-from broker.sdk.credential import Credential
+from broker.sdk.client.credential import Credential
 
 
 class CredentialAuth(httpx.Auth):

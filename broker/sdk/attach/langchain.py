@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.grant import Grant
-from broker.sdk.client import Client
+from broker.sdk.client.client import Client
 
 Result = TypeVar("Result")
 

@@ -19,8 +19,8 @@ from broker.model.errors import Hints, Reason, Refusal
 from broker.model.grant import ResourceGrants
 from broker.model.task import Task
 from broker.sdk.attach.httpx2 import CredentialAuth
-from broker.sdk.client import Client, TaskDeclaration
-from broker.sdk.credential import Credential
+from broker.sdk.client.client import Client, TaskDeclaration
+from broker.sdk.client.credential import Credential
 
 
 class TaskRun(RunHooks[Any]):

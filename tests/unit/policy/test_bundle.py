@@ -13,7 +13,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.lease import Binding
 from broker.policy.bundle import BundleError, load
 from broker.policy.request import ATTRIBUTES
-from broker.sdk.verifier import Verifier
+from broker.sdk.verify.verifier import Verifier
 
 SAMPLE = Path(broker.policy.__file__).parent / "sample"
 REPO, NOTES = "https://repo.tools.example", "https://notes.tools.example"

@@ -27,7 +27,12 @@ def run(script: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "module", ["client", "sync", "connection", "feed", "verifier", "asgi", "grpc_guard", "token_file", "svid"]
+    "module",
+    [
+        *("client.client", "client.sync", "connect.connection", "connect.token_file", "connect.svid"),
+        *("verify.feed", "verify.verifier", "guard.grpc", "guard.http", "guard.mcp.http", "guard.mcp.stdio"),
+        *("attach.grpc", "attach.langchain"),
+    ],
 )
 def test_each_part_of_the_sdk_is_imported_alone(module: str) -> None:
     run(f"import broker.sdk.{module}")
@@ -36,8 +41,8 @@ def test_each_part_of_the_sdk_is_imported_alone(module: str) -> None:
 def test_what_the_workload_api_needs_besides_is_named() -> None:
     told = run(
         "from broker.model.errors import Refusal\n"
-        "from broker.sdk.connection import connect_sync\n"
-        "from broker.sdk.identity import WorkloadSocket\n"
+        "from broker.sdk.connect.connection import connect_sync\n"
+        "from broker.sdk.connect.identity import WorkloadSocket\n"
         "try:\n"
         "    connect_sync('localhost:1', identity=WorkloadSocket('unix:///agent.sock'))\n"
         "except Refusal as refusal:\n"

@@ -1,0 +1,50 @@
+"""Answers over connections that break and from brokers that restart: a call is sent again until there is one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import grpc
+
+from broker.model.errors import Reason
+from broker.sdk.connect.connection import Connection
+from broker.sdk.connect.patience import Patience
+from broker.sdk.connect.refusals import refusal_from, words_of_the_broker
+
+T = TypeVar("T")
+Send = Callable[[float], Awaitable[T]]
+"""Makes one attempt, which has so many seconds. What it asks for is the same each time, and done once."""
+
+_ATTEMPT_SECONDS = 10.0  # so that a broker which is stuck does not use all the time up
+
+
+async def answered(connection: Connection, send: Send[T], seconds: float, *, long: bool = False) -> T:
+    """Return the answer of a call that has so many seconds; with `long`, a single attempt may take all of them.
+
+    What waiting does not mend is not waited for, unless the broker has answered us before: then keys are rotated.
+
+    Raises:
+        Refusal: the broker's last one; or why it cannot be reached, as far as that can be found out.
+    """
+    patience, first = Patience(seconds, attempt=seconds if long else _ATTEMPT_SECONDS), not connection.answered
+    while True:
+        try:
+            answer = await send(patience.attempt())
+        except grpc.aio.AioRpcError as error:
+            refusal = refusal_from(error)
+            lost = words_of_the_broker(error) is None and refusal.reason is Reason.UNAVAILABLE
+            connection.answered |= not lost
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                connection.renew()  # it may lead to nobody any more
+            pause = patience.pause(refusal)
+            if lost and (pause is None or first):
+                refusal, passes = await connection.explain(refusal)
+                pause, first = pause if passes else None, False
+            if pause is None:
+                raise refusal from None  # the gRPC error's text repeats the request's metadata
+            await asyncio.sleep(pause)
+        else:
+            connection.answered = True
+            return answer

@@ -1,0 +1,281 @@
+"""The revocation feed, on the verifier's side: it keeps a `Verifier` fresh, and lets it go stale when it cannot.
+
+A verifier is fresh until `freshness` after it *sent* a confirmation that the broker answered, and only if it had
+applied, when sending, every rule that the broker knew of when answering. The broker counts the same span from when the
+confirmation arrived, which is later: so whoever the broker believes to be stale is (docs/decisions/0006).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from broker.credential.keys import KeySet
+from broker.model.errors import Hints, Reason, Refusal
+from broker.model.selector import Rule
+from broker.sdk.connect.connection import Connection, Endpoint
+from broker.sdk.connect.refusals import refusal_from
+from broker.sdk.verify.verifier import Verifier
+from broker.v1 import verifier_service_pb2 as pb
+from broker.v1 import verifier_service_pb2_grpc as pb_grpc
+from broker.wire.selectors import rule_from_wire
+from broker.wire.times import duration_from_wire, instant_from_wire
+
+_CALL_SECONDS = 5.0
+_SHORTEST_WAIT = 0.1
+_LONGEST_WAIT = 5.0
+_BEHIND_SECONDS = 0.25  # until the next confirmation, when the last came too early
+_CONFIRMATIONS = 3  # per span of freshness, so that one may be lost
+_KEYS_AT_MOST_EVERY = 5.0  # for tokens that name unknown keys
+_START_SECONDS = 10.0
+_LOG = logging.getLogger("credbroker")
+_NO_IDENTITY = (Reason.IDENTITY_MISSING, Reason.IDENTITY_EXPIRED, Reason.IDENTITY_INVALID)
+
+
+@asynccontextmanager
+async def watching(verifier: Verifier, endpoint: Endpoint) -> AsyncIterator[Verifier]:
+    """Keep a verifier fresh while the block runs. Waits for the first snapshot.
+
+    Raises:
+        Refusal: we have no identity; or for ten seconds the broker gave no snapshot, and the reason is that of the
+            last attempt.
+    """
+    subscription = Subscription(verifier, await Connection.open(endpoint))
+    task = asyncio.create_task(subscription.run())
+    try:
+        await subscription.wait_until_started()
+        yield verifier
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await subscription.close()
+
+
+@contextmanager
+def watching_in_thread(verifier: Verifier, endpoint: Endpoint) -> Iterator[Verifier]:
+    """Keep a verifier fresh from a thread of its own, for servers without an event loop; else as `watching`."""
+    ready, stop = threading.Event(), threading.Event()
+    failures: list[Exception] = []
+
+    async def main() -> None:
+        async with watching(verifier, endpoint):
+            ready.set()
+            await asyncio.to_thread(stop.wait)
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except Exception as error:  # noqa: BLE001 (raised again in the caller's thread)
+            failures.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="credbroker-feed", daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        if failures:
+            raise failures[0]
+        yield verifier
+    finally:
+        stop.set()
+        thread.join()
+
+
+class Subscription:
+    """One verifier's subscription: it watches, confirms, fetches keys, and begins again when it must."""
+
+    def __init__(self, verifier: Verifier, connection: Connection) -> None:
+        """Make a subscription over a connection that is closed with it; needs a running event loop."""
+        self._verifier = verifier
+        self._connection = connection
+        self._started = asyncio.Event()
+        self._failure: Refusal | None = None
+        self._index: int | None = None
+        self._origin = ""
+        self._checkpoint = ""
+        self._staged: list[Rule] = []
+        self._replacing = False
+        self._confirm_due = asyncio.Event()
+        self._keys_fetched_at = float("-inf")
+
+    async def wait_until_started(self) -> None:
+        """Wait for the first snapshot.
+
+        Raises:
+            Refusal: it did not come in time.
+        """
+        try:
+            await asyncio.wait_for(self._started.wait(), _START_SECONDS)
+        except TimeoutError:
+            refusal = self._failure or _silent()
+            if refusal.reason is Reason.UNAVAILABLE:
+                refusal, _passes = await self._connection.explain(refusal)
+            raise refusal from None
+
+    async def run(self) -> None:
+        """Watch until cancelled. Whatever goes wrong leaves the verifier to go stale, and is tried anew."""
+        wait = _SHORTEST_WAIT
+        while True:
+            began = time.monotonic()
+            try:
+                await self._watch()
+            except grpc.aio.AioRpcError as error:
+                self._failure = refusal_from(error)
+            except TimeoutError:
+                self._failure = _silent()
+                self._connection.renew()  # it may lead to nobody any more
+            except (Refusal, ValueError) as error:
+                self._failure = _failure(error)
+            except Exception as error:  # noqa: BLE001 (without a feed the verifier would be stale for ever, in silence)
+                _LOG.exception("the revocation feed has failed, and is tried anew")
+                self._failure = Refusal(Reason.INTERNAL, f"the revocation feed has failed: {type(error).__name__}")
+            lasted = time.monotonic() - began
+            wait = _SHORTEST_WAIT if lasted > _LONGEST_WAIT else min(wait * 2, _LONGEST_WAIT)
+            await asyncio.sleep(wait * (0.5 + secrets.randbelow(1_000) / 1_000))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    async def _watch(self) -> None:
+        """Follow one stream. Returns when another is needed.
+
+        Raises:
+            TimeoutError: nothing was heard for longer than the verifier stays fresh.
+        """
+        stub = self._stub()
+        loop = asyncio.get_running_loop()
+        self._staged, self._replacing = [], False
+        sent = time.monotonic()
+        stream = stub.WatchRevocations(
+            pb.WatchRevocationsRequest(
+                resume_index=self._index, resume_origin=self._origin, checkpoint=self._checkpoint
+            )
+        )
+        confirming: asyncio.Task[None] | None = None
+        try:
+            async with asyncio.timeout(_START_SECONDS) as silence:
+                async for update in stream:
+                    silence.reschedule(loop.time() + _seconds(update.freshness))
+                    if not await self._take(update) or (confirming is not None and confirming.done()):
+                        return
+                    if confirming is None and not update.more:
+                        # The first answer proves that the broker was there after the call was sent.
+                        self._verifier.fresh_until(sent + _seconds(update.freshness))
+                        self._started.set()
+                        confirming = asyncio.create_task(self._confirm(update))
+        finally:
+            stream.cancel()
+            if confirming is not None:
+                confirming.cancel()
+
+    async def _take(self, update: pb.RevocationUpdate) -> bool:
+        """Apply a message; tell whether the stream can go on."""
+        other = update.tenant != self._verifier.tenant or update.origin != self._origin
+        if not update.snapshot and not self._replacing and other:
+            # What was missed is not what this verifier needs from now on, or counts in another ledger.
+            self._index = None
+            return False
+        if update.keys_changed or self._verifier.unknown_key_seen:
+            await self._fetch_keys(forced=update.keys_changed)
+        self._apply(update)
+        if update.confirm or not update.rules:
+            self._confirm_due.set()
+        return True
+
+    def _apply(self, update: pb.RevocationUpdate) -> None:
+        """Apply rules; those of a snapshot together, so that none is missing meanwhile."""
+        if update.snapshot:
+            self._staged, self._replacing = [], True
+        self._staged += [rule_from_wire(rule, f"rules[{number}]") for number, rule in enumerate(update.rules)]
+        if update.more:
+            return
+        verifier = self._verifier
+        if self._replacing:
+            verifier.serve(update.tenant)
+            verifier.revocations.replace(self._staged)
+        elif self._staged:
+            verifier.revocations.apply(self._staged)
+        else:
+            # By both clocks: if either is wrong, a rule is kept for longer.
+            verifier.revocations.forget(min(verifier.clock(), instant_from_wire(update.send_time, "send_time")))
+        self._staged, self._replacing = [], False
+        self._index, self._origin = update.index, update.origin
+        self._checkpoint = update.checkpoint or self._checkpoint
+
+    async def _confirm(self, update: pb.RevocationUpdate) -> None:
+        """Confirm beside the stream, whenever it is due and in any case often enough, while the session lasts."""
+        freshness = _seconds(update.freshness)
+        wait = freshness / _CONFIRMATIONS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._confirm_due.wait(), wait)
+            self._confirm_due.clear()
+            try:
+                level = await self._confirm_now(update.session_id)
+            except grpc.aio.AioRpcError as error:
+                if refusal_from(error).reason is Reason.FEED_SESSION_UNKNOWN:
+                    return
+                level = False  # not confirmed, so not fresh for longer
+            except Refusal:
+                level = False  # we have no identity, so nobody could know who confirms
+            wait = freshness / _CONFIRMATIONS if level else min(_BEHIND_SECONDS, freshness / _CONFIRMATIONS)
+
+    async def _confirm_now(self, session_id: str) -> bool:
+        """Confirm; tell whether that keeps the verifier fresh."""
+        index = -1 if self._index is None else self._index
+        sent = time.monotonic()
+        answer = await self._stub().ConfirmRevocations(
+            pb.ConfirmRevocationsRequest(session_id=session_id, index=index), timeout=_CALL_SECONDS
+        )
+        if index < answer.index:
+            return False
+        self._verifier.fresh_until(sent + _seconds(answer.freshness))
+        return True
+
+    async def _fetch_keys(self, *, forced: bool) -> None:
+        now = time.monotonic()
+        if not forced and now - self._keys_fetched_at < _KEYS_AT_MOST_EVERY:
+            return
+        self._keys_fetched_at = now
+        self._verifier.unknown_key_seen = False
+        answer = await self._stub().GetKeySet(pb.GetKeySetRequest(), timeout=_CALL_SECONDS)
+        self._verifier.use_keys(answer.issuer, KeySet.from_jwks(answer.jwks))
+
+    def _stub(self) -> pb_grpc.VerifierServiceAsyncStub:
+        """Return a stub that shows who we are now.
+
+        Raises:
+            Refusal: we have no identity.
+        """
+        return pb_grpc.VerifierServiceStub(self._connection.channel())
+
+
+def _seconds(freshness: Duration) -> float:
+    return duration_from_wire(freshness, "freshness") / timedelta(seconds=1)
+
+
+def _failure(error: Refusal | ValueError) -> Refusal:
+    if isinstance(error, Refusal) and error.reason in _NO_IDENTITY:
+        return error
+    return Refusal(Reason.INTERNAL, f"the broker's answer is not understood: {error}")
+
+
+def _silent() -> Refusal:
+    return Refusal(
+        Reason.UNAVAILABLE,
+        "the broker was not heard from",
+        Hints(next="check the address, that the broker runs, and that this workload is in the group `verifiers`"),
+    )

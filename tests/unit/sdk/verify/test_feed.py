@@ -1,0 +1,269 @@
+"""The feed keeps a verifier fresh exactly while the broker vouches for it, over real mutual TLS."""
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from broker.credential.keys import EcSigner
+from broker.identity.authority import Authority
+from broker.model.errors import Reason, Refusal
+from broker.model.selector import Cause, Rule, Selector, Target
+from broker.sdk.verify.feed import watching, watching_in_thread
+from broker.sdk.verify.verifier import Verifier
+from tests.fakes import FakeBroker, authority, eventually, serving
+
+AUDIENCE = "https://repo.tools.example"
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def root() -> Authority:
+    return authority()
+
+
+def rule(index: int, value: str = "", tenant: str = "acme") -> Rule:
+    return Rule(
+        index=index,
+        selector=Selector(tenant, Target.TASK, value or f"t-{index}"),
+        cause=Cause.TASK_ENDED,
+        recorded_at=datetime(2030, 1, 1, tzinfo=UTC),
+        relevant_until=LATER,
+    )
+
+
+def known(verifier: Verifier) -> set[int]:
+    return {found.index for found in verifier.revocations._newest.values()}
+
+
+async def test_a_snapshot_makes_a_verifier_ready(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(rules=[rule(3), rule(7)])
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        assert verifier.is_fresh()
+        assert known(verifier) == {3, 7}
+        assert verifier.tenant == "acme"
+        assert verifier.keys.find(broker.signer.kid) is not None
+        assert broker.watched == [None]
+
+
+async def test_each_rule_is_applied_as_it_comes(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker()
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        broker.push(rule(4))
+        await eventually(lambda: known(verifier) == {4})
+        await eventually(lambda: broker.confirmed[-1:] == [4])
+
+
+async def test_a_broker_that_waits_is_answered_at_once(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(heartbeat=60, freshness=timedelta(seconds=60))
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint):
+        began = time.monotonic()
+        broker.push(rule(4), confirm=True)
+        await eventually(lambda: 4 in broker.confirmed)
+        assert time.monotonic() - began < 30  # and not at the next heartbeat
+
+
+async def test_freshness_runs_out_when_confirmations_fail_and_comes_back(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(freshness=timedelta(milliseconds=400))
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        broker.confirms = False
+        await eventually(lambda: not verifier.is_fresh())
+        with pytest.raises(Refusal) as refused:
+            verifier.check("x", "read_file", {})
+        assert refused.value.reason is Reason.VERIFIER_STALE
+        broker.confirms = True
+        await eventually(verifier.is_fresh)
+
+
+async def test_a_verifier_that_is_behind_does_not_become_fresh(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(freshness=timedelta(milliseconds=400), heartbeat=0.1)
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        broker.told = -1
+        broker.rules.append(rule(9))  # recorded, and on its way for a long time
+        await eventually(lambda: not verifier.is_fresh())
+        assert broker.confirmed[-1] == -1
+
+
+async def test_under_a_steady_flow_of_rules_a_verifier_confirms_that_it_keeps_up(
+    tmp_path: Path, root: Authority
+) -> None:
+    broker = FakeBroker(freshness=timedelta(seconds=1), heartbeat=600)
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        while len(broker.confirmed) < 7:  # for twice as long as it stays fresh, and never a heartbeat
+            broker.push(rule(next(NUMBERS)))
+            await asyncio.sleep(0.03)
+        await eventually(verifier.is_fresh)
+
+
+async def test_after_a_lost_connection_it_resumes_where_it_was(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(rules=[rule(3)])
+    async with serving(broker, tmp_path, root) as endpoint:
+        port = int(endpoint.address.rpartition(":")[2])
+        subscription = watching(Verifier(AUDIENCE), endpoint)
+        verifier = await subscription.__aenter__()
+    broker.rules.append(rule(5))
+    async with serving(broker, tmp_path, root, port):
+        await eventually(lambda: known(verifier) == {3, 5})
+        assert broker.watched == [None, 3]
+        await subscription.__aexit__(None, None, None)
+
+
+async def test_a_verifier_ahead_of_the_broker_takes_a_snapshot(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(rules=[rule(3), rule(9)])
+    async with serving(broker, tmp_path, root) as endpoint:
+        port = int(endpoint.address.rpartition(":")[2])
+        subscription = watching(Verifier(AUDIENCE), endpoint)
+        verifier = await subscription.__aenter__()
+    restored = FakeBroker(signer=broker.signer, rules=[rule(4)])
+    async with serving(restored, tmp_path, root, port):
+        await eventually(lambda: known(verifier) == {4})
+        assert restored.watched == [9]
+        await subscription.__aexit__(None, None, None)
+
+
+async def test_an_unknown_session_makes_it_watch_again(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(rules=[rule(3)])
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        broker.restart()
+        await eventually(lambda: broker.watched == [None, 3])
+        await eventually(verifier.is_fresh)
+
+
+async def test_a_snapshot_in_parts_is_applied_as_a_whole(tmp_path: Path, root: Authority) -> None:
+    old = [rule(index) for index in range(6)]
+    broker = FakeBroker(rules=list(old), chunk=2, heartbeat=0.03)
+    async with serving(broker, tmp_path, root) as endpoint:
+        port = int(endpoint.address.rpartition(":")[2])
+        subscription = watching(Verifier(AUDIENCE), endpoint)
+        verifier = await subscription.__aenter__()
+        assert known(verifier) == set(range(6))
+    restored = FakeBroker(signer=broker.signer, rules=old[:5], chunk=1, heartbeat=0.03)
+    seen: set[int] = set()
+    async with serving(restored, tmp_path, root, port):
+        async with asyncio.timeout(10):
+            while known(verifier) != set(range(5)):
+                seen.add(len(known(verifier)))
+                await asyncio.sleep(0.002)
+        assert seen == {6}  # a verifier may be fresh meanwhile: nothing may be missing for a moment
+        await subscription.__aexit__(None, None, None)
+
+
+async def test_a_verifier_whose_tenant_changed_begins_anew(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(rules=[rule(3)], tenant="*")
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        broker.tenant = "acme"
+        broker.restart()
+        await eventually(lambda: verifier.tenant == "acme")
+        assert broker.watched[-1] is None
+        await eventually(verifier.is_fresh)
+
+
+async def test_changed_keys_are_fetched(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker()
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        broker.signer = EcSigner.generate()
+        broker.push(keys_changed=True)
+        await eventually(lambda: verifier.keys.find(broker.signer.kid) is not None)
+
+
+async def test_unknown_keys_are_looked_for_but_not_all_the_time(
+    tmp_path: Path, root: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = FakeBroker(heartbeat=0.02)
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        given = broker.key_sets_given
+        verifier.unknown_key_seen = True
+        await asyncio.sleep(0.3)
+        assert broker.key_sets_given == given  # fetched a moment ago
+        monkeypatch.setattr("broker.sdk.verify.feed._KEYS_AT_MOST_EVERY", 0.0)
+        await eventually(lambda: broker.key_sets_given == given + 1)
+        assert not verifier.unknown_key_seen
+
+
+async def test_an_answer_that_is_not_understood_does_not_end_the_watch(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker()
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        broken = broker._update("session-1", [rule(2)])
+        broken.rules[0].cause = 99  # type: ignore[assignment]
+        broker.sessions["session-1"].put_nowait(broken)
+        broker.rules.append(rule(2))
+        await eventually(lambda: known(verifier) == {2})
+        assert len(broker.watched) == 2
+
+
+async def test_a_broker_that_falls_silent_is_asked_again(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(freshness=timedelta(milliseconds=300), heartbeat=60)
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint):
+        await eventually(lambda: len(broker.watched) > 1)
+
+
+async def test_rules_that_cover_only_the_dead_are_dropped(tmp_path: Path, root: Authority) -> None:
+    gone = Rule(
+        index=2,
+        selector=Selector("acme", Target.ALL),
+        cause=Cause.OPERATOR,
+        recorded_at=datetime(2020, 1, 1, tzinfo=UTC),
+        relevant_until=datetime(2020, 1, 2, tzinfo=UTC),
+    )
+    broker = FakeBroker(rules=[gone, rule(3)])
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        await eventually(lambda: known(verifier) == {3})
+
+
+async def test_a_verifier_that_never_gets_a_snapshot_says_why(
+    tmp_path: Path, root: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.sdk.verify.feed._START_SECONDS", 0.5)
+    broker = FakeBroker(refusal=Refusal(Reason.GROUP_REQUIRED, "this is for the group `verifiers`"))
+    async with serving(broker, tmp_path, root) as endpoint:
+        with pytest.raises(Refusal) as refused:
+            async with watching(Verifier(AUDIENCE), endpoint):
+                pytest.fail("the block must not run")
+        assert refused.value.reason is Reason.GROUP_REQUIRED
+
+
+@pytest.fixture
+def broker_elsewhere(tmp_path: Path, root: Authority) -> Iterator[tuple[FakeBroker, object, asyncio.AbstractEventLoop]]:
+    """A fake on an event loop of its own, for tests that have none."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    broker = FakeBroker()
+    server = serving(broker, tmp_path, root)
+    endpoint = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
+    yield broker, endpoint, loop
+
+    async def leave() -> None:
+        await server.__aexit__(None, None, None)
+
+    asyncio.run_coroutine_threadsafe(leave(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_a_server_without_an_event_loop_watches_from_a_thread(broker_elsewhere) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    broker, endpoint, loop = broker_elsewhere
+    with watching_in_thread(Verifier(AUDIENCE), endpoint) as verifier:
+        assert verifier.is_fresh()
+        loop.call_soon_threadsafe(broker.push, rule(4))
+        ends = time.monotonic() + 5
+        while known(verifier) != {4} and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert known(verifier) == {4}
+    assert "credbroker-feed" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_thread_that_cannot_begin_says_why(broker_elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    monkeypatch.setattr("broker.sdk.verify.feed._START_SECONDS", 0.3)
+    broker, endpoint, _ = broker_elsewhere
+    broker.refusal = Refusal(Reason.IDENTITY_UNKNOWN, "no rule knows this workload")
+    with pytest.raises(Refusal) as refused, watching_in_thread(Verifier(AUDIENCE), endpoint):
+        pytest.fail("the block must not run")
+    assert refused.value.reason is Reason.IDENTITY_UNKNOWN
