@@ -15,6 +15,7 @@ import grpc
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 
+from broker.access.authentication import Authentication
 from broker.api import descriptors
 from broker.api.agents import AgentService
 from broker.api.auditors import AuditorService
@@ -53,7 +54,6 @@ from broker.store.marks import Marks
 from broker.store.reserve import Reserve
 from broker.store.sole import sole_writer
 from broker.store.writer import Committed, Writer
-from broker.trust.callers import Callers
 from broker.trust.files import SvidFiles
 from broker.trust.key_sets import KeySets
 from broker.trust.source import SvidSource
@@ -258,14 +258,14 @@ async def _desk(
     return desk
 
 
-def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Callers:
+def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Authentication:
     directory = Directory(settings.rules, settings.denied)
     key_sets = KeySets(settings.issuers)
 
     def bundles() -> TrustBundles:
         return source.material.bundles
 
-    return Callers(
+    return Authentication(
         desk=desk,
         source=source,
         certificates=Authenticator(bundles, directory),
@@ -276,7 +276,7 @@ def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Call
 
 
 def _doors(
-    settings: ListenSettings, source: SvidSource, callers: Callers, feed: Feed, keys: Keystore, vkey: str
+    settings: ListenSettings, source: SvidSource, callers: Authentication, feed: Feed, keys: Keystore, vkey: str
 ) -> _Doors:
     desk = callers.desk
     services: dict[ServiceDescriptor, object] = {

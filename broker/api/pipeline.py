@@ -13,15 +13,15 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from broker.access.authentication import Authentication, PresentedProof
+from broker.access.entrances import METHODS, Method
+from broker.access.refusals import RequestSummary, refuse
 from broker.api.evidence import bearer_token, peer_evidence, proof
-from broker.api.methods import METHODS, Method
 from broker.intent.scopes import scope_of
 from broker.lease import guards
 from broker.lease.desk import Desk
-from broker.lease.refuse import Asked, refuse
 from broker.model.errors import Reason, Refusal, invalid
 from broker.model.principal import Principal
-from broker.trust.callers import Callers, ShownProof
 from broker.wire.codes import grpc_code
 from broker.wire.status import to_status_bytes
 from broker.wire.unknown import refuse_unknown
@@ -38,7 +38,7 @@ class Pipeline:
     """What every call passes."""
 
     desk: Desk
-    callers: Callers
+    callers: Authentication
 
     def serve(self, service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler:
         """Put an implementation behind the pipeline. Its methods have the RPCs' names in snake_case.
@@ -97,7 +97,7 @@ class Pipeline:
         """Find out who calls, on this call."""
         evidence, metadata = peer_evidence(context.auth_context()), context.invocation_metadata()
         text = proof(metadata)
-        shown = ShownProof(text, "POST", self.desk.issuer + path) if text else None
+        shown = PresentedProof(text, "POST", self.desk.issuer + path) if text else None
         if evidence.leaf_pem:
             principal = self.callers.by_certificate(evidence)
         else:
@@ -133,9 +133,9 @@ def _parse(data: bytes, request: Message) -> None:
     refuse_unknown(request)
 
 
-def _asked(path: str, method: Method, request: Message) -> Asked:
+def _asked(path: str, method: Method, request: Message) -> RequestSummary:
     """Return what a request was about, as far as its message has fields for that."""
-    return Asked(
+    return RequestSummary(
         method=path.rpartition("/")[2],
         recorded=method.recorded,
         task_id=getattr(request, "task_id", ""),

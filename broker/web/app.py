@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from broker.access.authentication import Authentication
 from broker.credential.keys import KeySet
 from broker.model.errors import Reason, Refusal
-from broker.trust.callers import Callers
 from broker.web.errors import oauth_error
+from broker.web.introspection_endpoint import IntrospectionEndpoint, RevocationEndpoint
 from broker.web.metadata import AUTHORIZE, INTROSPECT, JWKS, REVOKE, TOKEN, metadata, metadata_paths
-from broker.web.token import TokenEndpoint
-from broker.web.tokens import IntrospectionEndpoint, RevocationEndpoint
+from broker.web.token_endpoint import TokenEndpoint
 
 _PUBLIC: Mapping[str, str] = MappingProxyType(
     {
@@ -30,7 +30,7 @@ _PUBLIC: Mapping[str, str] = MappingProxyType(
 )
 
 
-def application(callers: Callers, keys: Callable[[], KeySet]) -> Starlette:
+def application(callers: Authentication, keys: Callable[[], KeySet]) -> Starlette:
     """Make the application of an issuer, whose URL may have a path."""
     issuer = callers.desk.issuer
     below = urlsplit(issuer).path

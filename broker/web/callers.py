@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
+from broker.access.authentication import Authentication, PresentedProof
 from broker.identity.ids import subject_of
 from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.model.principal import Principal
-from broker.trust.callers import Callers, ShownProof
 from broker.web.forms import Form
 
 ASSERTION_TYPES = frozenset(
@@ -19,17 +19,17 @@ ASSERTION_TYPES = frozenset(
 _SCHEME = "bearer "
 
 
-def shown_proof(request: Request, url: str) -> ShownProof | None:
+def shown_proof(request: Request, url: str) -> PresentedProof | None:
     """Return the proof of possession that came with a request for a URL of ours, if one did."""
     proofs = request.headers.getlist("dpop")
-    return ShownProof(",".join(proofs), "POST", url) if proofs else None
+    return PresentedProof(",".join(proofs), "POST", url) if proofs else None
 
 
-async def client(callers: Callers, form: Form, shown: ShownProof | None) -> Principal:
+async def client(callers: Authentication, form: Form, shown: PresentedProof | None) -> Principal:
     """Authenticate a client by its assertion.
 
     Raises:
-        Refusal: as `Callers.by_token`; INVALID_ARGUMENT.
+        Refusal: as `Authentication.by_token`; INVALID_ARGUMENT.
     """
     if form.get("client_secret"):
         raise Refusal(
@@ -45,7 +45,9 @@ async def client(callers: Callers, form: Form, shown: ShownProof | None) -> Prin
     return principal
 
 
-async def client_or_bearer(callers: Callers, request: Request, form: Form, shown: ShownProof | None) -> Principal:
+async def client_or_bearer(
+    callers: Authentication, request: Request, form: Form, shown: PresentedProof | None
+) -> Principal:
     """Authenticate a client by its assertion, or by the same kind of token in the header `Authorization`.
 
     Raises:

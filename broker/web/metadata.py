@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from broker.credential import dpop, jose
 from broker.identity.jwks import ALGORITHMS
-from broker.web.token import GRANT_TYPES
+from broker.web.token_endpoint import GRANT_TYPES
 
 _OAUTH, _OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
 JWKS, TOKEN, INTROSPECT, REVOKE, AUTHORIZE = "/jwks", "/token", "/introspect", "/revoke", "/authorize"

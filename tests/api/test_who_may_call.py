@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from broker.access.entrances import METHODS
 from broker.api import descriptors
-from broker.api.methods import METHODS
 from broker.identity.authority import issue_svid, new_authority
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import system_clock

@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, text
 
+from broker.access.refusals import RequestSummary, refuse
 from broker.audit.note import verify_note
 from broker.lease import tasks
 from broker.lease.desk import Limits
-from broker.lease.refuse import Asked, refuse
 from broker.lease.token import Issued
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
@@ -77,7 +77,10 @@ async def test_a_work_that_fails_fails_alone(database_url: str) -> None:
 async def test_a_refused_request_leaves_nothing_but_its_refusal(database_url: str) -> None:
     async with opened(database_url) as world:
         refusal = Refusal(Reason.POLICY_DENIED, "no")
-        assert await refuse(world.desk, RESEARCHER, Asked(method="IssueCredential", task_id="t"), refusal) is refusal
+        assert (
+            await refuse(world.desk, RESEARCHER, RequestSummary(method="IssueCredential", task_id="t"), refusal)
+            is refusal
+        )
         stored = await world.desk.database.read(lambda connection: ledger.entry(connection, 1))
     assert stored is not None
     assert stored.kind == Kind.REQUEST_REFUSED.value
@@ -95,7 +98,7 @@ def everything(database_url: str) -> list[ledger.StoredEntry]:
 async def test_a_flood_of_refusals_is_summed_up_in_an_entry(database_url: str) -> None:
     async with opened(database_url) as world:
         refusal = Refusal(Reason.POLICY_DENIED, "no")
-        asked = Asked(method="IssueCredential")
+        asked = RequestSummary(method="IssueCredential")
         await asyncio.gather(*(refuse(world.desk, RESEARCHER, asked, refusal) for _ in range(3_000)))
     stored = everything(database_url)
     single = sum(entry.kind == Kind.REQUEST_REFUSED.value for entry in stored)
@@ -108,7 +111,7 @@ async def test_a_flood_of_refusals_is_summed_up_in_an_entry(database_url: str) -
 
 async def test_refusals_of_nobody_are_counted_but_for_a_sample(database_url: str) -> None:
     async with opened(database_url) as world:
-        asked = Asked(method="IssueCredential", task_id="x" * 10_000, tools=("y" * 10_000,) * 99)
+        asked = RequestSummary(method="IssueCredential", task_id="x" * 10_000, tools=("y" * 10_000,) * 99)
         for reason in (Reason.IDENTITY_MISSING, Reason.IDENTITY_INVALID) * 100:
             await refuse(world.desk, None, asked, Refusal(reason, "no"))
     stored = everything(database_url)
@@ -129,7 +132,7 @@ async def test_counts_are_recorded_without_anything_else_to_do(database_url: str
 
     async with opened(database_url) as world:
         for _ in range(50):
-            await refuse(world.desk, None, Asked(method="x"), Refusal(Reason.IDENTITY_MISSING, "no"))
+            await refuse(world.desk, None, RequestSummary(method="x"), Refusal(Reason.IDENTITY_MISSING, "no"))
         found = 0
         for _ in range(600):
             await asyncio.sleep(0.05)

@@ -30,7 +30,7 @@ _QUOTED = re.compile(r"`.*`", re.DOTALL)  # from the first mark to the last: wha
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestSummary:
     """What a refused request was about, as far as it said so, word for word.
 
     `recorded`: it would change something. `tools` are the parts of an OAuth scope, such as `tool:read_file`.
@@ -44,17 +44,18 @@ class Asked:
     tools: tuple[str, ...] = ()
 
 
-async def refuse(desk: Desk, principal: Principal | None, asked: Asked, refusal: Refusal) -> Refusal:
+async def refuse(desk: Desk, principal: Principal | None, summary: RequestSummary, refusal: Refusal) -> Refusal:
     """Log a refusal, and record it where that is due; return the one that the caller is to hear.
 
     That is LEDGER_UNAVAILABLE, if it cannot be recorded.
     """
-    recorded = asked.recorded and refusal.reason not in _NOT_RECORDED
+    recorded = summary.recorded and refusal.reason not in _NOT_RECORDED
     if not _is_told(desk, principal, refusal):
         if recorded:
             desk.ledger.count_refusal(_entry(desk, principal, {}, refusal))
         return refusal
-    facts = _facts(asked if principal is not None else Asked(method=asked.method))  # nobody's words are worth nothing
+    # nobody's words are worth nothing
+    facts = _facts(summary if principal is not None else RequestSummary(method=summary.method))
     structlog.get_logger("refusals").info(
         "request.refused",
         principal=None if principal is None else principal.id,
@@ -90,14 +91,14 @@ def _entry(desk: Desk, principal: Principal | None, facts: dict[str, Json], refu
     )
 
 
-def _facts(asked: Asked) -> dict[str, Json]:
+def _facts(summary: RequestSummary) -> dict[str, Json]:
     named: dict[str, Json] = {
-        "method": asked.method,
-        "task": _told(asked.task_id, is_id),
-        "lease": _told(asked.lease_id, is_id),
-        "resource": _told(asked.resource, is_resource),
-        "tools": [_told_tool(item) for item in asked.tools[:_MOST_TOOLS]],
-        "more_tools": max(0, len(asked.tools) - _MOST_TOOLS),
+        "method": summary.method,
+        "task": _told(summary.task_id, is_id),
+        "lease": _told(summary.lease_id, is_id),
+        "resource": _told(summary.resource, is_resource),
+        "tools": [_told_tool(item) for item in summary.tools[:_MOST_TOOLS]],
+        "more_tools": max(0, len(summary.tools) - _MOST_TOOLS),
     }
     return {name: value for name, value in named.items() if value}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from broker.access.authentication import Authentication
 from broker.credential.claims import to_payload
 from broker.credential.keys import KeySet
 from broker.lease import guards
@@ -17,7 +18,6 @@ from broker.lease.release import give_back
 from broker.model.errors import Refusal
 from broker.model.lease import Binding
 from broker.model.principal import Group
-from broker.trust.callers import Callers
 from broker.web import callers as web_callers
 from broker.web.errors import oauth_error
 from broker.web.forms import read_form
@@ -33,7 +33,7 @@ class IntrospectionEndpoint:
     `path` is where clients find it, below the issuer.
     """
 
-    callers: Callers
+    callers: Authentication
     keys: Callable[[], KeySet]
     path: str
 
@@ -58,7 +58,7 @@ class IntrospectionEndpoint:
 class RevocationEndpoint:
     """Ends the lease of a token for whoever has it: a holder that is done, or a finder of what has leaked."""
 
-    callers: Callers
+    callers: Authentication
     keys: Callable[[], KeySet]
 
     async def answer(self, request: Request) -> Response:

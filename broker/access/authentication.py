@@ -17,7 +17,7 @@ from broker.trust.source import SvidSource
 
 
 @dataclass(frozen=True, slots=True)
-class ShownProof:
+class PresentedProof:
     """A proof of possession (RFC 9449) as it came with a call, which is for this method and URL."""
 
     text: str
@@ -26,7 +26,7 @@ class ShownProof:
 
 
 @dataclass(frozen=True, slots=True)
-class Callers:
+class Authentication:
     """Makes principals of certificates and of tokens; of none while we have no identity of our own (`source`)."""
 
     desk: Desk
@@ -45,7 +45,7 @@ class Callers:
         self._check_ourselves()
         return self.certificates.authenticate(evidence, self.desk.clock())
 
-    async def by_token(self, token: str, shown: ShownProof | None = None) -> Principal:
+    async def by_token(self, token: str, shown: PresentedProof | None = None) -> Principal:
         """Return the principal that a token proves, and use the token up if it is good for one time.
 
         Of a token that is bound to a key, the proof that came with the call must be of that key.
@@ -72,7 +72,7 @@ class Callers:
         self._check_ourselves()
         return self.tokens.authenticate(token, self.desk.clock()).principal
 
-    def with_key(self, principal: Principal, shown: ShownProof) -> Principal:
+    def with_key(self, principal: Principal, shown: PresentedProof) -> Principal:
         """Return a principal that has proven on this call to hold a key, unless it has already.
 
         Raises:
@@ -94,7 +94,7 @@ class Callers:
                 Hints(next="try again in a moment; operators: the broker's log says why"),
             )
 
-    def _in_hand(self, evidence: JwtEvidence, shown: ShownProof | None) -> Principal:
+    def _in_hand(self, evidence: JwtEvidence, shown: PresentedProof | None) -> Principal:
         if not evidence.key:
             return evidence.principal
         if shown is None:

@@ -14,6 +14,8 @@ from types import MappingProxyType
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from broker.access.authentication import Authentication, PresentedProof
+from broker.access.refusals import RequestSummary, refuse
 from broker.credential.claims import detail_of
 from broker.intent import validation
 from broker.intent.scopes import scope_of
@@ -21,13 +23,11 @@ from broker.lease import guards
 from broker.lease.desk import Desk
 from broker.lease.infer_task import infer_task
 from broker.lease.issue import issue
-from broker.lease.refuse import Asked, refuse
 from broker.lease.token import Issued
 from broker.model.errors import Refusal, invalid
 from broker.model.intent import Intent
 from broker.model.lease import Binding
 from broker.model.principal import Group, Principal
-from broker.trust.callers import Callers, ShownProof
 from broker.web import authorization
 from broker.web import callers as web_callers
 from broker.web.errors import oauth_error
@@ -48,7 +48,7 @@ _METHOD = "IssueCredential"  # what it is called in the ledger, whichever door i
 class TokenEndpoint:
     """Issues credentials. `path` is where clients find it, below the issuer."""
 
-    callers: Callers
+    callers: Authentication
     path: str
 
     async def answer(self, request: Request) -> Response:
@@ -69,7 +69,7 @@ class TokenEndpoint:
         principal = await self._principal(form, shown)
         return self.callers.with_key(principal, shown) if shown else principal
 
-    async def _principal(self, form: Form, shown: ShownProof | None) -> Principal:
+    async def _principal(self, form: Form, shown: PresentedProof | None) -> Principal:
         match form.required("grant_type"):
             case "client_credentials":
                 return await web_callers.client(self.callers, form, shown)
@@ -80,7 +80,7 @@ class TokenEndpoint:
                 return await self._by_grant(form, "subject_token", shown)
         raise invalid("grant_type", f"must be one of {', '.join(GRANT_TYPES)}")
 
-    async def _by_grant(self, form: Form, name: str, shown: ShownProof | None) -> Principal:
+    async def _by_grant(self, form: Form, name: str, shown: PresentedProof | None) -> Principal:
         """Authenticate by a token that is grant and proof at once."""
         if form.get("client_assertion"):
             raise invalid("client_assertion", f"goes without {name}, which proves the identity here")
@@ -129,9 +129,9 @@ def _answer(issued: Issued, desk: Desk, form: Form) -> dict[str, object]:
     return answer
 
 
-def _asked(form: Form) -> Asked:
+def _asked(form: Form) -> RequestSummary:
     """Return what a request was about, as far as its form has parameters for that."""
-    return Asked(
+    return RequestSummary(
         method=_METHOD,
         task_id=form.get("task"),
         resource=form.get("resource") or form.get("audience"),
