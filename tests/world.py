@@ -20,7 +20,7 @@ from broker.lease.token import Issued
 from broker.model.clock import uuid7
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.intent import Intent
-from broker.model.principal import Group, Principal
+from broker.model.principal import Principal, Role
 from broker.model.selector import Rule, Selector
 from broker.model.task import Environment, Task, TaskState
 from broker.policy import bundle
@@ -52,22 +52,22 @@ class ManualClock:
         self.now += by
 
 
-def principal(spiffe_id: str, group: Group, tenant: str = "acme") -> Principal:
+def principal(spiffe_id: str, role: Role, tenant: str = "acme") -> Principal:
     return Principal(
         id=spiffe_id,
         tenant=tenant,
-        groups=frozenset({group}),
+        roles=frozenset({role}),
         method="x509_svid",
         proof="00" * 32,
         not_after=START + timedelta(days=365),
     )
 
 
-RESEARCHER = principal("spiffe://example.org/agent/researcher", Group.AGENTS)
-WRITER = principal("spiffe://example.org/agent/writer", Group.AGENTS)
-ORCHESTRATOR = principal("spiffe://example.org/orchestrator", Group.ORCHESTRATORS)
-OPERATOR = principal("spiffe://example.org/operator", Group.OPERATORS)
-STRANGER = principal("spiffe://example.org/agent/researcher", Group.AGENTS, tenant="globex")
+RESEARCHER = principal("spiffe://example.org/agent/researcher", Role.AGENTS)
+WRITER = principal("spiffe://example.org/agent/writer", Role.AGENTS)
+ORCHESTRATOR = principal("spiffe://example.org/orchestrator", Role.ORCHESTRATORS)
+OPERATOR = principal("spiffe://example.org/operator", Role.OPERATORS)
+STRANGER = principal("spiffe://example.org/agent/researcher", Role.AGENTS, tenant="globex")
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from broker.model.principal import Group
+from broker.model.principal import Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,24 +15,24 @@ class Method:
     Refusals of calls that would change something are recorded.
     """
 
-    group: Group
+    role: Role
     recorded: bool
     proof: bool = False
 
 
 _CHANGES = {
-    Group.AGENTS: ("AgentService", ("IssueCredential", "RenewCredential", "ReleaseCredential")),
-    Group.ORCHESTRATORS: ("OrchestratorService", ("CreateTask", "ExtendTask", "EndTask")),
-    Group.OPERATORS: ("OperatorService", ("RevokeLeases", "CreateLock", "DeleteLock")),
+    Role.AGENTS: ("AgentService", ("IssueCredential", "RenewCredential", "ReleaseCredential")),
+    Role.ORCHESTRATORS: ("OrchestratorService", ("CreateTask", "ExtendTask", "EndTask")),
+    Role.OPERATORS: ("OperatorService", ("RevokeLeases", "CreateLock", "DeleteLock")),
 }
 _LOOKS = {
-    Group.ORCHESTRATORS: ("OrchestratorService", ("GetTask", "ListTasks")),
-    Group.OPERATORS: ("OperatorService", ("ListLeases", "GetLease", "ListLocks")),
-    Group.VERIFIERS: (
+    Role.ORCHESTRATORS: ("OrchestratorService", ("GetTask", "ListTasks")),
+    Role.OPERATORS: ("OperatorService", ("ListLeases", "GetLease", "ListLocks")),
+    Role.VERIFIERS: (
         "VerifierService",
         ("GetKeySet", "WatchRevocations", "ConfirmRevocations", "IntrospectCredential"),
     ),
-    Group.AUDITORS: (
+    Role.AUDITORS: (
         "AuditorService",
         ("GetCheckpoint", "ListEntries", "GetInclusionProof", "GetConsistencyProof"),
     ),
@@ -41,9 +41,9 @@ _LOOKS = {
 _WITH_PROOF = frozenset({"IssueCredential"})
 
 METHODS: Mapping[str, Method] = {
-    f"/broker.v1.{service}/{name}": Method(group=group, recorded=recorded, proof=name in _WITH_PROOF)
+    f"/broker.v1.{service}/{name}": Method(role=role, recorded=recorded, proof=name in _WITH_PROOF)
     for table, recorded in ((_CHANGES, True), (_LOOKS, False))
-    for group, (service, names) in table.items()
+    for role, (service, names) in table.items()
     for name in names
 }
 """By full method name. A method without a row cannot be served."""

@@ -68,7 +68,7 @@ class Pipeline:
             principal, request = None, message()
             try:
                 principal = await self._authenticate(path, method, context)
-                guards.in_group(principal, method.group)
+                guards.in_role(principal, method.role)
                 _parse(data, request)
                 return await function(principal, request)
             except Exception as error:  # noqa: BLE001 (mapped to a status, which is this function's work)
@@ -82,7 +82,7 @@ class Pipeline:
             principal, request = None, message()
             try:
                 principal = await self._authenticate(path, method, context)
-                guards.in_group(principal, method.group)
+                guards.in_role(principal, method.role)
                 _parse(data, request)
                 async for response in function(principal, request):
                     self._look_again(method, context)
@@ -111,7 +111,7 @@ class Pipeline:
             principal = self.callers.by_certificate(evidence)
         else:
             principal = self.callers.by_token_again(bearer_token(context.invocation_metadata()))
-        guards.in_group(principal, method.group)
+        guards.in_role(principal, method.role)
 
     async def _refuse(
         self, path: str, method: Method, principal: Principal | None, request: Message, error: Exception

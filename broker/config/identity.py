@@ -17,11 +17,11 @@ from broker.intent.scopes import check_resource
 from broker.model.errors import Refusal
 from broker.model.json_pointer import is_pointer
 from broker.model.nearest import meant
-from broker.model.principal import ANY_TENANT, Group
+from broker.model.principal import ANY_TENANT, Role
 from broker.trust.key_sets import KeySource
 
 _LONGEST_TENANT = 255  # as the database's columns
-_WITHOUT_TENANT = frozenset({Group.AGENTS, Group.ORCHESTRATORS})
+_WITHOUT_TENANT = frozenset({Role.AGENTS, Role.ORCHESTRATORS})
 _CONDITIONS = ("equals", "in", "prefix")
 
 
@@ -81,16 +81,15 @@ def _rule(table: Table) -> Rule:
     match, tenant, names = table.text("match"), table.text("tenant"), table.texts("groups")
     resources = _resources(table)
     table.finish()
-    try:
-        groups = frozenset(Group(name) for name in names)
-    except ValueError as error:
-        raise ConfigError(f"{table.path}.groups: {error}; the groups are {', '.join(Group)}") from error
+    if unknown := [name for name in names if name not in frozenset(Role)]:
+        raise ConfigError(f"{table.path}.groups: {unknown[0]!r} is not one of {', '.join(Role)}")
+    roles = frozenset(Role(name) for name in names)
     if len(tenant) > _LONGEST_TENANT or not tenant.isprintable():
         raise ConfigError(f"{table.path}.tenant: must be at most {_LONGEST_TENANT} printable characters")
-    if tenant == ANY_TENANT and groups & _WITHOUT_TENANT:
+    if tenant == ANY_TENANT and roles & _WITHOUT_TENANT:
         raise ConfigError(f"{table.path}.tenant: agents and orchestrators belong to one tenant; `*` is for the others")
     try:
-        return Rule(match=match, tenant=tenant, groups=groups, resources=resources)
+        return Rule(match=match, tenant=tenant, roles=roles, resources=resources)
     except ValueError as error:
         raise ConfigError(f"{table.path}.match: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Which workload is what: rules from the ids of principals to tenants, groups and resources."""
+"""Which workload is what: rules from the ids of principals to tenants, roles and resources."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from datetime import datetime
 from broker.identity.ids import SCHEMES, check_id, check_pattern
 from broker.model.compact_jws import base64url
 from broker.model.errors import Hints, Reason, Refusal
-from broker.model.principal import Group, Principal
+from broker.model.principal import Principal, Role
 
 _SERIAL = re.compile(r"[0-9a-f]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Gives principals a tenant and groups; verifiers also the resources that are theirs, for introspection.
+    """Gives principals a tenant and roles; verifiers also the resources that are theirs, for introspection.
 
     `match` is an id, or all that go on behind a `/` or `:` in it: `spiffe://example.org/agent/*`,
     `oidc:cluster:system:serviceaccount:agents:*`.
@@ -24,7 +24,7 @@ class Rule:
 
     match: str
     tenant: str
-    groups: frozenset[Group]
+    roles: frozenset[Role]
     resources: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class Directory:
         return Principal(
             id=principal_id,
             tenant=rule.tenant,
-            groups=rule.groups,
+            roles=rule.roles,
             resources=rule.resources,
             method=method,
             proof=proof.hex(),

@@ -15,7 +15,7 @@ from broker.lease.desk import Desk
 from broker.model.errors import Refusal
 from broker.model.grant import qualified
 from broker.model.nearest import meant, nearest
-from broker.model.principal import ANY_TENANT, Group
+from broker.model.principal import ANY_TENANT, Role
 from broker.model.selector import Selector, Target
 from broker.model.task import Task
 from broker.policy.bundle import Bundle
@@ -64,8 +64,8 @@ async def _agent(desk: Desk, tenant: str, agent: str) -> str:
         known = _Known.within(desk.rules, tenant, bundle)
         hint = meant(agent, {*known.ids, *known.patterns})
         return f"no rule of the tenant `{tenant}` knows the agent `{agent}`{hint}"
-    if Group.AGENTS not in rule.groups:
-        return f"`{agent}` is no agent: its rule gives it the groups {', '.join(sorted(rule.groups))}"
+    if Role.AGENTS not in rule.roles:
+        return f"`{agent}` is no agent: its rule gives it the groups {', '.join(sorted(rule.roles))}"
     if rule.match == agent or any(agent in members for members in bundle.groups.values()):
         return ""
     near = nearest(agent, _Known.within(desk.rules, tenant, bundle).ids, _ALMOST)
@@ -85,7 +85,7 @@ class _Known:
     @classmethod
     def within(cls, rules: Iterable[Rule], tenant: str, bundle: Bundle) -> _Known:
         """Collect what the rules of a tenant say, and of the bundle's groups what its patterns cover."""
-        own = {rule.match for rule in rules if tenant in (rule.tenant, ANY_TENANT) and Group.AGENTS in rule.groups}
+        own = {rule.match for rule in rules if tenant in (rule.tenant, ANY_TENANT) and Role.AGENTS in rule.roles}
         patterns = {match for match in own if match.endswith("*")}
         covered = tuple(pattern[:-1] for pattern in patterns)
         members = {member for group in bundle.groups.values() for member in group if not member.endswith("*")}

@@ -10,8 +10,8 @@ ANY_TENANT = "*"
 """The tenant of those who serve all tenants: whole-broker operators, auditors and shared verifiers."""
 
 
-class Group(StrEnum):
-    """The audiences of the API. A principal may be in several."""
+class Role(StrEnum):
+    """The audiences of the API. A principal may have several; the configuration calls them groups."""
 
     AGENTS = "agents"
     ORCHESTRATORS = "orchestrators"
@@ -33,7 +33,7 @@ class Principal:
 
     id: str
     tenant: str
-    groups: frozenset[Group]
+    roles: frozenset[Role]
     method: str
     proof: str
     not_after: datetime

@@ -17,7 +17,7 @@ from broker.lease.introspect import introspect
 from broker.lease.release import give_back
 from broker.model.errors import Refusal
 from broker.model.lease import Binding
-from broker.model.principal import Group
+from broker.model.principal import Role
 from broker.web import callers as web_callers
 from broker.web.errors import oauth_error
 from broker.web.forms import read_form
@@ -43,7 +43,7 @@ class IntrospectionEndpoint:
             form = await read_form(request)
             shown = web_callers.shown_proof(request, self.callers.desk.issuer + self.path)
             verifier = await web_callers.client_or_bearer(self.callers, request, form, shown)
-            guards.in_group(verifier, Group.VERIFIERS)
+            guards.in_role(verifier, Role.VERIFIERS)
             token = form.required("token")
             found = await introspect(self.callers.desk, verifier, self.keys(), token)
         except Refusal as refusal:

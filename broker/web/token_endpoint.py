@@ -27,7 +27,7 @@ from broker.lease.token import Issued
 from broker.model.errors import Refusal, invalid
 from broker.model.intent import Intent
 from broker.model.lease import Binding
-from broker.model.principal import Group, Principal
+from broker.model.principal import Principal, Role
 from broker.web import authorization
 from broker.web import callers as web_callers
 from broker.web.errors import oauth_error
@@ -57,7 +57,7 @@ class TokenEndpoint:
         try:
             form = await read_form(request)
             principal = await self._authenticate(request, form)
-            guards.in_group(principal, Group.AGENTS)
+            guards.in_role(principal, Role.AGENTS)
             issued = await issue(self.callers.desk, principal, await _intent(self.callers.desk, principal, form))
         except Refusal as refusal:
             return await self._refuse(principal, form, refusal)

@@ -36,18 +36,18 @@ def test_every_rpc_says_in_its_comment_who_may_call_it() -> None:
         text = (protos / f"{service.removesuffix('Service').lower()}_service.proto").read_text()
         name = path.rpartition("/")[2]
         comment = text.partition(f"rpc {name}(")[0].rpartition("\n\n")[2] + text.partition(f"service {service}")[0]
-        assert method.group.value.rstrip("s") in comment.lower(), path
+        assert method.role.value.rstrip("s") in comment.lower(), path
 
 
 @pytest.mark.parametrize("path", sorted(METHODS))
 @pytest.mark.parametrize("group", sorted(PEOPLE))
 def test_only_its_group_may_call_an_rpc(doors: Doors, path: str, group: str) -> None:
-    if METHODS[path].group.value == group:
+    if METHODS[path].role.value == group:
         return
     rpc = path.removeprefix("/broker.v1.").replace("/", ".")
     refusal = doors.refused(PEOPLE[group], rpc)
     assert refusal.reason is Reason.GROUP_REQUIRED
-    assert refusal.hints.missing == f"group:{METHODS[path].group.value}"
+    assert refusal.hints.missing == f"group:{METHODS[path].role.value}"
 
 
 def test_a_workload_that_no_rule_knows_is_refused(doors: Doors) -> None:

@@ -24,7 +24,7 @@ from broker.lease.token import Issued
 from broker.model.clock import to_micros
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
-from broker.model.principal import Group
+from broker.model.principal import Role
 from broker.model.selector import Selector, Target
 from broker.model.task import Task
 from broker.store import migrate, verification
@@ -48,7 +48,7 @@ DECLARED = (
     ResourceGrants(REPO, (Grant("read_file"), Grant("create_issue"))),
     ResourceGrants(NOTES, (Grant("search_notes"),)),
 )
-REPO_VERIFIER = replace(principal("spiffe://example.org/tools/repo", Group.VERIFIERS), resources=frozenset({REPO}))
+REPO_VERIFIER = replace(principal("spiffe://example.org/tools/repo", Role.VERIFIERS), resources=frozenset({REPO}))
 SAFE = {
     Reason.RECORD_ALTERED,
     Reason.LEASE_NOT_LIVE,

@@ -98,7 +98,7 @@ async def over_once(world: World) -> None:
     """Use the tenant's last place up, and see that another tenant has its own."""
     await world.task()
     await over(world.task(), "active_tasks")
-    await world.task(orchestrator=principal(ORCHESTRATOR.id, next(iter(ORCHESTRATOR.groups)), tenant="globex"))
+    await world.task(orchestrator=principal(ORCHESTRATOR.id, next(iter(ORCHESTRATOR.roles)), tenant="globex"))
 
 
 async def test_two_brokers_count_together(database_url: str) -> None:

@@ -21,7 +21,7 @@ from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.intent import Intent
-from broker.model.principal import Group
+from broker.model.principal import Role
 from broker.model.selector import Selector, Target
 from broker.policy import bundle
 from broker.policy.engine import Policy
@@ -90,7 +90,7 @@ async def test_a_token_is_measured_to_the_byte_before_its_lease_is_recorded(data
 
 async def test_long_ids_and_issuers_are_named_as_what_makes_a_token_too_long(database_url: str) -> None:
     async with opened(database_url) as world:
-        agent = principal(LONG_ID, Group.AGENTS)
+        agent = principal(LONG_ID, Role.AGENTS)
         sample = bundle.load(SAMPLE_BUNDLE)
         groups = dict(sample.groups) | {"researchers": (RESEARCHER.id, LONG_ID)}
         policy = Policy(replace(sample, groups=groups))

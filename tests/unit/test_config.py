@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from broker.config.settings import load
 from broker.config.table import ConfigError, parse_duration
 from broker.lease.desk import Limits
-from broker.model.principal import Group
+from broker.model.principal import Role
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
 LEAST = """
@@ -52,7 +52,7 @@ def test_the_least_configuration_has_sound_defaults_and_paths_beside_the_file(tm
     assert settings.identity.svid_dir == tmp_path / "svids" / "broker"
     assert settings.database_url.endswith(f"{tmp_path}/broker.db")
     (rule,) = settings.identity.rules
-    assert rule.groups == {Group.AGENTS}
+    assert rule.roles == {Role.AGENTS}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from broker.cli.sample import IDENTITIES, Deployment
 from broker.config.settings import load
 from broker.identity.directory import Directory
 from broker.keystore.folder import open_keys
-from broker.model.principal import Group
+from broker.model.principal import Role
 from broker.trust.files import SvidFiles
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -136,20 +136,20 @@ def test_every_sample_identity_has_a_tenant_and_a_group(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path)
     deployment.prepare(NOW)
     directory = Directory(load(deployment.configuration).identity.rules)
-    groups = {
-        "orchestrator": Group.ORCHESTRATORS,
-        "researcher": Group.AGENTS,
-        "writer": Group.AGENTS,
-        "operator": Group.OPERATORS,
-        "verifier": Group.VERIFIERS,
-        "notes": Group.VERIFIERS,
-        "auditor": Group.AUDITORS,
+    roles = {
+        "orchestrator": Role.ORCHESTRATORS,
+        "researcher": Role.AGENTS,
+        "writer": Role.AGENTS,
+        "operator": Role.OPERATORS,
+        "verifier": Role.VERIFIERS,
+        "notes": Role.VERIFIERS,
+        "auditor": Role.AUDITORS,
     }
-    assert set(groups) | {"broker"} == set(IDENTITIES)
-    for name, group in groups.items():
+    assert set(roles) | {"broker"} == set(IDENTITIES)
+    for name, role in roles.items():
         rule = directory.assign(f"spiffe://example.org{IDENTITIES[name][0]}")
         assert rule is not None
-        assert (rule.tenant, rule.groups) == ("acme", frozenset({group}))
+        assert (rule.tenant, rule.roles) == ("acme", frozenset({role}))
     root = directory.assign("spiffe://example.org/operator/root")
     assert root is not None
     assert root.tenant == "*"

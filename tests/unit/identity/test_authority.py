@@ -14,12 +14,12 @@ from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.x509 import Authenticator, PeerEvidence
 from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
-from broker.model.principal import Group
+from broker.model.principal import Role
 
 NOW = system_clock().replace(microsecond=0)
 HOUR = timedelta(hours=1)
 AGENT = parse_spiffe_id("spiffe://example.org/agent/researcher")
-RULES = (Rule("spiffe://example.org/*", "acme", frozenset({Group.AGENTS})),)
+RULES = (Rule("spiffe://example.org/*", "acme", frozenset({Role.AGENTS})),)
 
 
 def authenticator(authority: Authority) -> Authenticator:

@@ -3,13 +3,13 @@
 import pytest
 
 from broker.identity.directory import Directory, Rule, parse_denied
-from broker.model.principal import Group
+from broker.model.principal import Role
 
-AGENTS, OPERATORS = frozenset({Group.AGENTS}), frozenset({Group.OPERATORS})
+AGENTS, OPERATORS = frozenset({Role.AGENTS}), frozenset({Role.OPERATORS})
 
 
-def rule(match: str, tenant: str = "acme", groups: frozenset[Group] = AGENTS) -> Rule:
-    return Rule(match, tenant, groups)
+def rule(match: str, tenant: str = "acme", roles: frozenset[Role] = AGENTS) -> Rule:
+    return Rule(match, tenant, roles)
 
 
 @pytest.mark.parametrize(

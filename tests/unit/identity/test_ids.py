@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker.identity.directory import Rule
 from broker.identity.ids import check_id, check_pattern, oidc_id, subject_of
-from broker.model.principal import Group
+from broker.model.principal import Role
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_pattern_with_a_star_elsewhere_is_refused(text: str) -> None:
     ],
 )
 def test_a_pattern_matches_what_goes_on_behind_it(pattern: str, principal: str, matches: bool) -> None:
-    assert Rule(pattern, "acme", frozenset({Group.AGENTS})).matches(principal) is matches
+    assert Rule(pattern, "acme", frozenset({Role.AGENTS})).matches(principal) is matches
 
 
 @given(st.text(max_size=20))

@@ -25,7 +25,7 @@ from broker.identity.jwks import parse_jwks
 from broker.identity.jwt import JwtAuthenticator, UnknownIssuerKey
 from broker.identity.subject import SubjectTemplate
 from broker.model.errors import Reason, Refusal
-from broker.model.principal import Group
+from broker.model.principal import Role
 from tests import tokens
 from tests.issuer import Key, base64url, compact, jwk, segment
 
@@ -43,9 +43,9 @@ CLAIMS = {"iss": CI.url, "sub": "job:7", "aud": AUDIENCE, "iat": SECONDS, "exp":
 RESEARCHER = "spiffe://example.org/agent/researcher"
 SVID_CLAIMS = {"sub": RESEARCHER, "aud": [AUDIENCE], "exp": SECONDS + 300}
 RULES = (
-    Rule("oidc:ci:*", "acme", frozenset({Group.AGENTS})),
-    Rule("spiffe://example.org/*", "acme", frozenset({Group.AGENTS})),
-    Rule("spiffe://other.example/*", "other", frozenset({Group.AGENTS})),
+    Rule("oidc:ci:*", "acme", frozenset({Role.AGENTS})),
+    Rule("spiffe://example.org/*", "acme", frozenset({Role.AGENTS})),
+    Rule("spiffe://other.example/*", "other", frozenset({Role.AGENTS})),
 )
 
 

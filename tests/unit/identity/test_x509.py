@@ -24,7 +24,7 @@ from broker.identity.x509 import Authenticator, PeerEvidence
 from broker.model.clock import system_clock
 from broker.model.compact_jws import base64url
 from broker.model.errors import Reason, Refusal
-from broker.model.principal import Group, Principal
+from broker.model.principal import Principal, Role
 from tests.certificates import (
     CLIENT,
     HOUR,
@@ -42,9 +42,9 @@ NOW = system_clock().replace(microsecond=0)
 OURS, THEIRS, STRANGERS = root("ours", NOW), root("theirs", NOW), root("strangers", NOW)
 RESEARCHER, ADMIN = "spiffe://example.org/agent/researcher", "spiffe://example.org/admin"
 RULES = (
-    Rule("spiffe://example.org/agent/*", "acme", frozenset({Group.AGENTS})),
-    Rule(ADMIN, "*", frozenset({Group.OPERATORS})),
-    Rule("spiffe://other.example/*", "other", frozenset({Group.VERIFIERS})),
+    Rule("spiffe://example.org/agent/*", "acme", frozenset({Role.AGENTS})),
+    Rule(ADMIN, "*", frozenset({Role.OPERATORS})),
+    Rule("spiffe://other.example/*", "other", frozenset({Role.VERIFIERS})),
 )
 SECOND = timedelta(seconds=1)
 
@@ -89,7 +89,7 @@ def test_a_good_svid_makes_a_principal() -> None:
     assert World().ask(good) == Principal(
         id=RESEARCHER,
         tenant="acme",
-        groups=frozenset({Group.AGENTS}),
+        roles=frozenset({Role.AGENTS}),
         method="x509_svid",
         proof=good.certificate.fingerprint(hashes.SHA256()).hex(),
         not_after=NOW + HOUR,
