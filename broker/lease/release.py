@@ -32,7 +32,7 @@ async def release(desk: Desk, holder: Principal, lease_id: str) -> int:
     return await desk.ledger.write(Change(partial(_record, holder, lease_id), leases=(lease_id,)))
 
 
-async def give_back(desk: Desk, keys: KeySet, token: str) -> None:
+async def revoke_token(desk: Desk, keys: KeySet, token: str) -> None:
     """End the lease of a token, whoever has it: it can only get less (RFC 7009). For any other text, nothing is done.
 
     A token of ours may be longer here than verifiers take it.

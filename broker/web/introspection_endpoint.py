@@ -14,7 +14,7 @@ from broker.credential.claims import to_payload
 from broker.credential.keys import KeySet
 from broker.lease import guards
 from broker.lease.introspect import introspect
-from broker.lease.release import give_back
+from broker.lease.release import revoke_token
 from broker.model.errors import Refusal
 from broker.model.lease import Binding
 from broker.model.principal import Role
@@ -68,7 +68,7 @@ class RevocationEndpoint:
         """
         try:
             form = await read_form(request)
-            await give_back(self.callers.desk, self.keys(), _bare(form.required("token")))
+            await revoke_token(self.callers.desk, self.keys(), _bare(form.required("token")))
         except Refusal as refusal:
             return _refuse(refusal)
         return Response(status_code=200, headers=dict(_NO_STORE))

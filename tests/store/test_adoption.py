@@ -15,7 +15,7 @@ from broker.audit import checkpoint
 from broker.audit.note import NoteSigner
 from broker.audit.proof import verify_inclusion
 from broker.lease import lock
-from broker.lease.release import give_back
+from broker.lease.release import revoke_token
 from broker.lease.single_use import use_once
 from broker.lease.token import Issued
 from broker.model.clock import uuid7
@@ -169,7 +169,7 @@ async def test_a_token_of_ours_beyond_the_ledgers_end_stops_all_signing(tmp_path
     async with opened(other, clock=clock, note_key=key) as behind:
         task = await behind.task()
         with pytest.raises(Refusal) as refused:
-            await give_back(behind.desk, keys, late.token)
+            await revoke_token(behind.desk, keys, late.token)
         assert refused.value.reason is Reason.LEDGER_UNAVAILABLE
         with pytest.raises(Refusal) as refused:
             await behind.issue(task)

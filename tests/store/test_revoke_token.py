@@ -6,7 +6,7 @@ import pytest
 
 from broker.credential import jose
 from broker.credential.keys import EcSigner
-from broker.lease.release import give_back
+from broker.lease.release import revoke_token
 from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator
@@ -30,7 +30,7 @@ async def test_a_token_that_is_too_long_for_verifiers_can_be_given_back(database
         assert len(token) > 40_000
         with pytest.raises(Refusal):
             jose.decode(token, world.keys)
-        await give_back(world.desk, world.keys, token)
+        await revoke_token(world.desk, world.keys, token)
         assert not await is_live(world, issued)
 
 
@@ -41,7 +41,7 @@ async def test_a_token_of_ours_that_is_not_whole_is_not_called_dead(database_url
         damaged = issued.token[:-cut]
         for token in (damaged, issued.token[:120], issued.token + "A", damaged + " "):
             with pytest.raises(Refusal) as refused:
-                await give_back(world.desk, world.keys, token)
+                await revoke_token(world.desk, world.keys, token)
             assert refused.value.reason is Reason.INVALID_ARGUMENT
             assert [violation.field for violation in refused.value.violations] == ["token"]
         assert await is_live(world, issued)
@@ -52,5 +52,5 @@ async def test_what_is_not_ours_is_nothing_to_end(database_url: str) -> None:
         issued = await world.issue(await world.task())
         foreign = jose.encode(jose.decode(issued.token, world.keys), EcSigner.generate())
         for token in ("x", "", "a.b.c", "eyJhbGciOiJIUzI1NiJ9.e30.AA", foreign, "x" * 300_000):
-            await give_back(world.desk, world.keys, token)
+            await revoke_token(world.desk, world.keys, token)
         assert await is_live(world, issued)
