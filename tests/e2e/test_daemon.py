@@ -34,7 +34,7 @@ from broker.sdk.client.client import Client
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.connection import Endpoint, connect, connect_sync
 from broker.sdk.verify.feed import watching
-from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 from broker.store.schema import leases
 from broker.store.verification import verify
@@ -88,7 +88,7 @@ async def test_told_to_stop_it_finishes_what_it_has_begun_and_lets_verifiers_go(
             assert all(isinstance(error, Refusal) and error.reason is Reason.UNAVAILABLE for error in refused)
             assert issued
             verifier.check(
-                issued[0].token.reveal(), TOOL, {}, Hands(spiffe_id=AGENT)
+                issued[0].token.reveal(), TOOL, {}, Presentation(spiffe_id=AGENT)
             )  # it lives without its broker, for a while
     assert verify(f"sqlite:///{tmp_path / 'broker.db'}").ok
 

@@ -16,7 +16,7 @@ from broker.sdk.client.credential import Credential
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.connection import Endpoint
 from broker.sdk.verify.feed import watching
-from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 from tests.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
 
@@ -34,14 +34,14 @@ def client(facade: Facade, key: EcSigner | None) -> Client:
     return Client(facade.broker.address, facade.broker.svids / "researcher", holder_key=key, issuer=facade.url)
 
 
-def hands(headers: dict[str, str], method: str = "POST", url: str = URL) -> tuple[str, Hands]:
+def presented(headers: dict[str, str], method: str = "POST", url: str = URL) -> tuple[str, Presentation]:
     scheme, _, token = headers["authorization"].partition(" ")
     assert scheme == "DPoP"
-    return token, Hands(proof=headers["dpop"], method=method, url=url)
+    return token, Presentation(proof=headers["dpop"], method=method, url=url)
 
 
 def check(verifier: Verifier, headers: dict[str, str]) -> str:
-    token, found = hands(headers)
+    token, found = presented(headers)
     return verifier.check(token, "search_notes", {}, found).lease_id
 
 

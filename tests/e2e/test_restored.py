@@ -19,11 +19,11 @@ from broker.model.grant import Grant
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.connection import Endpoint
 from broker.sdk.verify.feed import watching
-from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 from broker.store.verification import verify
 
-HOLDER = Hands(spiffe_id=AGENT)
+HOLDER = Presentation(spiffe_id=AGENT)
 
 
 def credbroker(*arguments: object, broker: Broker | None = None, svid: str = "operator") -> str:

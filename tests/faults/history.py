@@ -10,7 +10,7 @@ from broker.cli.bench.broker import AGENT, TOOL
 from broker.model.errors import Reason, Refusal
 from broker.model.task import Task
 from broker.sdk.client.credential import Credential
-from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 
 
@@ -56,9 +56,9 @@ class History:
 
 
 def refusal_of(verifier: Verifier, token: str) -> Reason | None:
-    """Try a token in its holder's hands; None: it is accepted."""
+    """Try a token as its holder; None: it is accepted."""
     try:
-        verifier.check(token, TOOL, {}, Hands(spiffe_id=AGENT))
+        verifier.check(token, TOOL, {}, Presentation(spiffe_id=AGENT))
     except Refusal as refusal:
         return refusal.reason
     return None

@@ -20,7 +20,7 @@ from broker.cli.unverified import decode
 from broker.model.errors import Reason, Refusal
 from broker.sdk.connect.connection import Connection, Endpoint, connect
 from broker.sdk.verify.feed import Subscription, watching
-from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 from broker.v1 import operator_service_pb2 as pb
 from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
@@ -60,7 +60,7 @@ def endpoint(broker: Broker) -> Endpoint:
 
 def reason(verifier: Verifier, token: str) -> Reason | None:
     try:
-        verifier.check(token, TOOL, {}, Hands(spiffe_id=AGENT))
+        verifier.check(token, TOOL, {}, Presentation(spiffe_id=AGENT))
     except Refusal as refusal:
         return refusal.reason
     return None

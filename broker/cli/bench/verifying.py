@@ -17,7 +17,7 @@ from broker.cli.bench.measure import micros_each
 from broker.cli.failure import Stop
 from broker.cli.unverified import decode
 from broker.credential.keys import KeySet
-from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 
 _MICROS = 1_000_000
@@ -38,7 +38,7 @@ def measure(verifier: Verifier, tokens: Sequence[str], tool: str, holder: str, r
 
     The server whose processor time is given is the tool server, this process; its requests are tokens never seen.
     """
-    hands = Hands(spiffe_id=holder)
+    presentation = Presentation(spiffe_id=holder)
     bare = [_bare(token, verifier.keys) for token in tokens]
     first: list[float] = []
     again: list[float] = []
@@ -49,9 +49,9 @@ def measure(verifier: Verifier, tokens: Sequence[str], tool: str, holder: str, r
         alone.append(_seconds_each(bare, lambda item: item.key.verify(item.signature_der, item.signed, _ECDSA)))
         verifier.use_keys(verifier.issuer, verifier.keys)  # which forgets all tokens
         before = time.process_time()
-        first.append(_seconds_each(tokens, lambda token: verifier.check(token, tool, arguments, hands)))
+        first.append(_seconds_each(tokens, lambda token: verifier.check(token, tool, arguments, presentation)))
         processor += time.process_time() - before
-        again.append(_seconds_each(tokens, lambda token: verifier.check(token, tool, arguments, hands)))
+        again.append(_seconds_each(tokens, lambda token: verifier.check(token, tool, arguments, presentation)))
     return {
         "ratio_to_bare_es256": _quotient(alone, first),
         "cached_speedup": _quotient(first, again),

@@ -19,7 +19,7 @@ from typing import Any
 from broker.model.errors import Reason, Refusal
 from broker.sdk.connect.connection import Endpoint
 from broker.sdk.verify.feed import watching
-from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 
 _POLL_SECONDS = 0.001
@@ -51,13 +51,13 @@ async def _await_refusals(verifiers: Sequence[Verifier], plan: dict[str, Any]) -
 
 def _version(verifier: Verifier, plan: dict[str, Any]) -> int:
     """Make sure that it accepts the token now, and tell by what the next change of its revocations will show."""
-    verifier.check(plan["token"], plan["tool"], {}, Hands(spiffe_id=plan["holder"]))
+    verifier.check(plan["token"], plan["tool"], {}, Presentation(spiffe_id=plan["holder"]))
     return verifier.revocations.version
 
 
 def _refuses(verifier: Verifier, plan: dict[str, Any]) -> bool:
     try:
-        verifier.check(plan["token"], plan["tool"], {}, Hands(spiffe_id=plan["holder"]))
+        verifier.check(plan["token"], plan["tool"], {}, Presentation(spiffe_id=plan["holder"]))
     except Refusal as refusal:
         if refusal.reason is not Reason.TOKEN_REVOKED:
             raise

@@ -44,7 +44,7 @@ class TaskRun(RunHooks[Any]):
         self._grants = grants
         self._holder = first
         self._run = AsyncExitStack()
-        self._hands = AsyncExitStack()
+        self._blocks = AsyncExitStack()
         self._held: dict[str, Credential] = {}
         self._task: Task | None = None
 
@@ -73,13 +73,13 @@ class TaskRun(RunHooks[Any]):
 
     async def on_agent_start(self, context: Any, agent: Any) -> None:  # noqa: ANN401, ARG002 (the SDK's signature)
         """Get what an agent needs that begins to work."""
-        await self._change_hands(agent.name)
+        await self._change_holder(agent.name)
 
     async def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:  # noqa: ANN401, ARG002 (as above)
         """Take what one agent has, and get what the next one needs."""
-        await self._change_hands(to_agent.name)
+        await self._change_holder(to_agent.name)
 
-    async def _change_hands(self, name: str) -> None:
+    async def _change_holder(self, name: str) -> None:
         if name != self._holder:
             await self._let_go()
             self._holder = name
@@ -91,11 +91,11 @@ class TaskRun(RunHooks[Any]):
             raise RuntimeError("use the run as `async with TaskRun(…) as run`")
         for wanted in self._grants.get(name, ()):
             block = self._agent.credential(task.id, wanted.resource, wanted.grants)
-            self._held[wanted.resource] = await self._hands.enter_async_context(block)
+            self._held[wanted.resource] = await self._blocks.enter_async_context(block)
 
     async def _let_go(self, *_error: object) -> None:
         self._held.clear()
-        await self._hands.aclose()
+        await self._blocks.aclose()
 
     def _credential(self, resource: str) -> Credential:
         found = self._held.get(resource)

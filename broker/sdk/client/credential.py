@@ -1,4 +1,4 @@
-"""A credential in a holder's hands."""
+"""A credential as its holder has it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from broker.model.compact_jws import base64url
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk.guard.arguments import arguments_of
 from broker.sdk.verify.admitted import Call
-from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 from broker.wire.codes import grpc_code
 from broker.wire.status import to_status_bytes
@@ -96,14 +96,14 @@ class _Check:
         """
         token, proof = shown.credential()
         spiffe_id, certificate = self._peer(auth_context)
-        hands = Hands(
+        presentation = Presentation(
             spiffe_id=spiffe_id,
             certificate=certificate,
             proof=proof,
             method="POST",  # as every gRPC call is
             url=self._verifier.audience.rstrip("/") + shown.method,
         )
-        return self._verifier.check(token, tool, self._arguments(request), hands)
+        return self._verifier.check(token, tool, self._arguments(request), presentation)
 
     def _peer(self, auth_context: AuthContext) -> tuple[str, str]:
         """Return the SPIFFE ID and the certificate's hash that TLS has proven, or nothing.

@@ -46,11 +46,11 @@ class Gate:
             await http_request.answer_preflight(send)
             return
         try:
-            token, hands = http_request.credential(scope, self.verifier.audience)
+            token, presentation = http_request.credential(scope, self.verifier.audience)
             self.verifier.alive(token)  # a body is read for nobody else; what counts is decided when it is there
             body = await http_request.read(receive, _LARGEST_BODY, self.body_within)
             tool, arguments = self.route(scope, http_request.parse(body))
-            scope["credbroker"] = self.verifier.check(token, tool, arguments, hands)
+            scope["credbroker"] = self.verifier.check(token, tool, arguments, presentation)
         except Refusal as refusal:
             await http_request.refuse(send, refusal, nonce=self.verifier.nonce())
         except Unread as unread:

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from broker.credential import dpop
 from broker.model import strict_json
 from broker.model.errors import Hints, Reason, Refusal, invalid
-from broker.sdk.verify.hands import ANY_HANDS, Hands
+from broker.sdk.verify.presentation import TOKEN_ALONE, Presentation
 from broker.wire.codes import http_status
 
 Scope = MutableMapping[str, Any]
@@ -57,8 +57,8 @@ class Disconnected(Exception):
     """The client has gone before its request was whole, and nobody waits for an answer."""
 
 
-def credential(scope: Scope, resource: str) -> tuple[str, Hands]:
-    """Return a request's one credential, and the hands it is in: those with a DPoP proof, if it came as such.
+def credential(scope: Scope, resource: str) -> tuple[str, Presentation]:
+    """Return a request's one token, and its presentation: with a DPoP proof, if it came as such.
 
     A proof is for the URL as clients know it: the origin of the resource's URI, and the request's path as it was sent.
 
@@ -74,13 +74,13 @@ def credential(scope: Scope, resource: str) -> tuple[str, Hands]:
             Hints(missing=AUTHORIZATION, next="send the header `Authorization: Bearer TOKEN`, once"),
         )
     if scheme.lower() == _BEARER:
-        return token.strip(), ANY_HANDS
+        return token.strip(), TOKEN_ALONE
     proofs = header_values(scope, b"dpop")
     if len(proofs) != 1:
         dpop.refuse("there is not exactly one")
     parts = urlsplit(resource)
     url = f"{parts.scheme}://{parts.netloc}{_path_as_sent(scope)}"
-    return token.strip(), Hands(proof=proofs[0], method=scope["method"], url=url)
+    return token.strip(), Presentation(proof=proofs[0], method=scope["method"], url=url)
 
 
 def _path_as_sent(scope: Scope) -> str:

@@ -26,7 +26,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A credential in the right hands, good at this instant."""
+    """A credential presented by its holder, good at this instant."""
 
     claims: Claims
 

@@ -20,7 +20,7 @@ from broker.model.clock import Clock, system_clock
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import ANY_TENANT
 from broker.sdk.verify.admitted import Admitted, Call
-from broker.sdk.verify.hands import ANY_HANDS, Hands, HandsCheck
+from broker.sdk.verify.presentation import TOKEN_ALONE, Presentation, SenderConstraint
 from broker.sdk.verify.revocations import Revocations
 
 _REMEMBERED = 10_000
@@ -63,7 +63,7 @@ class Verifier:
         self.unknown_key_seen = False
         self.clock = clock
         self._nonces = nonces
-        self._check_hands = HandsCheck(nonces)
+        self._check_sender = SenderConstraint(nonces)
         self._monotonic = monotonic
         self._fresh_until = float("-inf")
         self._remembered: OrderedDict[str, _Verified] = OrderedDict()
@@ -91,8 +91,8 @@ class Verifier:
         """Report whether what is known of revocations is new enough to accept anything."""
         return self._monotonic() < self._fresh_until
 
-    def check(self, token: str, tool: str, arguments: object, hands: Hands = ANY_HANDS) -> Call:
-        """Check a call: the token, the tool's name, its arguments as parsed JSON, and the hands it is in.
+    def check(self, token: str, tool: str, arguments: object, presentation: Presentation = TOKEN_ALONE) -> Call:
+        """Check a call: the token, the tool's name, its arguments as parsed JSON, and who presents it.
 
         A DPoP proof is used up by it.
 
@@ -100,21 +100,21 @@ class Verifier:
             Refusal: VERIFIER_STALE, TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED, HOLDER_MISMATCH, PROOF_INVALID,
                 PROOF_NONCE_REQUIRED, TOOL_NOT_GRANTED or ARGUMENT_OUT_OF_BOUNDS.
         """
-        return self.admit(token, hands).check(tool, arguments)
+        return self.admit(token, presentation).check(tool, arguments)
 
-    def admit(self, token: str, hands: Hands = ANY_HANDS) -> Admitted:
+    def admit(self, token: str, presentation: Presentation = TOKEN_ALONE) -> Admitted:
         """Check all of a credential that does not depend on the tool; else as `check`.
 
         For servers that take several calls in one request, or show a caller only what it may call.
         """
         now = self.clock()
         claims = self._alive(token, now)
-        # 5. The hands it is in.
-        self._check_hands(token, claims, hands, now)
+        # 5. Who presents it.
+        self._check_sender(token, claims, presentation, now)
         return Admitted(claims)
 
     def alive(self, token: str) -> Claims:
-        """Check all of a credential but the hands it is in: before a body is read for it, and while it is in use.
+        """Check all of a credential but who presents it: before a body is read for it, and while it is in use.
 
         Raises:
             Refusal: VERIFIER_STALE, TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED.

@@ -83,10 +83,10 @@ class McpGate:
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            token, hands = http_request.credential(scope, self._verifier.audience)
+            token, presentation = http_request.credential(scope, self._verifier.audience)
             self._verifier.alive(token)  # a body is read for nobody else; what counts is decided when it is there
             body = await http_request.read(receive, _LARGEST_BODY, self._body_within)
-            admitted = self._verifier.admit(token, hands)
+            admitted = self._verifier.admit(token, presentation)
             post = messages.read(scope, body)
         except Refusal as refusal:
             await self._answer(send, http_status(refusal.reason), refusal, Post(), {})
@@ -129,7 +129,7 @@ class McpGate:
         await self._app(scope, receive, send)
 
     def _is_alive(self, token: str) -> bool:
-        """Report whether a credential that was admitted is good yet. Its hands were seen, and a proof is used up."""
+        """Report whether a credential that was admitted is good yet; its presentation was, and used up a proof."""
         try:
             self._verifier.alive(token)
         except Refusal:

@@ -1,7 +1,7 @@
 """The credential of an MCP server that is reached over its standard input: from the environment, as MCP has it.
 
 Whoever starts the server names a file or an open descriptor that holds the token, as `credbroker run` does. A pipe
-shows no hands, so only credentials that are bound to nobody (`binding` "bearer") pass here.
+shows nothing of its caller, so only credentials that are bound to nobody (`binding` "bearer") pass here.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from broker.model.selector import Cause, Rule, Selector, Target, selectors_of
-from broker.sdk.verify.hands import Hands
+from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 AUDIENCE = "https://repo.tools.example"
 HOLDER = "spiffe://example.org/agent/researcher"
-HANDS = Hands(spiffe_id=HOLDER)
+PRESENTED = Presentation(spiffe_id=HOLDER)
 SIGNER = EcSigner.generate()
 CLAIMS = Claims(
     issuer="https://broker.example",
@@ -64,7 +64,9 @@ class Room:
     def check(
         self, token: str = TOKEN, tool: str = "read_file", arguments: object = ARGUMENTS, **peer: str | None
     ) -> str:
-        return self.verifier.check(token, tool, arguments, Hands(spiffe_id=peer.get("peer", HOLDER) or "")).lease_id
+        return self.verifier.check(
+            token, tool, arguments, Presentation(spiffe_id=peer.get("peer", HOLDER) or "")
+        ).lease_id
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def rule(index: int, selector: Selector, relevant_until: datetime = START + time
 
 
 def test_a_good_call_goes_ahead_and_says_whose_it_is(room: Room) -> None:
-    call = room.verifier.check(TOKEN, "read_file", ARGUMENTS, HANDS)
+    call = room.verifier.check(TOKEN, "read_file", ARGUMENTS, PRESENTED)
     assert (call.lease_id, call.task_id, call.tenant, call.holder, call.tool) == (
         "l-1",
         "t-1",
@@ -95,7 +97,7 @@ def test_nothing_is_accepted_before_the_feed_or_once_it_is_stale(room: Room) -> 
     assert not room.verifier.is_fresh()
     assert room.refused().reason is Reason.VERIFIER_STALE
     with pytest.raises(Refusal) as refused:
-        Verifier(AUDIENCE).check(TOKEN, "read_file", ARGUMENTS, HANDS)
+        Verifier(AUDIENCE).check(TOKEN, "read_file", ARGUMENTS, PRESENTED)
     assert refused.value.reason is Reason.VERIFIER_STALE
 
 
@@ -252,16 +254,16 @@ def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.MonkeyPat
 
 
 def test_granted_tools_are_listed_for_the_holder_alone(room: Room) -> None:
-    assert room.verifier.admit(TOKEN, HANDS).tools == ("read_file", "list_files")
+    assert room.verifier.admit(TOKEN, PRESENTED).tools == ("read_file", "list_files")
     with pytest.raises(Refusal) as refused:
-        room.verifier.admit(TOKEN, Hands(spiffe_id="spiffe://example.org/agent/other"))
+        room.verifier.admit(TOKEN, Presentation(spiffe_id="spiffe://example.org/agent/other"))
     assert refused.value.reason is Reason.HOLDER_MISMATCH
 
 
 def test_granted_tools_of_a_dead_token_are_not_listed(room: Room) -> None:
     room.now = CLAIMS.expires_at
     with pytest.raises(Refusal) as refused:
-        room.verifier.admit(TOKEN, HANDS)
+        room.verifier.admit(TOKEN, PRESENTED)
     assert refused.value.reason is Reason.TOKEN_EXPIRED
 
 

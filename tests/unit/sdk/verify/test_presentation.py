@@ -1,4 +1,4 @@
-"""A stolen token alone is useless: each binding, and what it asks of the hands that a credential is in."""
+"""A stolen token alone is useless: each binding, and what it asks of who presents it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from broker.credential.keys import EcSigner
 from broker.credential.replays import Nonces
 from broker.model.errors import Reason, Refusal
 from broker.model.lease import Binding
-from broker.sdk.verify.hands import ANY_HANDS, Hands
+from broker.sdk.verify.presentation import TOKEN_ALONE, Presentation
 from broker.sdk.verify.verifier import Verifier
 from tests.tokens import AT, CLAIMS, KEYS, SIGNER
 
@@ -43,37 +43,39 @@ def opened(nonces: Nonces | None) -> Verifier:
     return verifier
 
 
-def showing(key: EcSigner = KEY, token: str = BY_KEY, jti: str = "1", at: datetime = NOW, nonce: str = "") -> Hands:
+def showing(
+    key: EcSigner = KEY, token: str = BY_KEY, jti: str = "1", at: datetime = NOW, nonce: str = ""
+) -> Presentation:
     request = dpop.Request(method="POST", url=URL, token=token)
-    return Hands(proof=dpop.make(key, request, jti=jti, at=at, nonce=nonce), method="POST", url=URL)
+    return Presentation(proof=dpop.make(key, request, jti=jti, at=at, nonce=nonce), method="POST", url=URL)
 
 
 @pytest.mark.parametrize(
-    ("token", "hands"),
+    ("token", "presentation"),
     [
-        (IDENTITY, Hands(spiffe_id=CLAIMS.subject)),
-        (BY_CERTIFICATE, Hands(certificate=CERTIFICATE)),
+        (IDENTITY, Presentation(spiffe_id=CLAIMS.subject)),
+        (BY_CERTIFICATE, Presentation(certificate=CERTIFICATE)),
         (BY_KEY, showing()),
-        (BEARER, ANY_HANDS),
-        (BEARER, Hands(spiffe_id="spiffe://example.org/somebody")),
+        (BEARER, TOKEN_ALONE),
+        (BEARER, Presentation(spiffe_id="spiffe://example.org/somebody")),
     ],
 )
-def test_the_right_hands_are_let_in(token: str, hands: Hands, verifier: Verifier) -> None:
-    assert verifier.admit(token, hands).tools == ("read_file", "list_files")
+def test_the_holder_is_let_in(token: str, presentation: Presentation, verifier: Verifier) -> None:
+    assert verifier.admit(token, presentation).tools == ("read_file", "list_files")
 
 
 @pytest.mark.parametrize(
-    ("token", "hands", "reason"),
+    ("token", "presentation", "reason"),
     [
-        (IDENTITY, ANY_HANDS, Reason.HOLDER_MISMATCH),
-        (IDENTITY, Hands(spiffe_id="spiffe://example.org/agent/other"), Reason.HOLDER_MISMATCH),
-        (IDENTITY, Hands(certificate=CERTIFICATE), Reason.HOLDER_MISMATCH),
+        (IDENTITY, TOKEN_ALONE, Reason.HOLDER_MISMATCH),
+        (IDENTITY, Presentation(spiffe_id="spiffe://example.org/agent/other"), Reason.HOLDER_MISMATCH),
+        (IDENTITY, Presentation(certificate=CERTIFICATE), Reason.HOLDER_MISMATCH),
         (IDENTITY, showing(token=IDENTITY), Reason.HOLDER_MISMATCH),
-        (BY_CERTIFICATE, ANY_HANDS, Reason.HOLDER_MISMATCH),
-        (BY_CERTIFICATE, Hands(spiffe_id=CLAIMS.subject), Reason.HOLDER_MISMATCH),
-        (BY_CERTIFICATE, Hands(spiffe_id=CLAIMS.subject, certificate="B" * 43), Reason.HOLDER_MISMATCH),
-        (BY_KEY, ANY_HANDS, Reason.PROOF_INVALID),
-        (BY_KEY, Hands(spiffe_id=CLAIMS.subject), Reason.PROOF_INVALID),
+        (BY_CERTIFICATE, TOKEN_ALONE, Reason.HOLDER_MISMATCH),
+        (BY_CERTIFICATE, Presentation(spiffe_id=CLAIMS.subject), Reason.HOLDER_MISMATCH),
+        (BY_CERTIFICATE, Presentation(spiffe_id=CLAIMS.subject, certificate="B" * 43), Reason.HOLDER_MISMATCH),
+        (BY_KEY, TOKEN_ALONE, Reason.PROOF_INVALID),
+        (BY_KEY, Presentation(spiffe_id=CLAIMS.subject), Reason.PROOF_INVALID),
         (BY_KEY, showing(EcSigner.generate()), Reason.HOLDER_MISMATCH),
         (BY_KEY, showing(token=BEARER), Reason.PROOF_INVALID),
         (BY_KEY, replace(showing(), url="https://repo.tools.example/delete_repo"), Reason.PROOF_INVALID),
@@ -81,17 +83,17 @@ def test_the_right_hands_are_let_in(token: str, hands: Hands, verifier: Verifier
         (BY_KEY, showing(at=datetime(2029, 1, 1, tzinfo=UTC)), Reason.PROOF_INVALID),
     ],
 )
-def test_other_hands_are_not(token: str, hands: Hands, reason: Reason, verifier: Verifier) -> None:
+def test_others_are_not(token: str, presentation: Presentation, reason: Reason, verifier: Verifier) -> None:
     with pytest.raises(Refusal) as refusal:
-        verifier.admit(token, hands)
+        verifier.admit(token, presentation)
     assert refusal.value.reason is reason
 
 
 def test_a_stolen_request_cannot_be_sent_again(verifier: Verifier) -> None:
-    hands = showing()
-    verifier.admit(BY_KEY, hands)
+    presentation = showing()
+    verifier.admit(BY_KEY, presentation)
     with pytest.raises(Refusal, match="used before"):
-        verifier.admit(BY_KEY, hands)
+        verifier.admit(BY_KEY, presentation)
     verifier.admit(BY_KEY, showing(jti="2"))
 
 

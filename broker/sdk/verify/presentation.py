@@ -1,4 +1,4 @@
-"""In whose hands a credential is: what a call shows of that, held against what the credential is bound to."""
+"""How a caller presents a credential, held against what it is bound to (RFC 7800, RFC 8705, RFC 9449)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from broker.model.lease import Binding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hands:
-    """What a call shows of its caller's hands. What it does not show stays empty.
+class Presentation:
+    """What a call shows of its caller beside the token. What it does not show stays empty.
 
     `spiffe_id` and `certificate` (its SHA-256 in base64url) are those of the TLS peer. `proof` is a DPoP proof, for the
     request with this method and URL.
@@ -27,39 +27,43 @@ class Hands:
     url: str = ""
 
 
-ANY_HANDS = Hands()
-"""Those of a caller who shows nothing but the credential."""
+TOKEN_ALONE = Presentation()
+"""That of a caller who shows nothing but the token, as its bearer (RFC 6750)."""
 
 
-class HandsCheck:
-    """Checks hands; keeps in mind which proofs were used. With `nonces`, a proof must hold one of them."""
+class SenderConstraint:
+    """Checks that whoever presents a token is its holder: that it is *sender-constrained*, as RFC 9449 calls it.
+
+    Remembers which proofs were used. With `nonces`, a proof must hold one of them.
+    """
 
     def __init__(self, nonces: Nonces | None = None) -> None:
         self._nonces = nonces
         self._replays = Replays()
 
-    def __call__(self, token: str, claims: Claims, hands: Hands, at: datetime) -> None:
-        """Check that a credential is where it belongs.
+    def __call__(self, token: str, claims: Claims, presentation: Presentation, at: datetime) -> None:
+        """Check a presentation of a token with these claims.
 
         Raises:
             Refusal: HOLDER_MISMATCH, PROOF_INVALID, PROOF_NONCE_REQUIRED.
         """
         match claims.binding:
             case Binding.IDENTITY:
-                if hands.spiffe_id != claims.subject:
+                if presentation.spiffe_id != claims.subject:
                     raise _mismatch("the holder's TLS identity", "each workload must ask for a credential of its own")
             case Binding.CERTIFICATE:
-                if hands.certificate != claims.confirmation:
+                if presentation.certificate != claims.confirmation:
                     raise _mismatch("the certificate it was issued to", "ask anew after a certificate was rotated")
             case Binding.DPOP:
-                self._check_proof(token, claims, hands, at)
+                self._check_proof(token, claims, presentation, at)
             case Binding.BEARER:
                 pass
 
-    def _check_proof(self, token: str, claims: Claims, hands: Hands, at: datetime) -> None:
-        if not hands.proof:
+    def _check_proof(self, token: str, claims: Claims, presentation: Presentation, at: datetime) -> None:
+        if not presentation.proof:
             dpop.refuse("there is none, and the credential is bound to a key")
-        proof = dpop.verify(hands.proof, dpop.Request(method=hands.method, url=hands.url, token=token), at)
+        request = dpop.Request(method=presentation.method, url=presentation.url, token=token)
+        proof = dpop.verify(presentation.proof, request, at)
         if proof.thumbprint != claims.confirmation:
             raise _mismatch("the key it was issued to", "each holder must ask for a credential of its own")
         if self._nonces is not None:
