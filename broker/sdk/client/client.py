@@ -25,7 +25,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment, Task, TaskState
 from broker.sdk.client.credential import Credential
-from broker.sdk.client.keeping import Event, Keeper, Tell, Wish, tell_log
+from broker.sdk.client.keeping import CredentialRequest, Event, Keeper, Tell, tell_log
 from broker.sdk.client.possession import Prover, issuer_of
 from broker.sdk.client.secret import Secret
 from broker.sdk.connect.answers import Send, answered
@@ -145,11 +145,11 @@ class Client:
         Raises:
             Refusal: as in protos/broker/v1/agent_service.proto.
         """
-        wish = Wish(
+        wanted = CredentialRequest(
             task_id=task_id, resource=resource, grants=tuple(grants), lifetime=lifetime, explanation=explanation
         )
-        credential = await self._issue(wish, self._ids())
-        keeper = Keeper(self, credential, wish, self._clock, self._ids, tell)
+        credential = await self._issue(wanted, self._ids())
+        keeper = Keeper(self, credential, wanted, self._clock, self._ids, tell)
         keeping = asyncio.create_task(keeper.run())
         try:
             yield credential
@@ -191,19 +191,19 @@ class Client:
         explanation: str = "",
     ) -> Credential:
         """Get a credential that nobody renews or releases for you."""
-        wish = Wish(
+        wanted = CredentialRequest(
             task_id=task_id, resource=resource, grants=tuple(grants), lifetime=lifetime, explanation=explanation
         )
-        return await self._issue(wish, self._ids())
+        return await self._issue(wanted, self._ids())
 
-    async def issue_again(self, credential: Credential, wish: Wish, request_id: str) -> None:
+    async def issue_again(self, credential: Credential, wanted: CredentialRequest, request_id: str) -> None:
         """Put a new lease and its token in the place of what a credential was."""
-        fresh = await self._issue(wish, request_id)
+        fresh = await self._issue(wanted, request_id)
         credential.lease_id, credential.token = fresh.lease_id, fresh.token
         credential.expires_at, credential.prover = fresh.expires_at, fresh.prover
         credential.certificate = fresh.certificate
 
-    def is_in_our_hands(self, credential: Credential) -> bool:
+    def can_present(self, credential: Credential) -> bool:
         """Report whether the certificate that a credential may be bound to is still the one that we show."""
         if not credential.certificate:
             return True
@@ -238,14 +238,14 @@ class Client:
         )
         return answer.index
 
-    async def _issue(self, wish: Wish, request_id: str) -> Credential:
+    async def _issue(self, wanted: CredentialRequest, request_id: str) -> Credential:
         request = agent_pb.IssueCredentialRequest(
-            task_id=wish.task_id,
-            resource=wish.resource,
-            grants=grants_to_wire(wish.grants),
-            lifetime=None if wish.lifetime is None else duration_to_wire(wish.lifetime),
+            task_id=wanted.task_id,
+            resource=wanted.resource,
+            grants=grants_to_wire(wanted.grants),
+            lifetime=None if wanted.lifetime is None else duration_to_wire(wanted.lifetime),
             request_id=request_id,
-            explanation=wish.explanation,
+            explanation=wanted.explanation,
         )
         answer = await self._call(
             lambda seconds: self._agent().IssueCredential(
@@ -254,7 +254,7 @@ class Client:
         )
         return Credential(
             lease_id=answer.lease.lease_id,
-            resource=wish.resource,
+            resource=wanted.resource,
             token=Secret(answer.token),
             expires_at=instant_from_wire(answer.lease.expire_time, "lease.expire_time"),
             prover=self._prover if answer.lease.binding == lease_pb2.BINDING_DPOP else None,

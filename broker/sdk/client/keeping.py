@@ -45,7 +45,7 @@ Tell = Callable[[Credential, Event, Refusal | OSError | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class CredentialRequest:
     """What a holder needs: the fields of IssueCredentialRequest."""
 
     task_id: str
@@ -61,10 +61,10 @@ class Agent(Protocol):
     async def renew(self, credential: Credential, *, lifetime: timedelta | None = None) -> None:
         """Renew in place; raises Refusal."""
 
-    def is_in_our_hands(self, credential: Credential) -> bool:
-        """Report whether it is bound to nothing that we have not any more."""
+    def can_present(self, credential: Credential) -> bool:
+        """Report whether what it may be bound to is still what we show."""
 
-    async def issue_again(self, credential: Credential, wish: Wish, request_id: str) -> None:
+    async def issue_again(self, credential: Credential, wanted: CredentialRequest, request_id: str) -> None:
         """Put a new lease and token into a credential; raises Refusal."""
 
 
@@ -77,12 +77,14 @@ def tell_log(credential: Credential, event: Event, error: Refusal | OSError | No
 class Keeper:
     """Keeps one credential. `former` is the lease that it had before its present one, if it has been issued anew."""
 
-    def __init__(self, agent: Agent, credential: Credential, wish: Wish, clock: Clock, ids: Ids, tell: Tell) -> None:
+    def __init__(
+        self, agent: Agent, credential: Credential, wanted: CredentialRequest, clock: Clock, ids: Ids, tell: Tell
+    ) -> None:
         """Make a keeper of a credential that has just come."""
         self.former = ""
         self._agent = agent
         self._credential = credential
-        self._wish = wish
+        self._wanted = wanted
         self._clock = clock
         self._ids = ids
         self._tell = tell
@@ -92,7 +94,7 @@ class Keeper:
     async def run(self) -> None:
         """Keep it until it has ended for good, or the task is cancelled. What goes wrong is told once."""
         failing, waits = False, pauses(_SHORTEST_WAIT, _LONGEST_WAIT)
-        await self._wait(self._due(), in_our_hands=True)
+        await self._wait(self._due(), while_presentable=True)
         while True:
             try:
                 self._say(await self._renew(), None)
@@ -108,16 +110,16 @@ class Keeper:
                 await self._wait(max(next(waits), again))
             else:
                 failing, waits = False, pauses(_SHORTEST_WAIT, _LONGEST_WAIT)
-                await self._wait(self._due(), in_our_hands=True)
+                await self._wait(self._due(), while_presentable=True)
 
     async def _renew(self) -> Event:
         """Get another token, on this lease or on a new one.
 
         The lease is asked for first, always: only the broker knows whether it was revoked.
         """
-        before, ours = self._credential.expires_at, self._agent.is_in_our_hands(self._credential)
+        before, ours = self._credential.expires_at, self._agent.can_present(self._credential)
         try:
-            await self._agent.renew(self._credential, lifetime=self._wish.lifetime)
+            await self._agent.renew(self._credential, lifetime=self._wanted.lifetime)
         except Refusal as refusal:
             if not _is_over(refusal):
                 raise
@@ -133,7 +135,7 @@ class Keeper:
         """Ask for a new lease; under the same id until there is an answer, so that no other is left behind."""
         former = self._credential.lease_id
         try:
-            await self._agent.issue_again(self._credential, self._wish, self._request_id)
+            await self._agent.issue_again(self._credential, self._wanted, self._request_id)
         except Refusal as refusal:
             if refusal.reason not in AGAIN:
                 self._request_id = self._ids()
@@ -153,16 +155,16 @@ class Keeper:
         """Report how long to leave a token that has just come as it is."""
         return max(_SHORTEST_WAIT, self._credential.life(self._clock()) * _RENEW_AFTER)
 
-    async def _wait(self, seconds: float, *, in_our_hands: bool = False) -> None:
+    async def _wait(self, seconds: float, *, while_presentable: bool = False) -> None:
         """Wait by both clocks: one stands still while the machine sleeps, the other may be set.
 
-        With `in_our_hands`, no longer than what it is bound to is still what we show.
+        With `while_presentable`, no longer than what it is bound to is still what we show.
         """
         time = asyncio.get_running_loop().time
         until, end = time() + seconds, self._clock() + timedelta(seconds=seconds)
         while True:
             left = min(until - time(), (end - self._clock()) / timedelta(seconds=1))
-            if left <= 0 or (in_our_hands and not self._agent.is_in_our_hands(self._credential)):
+            if left <= 0 or (while_presentable and not self._agent.can_present(self._credential)):
                 return
             await asyncio.sleep(min(left, _GLANCE_SECONDS))
 

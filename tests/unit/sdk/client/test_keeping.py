@@ -17,7 +17,7 @@ from broker.model.grant import Grant
 from broker.sdk.client import keeping
 from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
-from broker.sdk.client.keeping import Event, Keeper, Wish
+from broker.sdk.client.keeping import CredentialRequest, Event, Keeper
 from broker.sdk.client.secret import Secret
 from tests.desk import FakeDesk, serving
 from tests.fakes import eventually
@@ -182,10 +182,10 @@ class Renewing:
         self.asked.append(asyncio.get_running_loop().time())
         credential.expires_at += timedelta(seconds=1)
 
-    def is_in_our_hands(self, credential: Credential) -> bool:
+    def can_present(self, credential: Credential) -> bool:
         return True
 
-    async def issue_again(self, credential: Credential, wish: Wish, request_id: str) -> None:
+    async def issue_again(self, credential: Credential, wanted: CredentialRequest, request_id: str) -> None:
         raise AssertionError("it lives")
 
 
@@ -197,7 +197,9 @@ def token(seconds: float) -> Secret:
 def keeper_of(agent: Renewing, clock: ManualClock, seconds: float) -> Keeper:
     ends = START + timedelta(seconds=seconds)
     credential = Credential(lease_id="l-1", resource=REPO, token=token(seconds), expires_at=ends)
-    return Keeper(agent, credential, Wish(task_id="t-1", resource=REPO, grants=GRANTS), clock, uuid7, Told())
+    return Keeper(
+        agent, credential, CredentialRequest(task_id="t-1", resource=REPO, grants=GRANTS), clock, uuid7, Told()
+    )
 
 
 @pytest.mark.parametrize("wrong", [timedelta(hours=1), timedelta(hours=-1), timedelta(0)])
