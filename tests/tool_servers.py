@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from broker.sdk.guard.grpc import SyncGrpcGuard
-from broker.sdk.guard.http import Gate
+from broker.sdk.guard.http import HttpGuard
 from broker.sdk.verify.verifier import Verifier
 from tests.fakes import server_credentials
 
@@ -35,9 +35,9 @@ async def _found(request: Request) -> JSONResponse:
 def http_tools(verifier: Verifier, port: int = 0) -> Iterator[str]:
     """Serve every tool at `/TOOL`; give the server's address on loopback."""
     tools = Starlette(routes=[Route("/{tool}", _found, methods=["GET", "POST"])])
-    gate = Gate(tools, verifier, lambda scope, body: (scope["path"].strip("/"), body or {}))
+    guard = HttpGuard(tools, verifier, lambda scope, body: (scope["path"].strip("/"), body or {}))
     listener = socket.create_server(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(gate, log_config=None, lifespan="off", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(guard, log_config=None, lifespan="off", ws="none"))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     while not server.started:

@@ -1,4 +1,4 @@
-"""The guides on services of one's own, word by word: HTTP behind the gate, gRPC behind the guard."""
+"""The guides on services of one's own, word by word: HTTP and gRPC behind their guards."""
 
 from __future__ import annotations
 

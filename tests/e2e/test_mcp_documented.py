@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 MCP = "https://notes.example/mcp"
 CLIENTS = ROOT / "docs" / "how-to" / "connect-an-mcp-client.md"
 SERVE = ROOT / "tests" / "mcp" / "stories" / "as_documented.py"
-GATE, CORS, MIDDLEWARE, FASTMCP, STDIO = re.findall(
+GUARD, CORS, MIDDLEWARE, FASTMCP, STDIO = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / "guard-an-mcp-server.md").read_text(), re.DOTALL
 )
 
@@ -48,7 +48,7 @@ def otherwise(stage: Stage, scenes: Sequence[Scene]) -> list[tuple[str, str, str
     return [(seen.scene.name, seen.observed, seen.detail) for seen in play(stage, scenes) if not seen.ok]
 
 
-@pytest.mark.parametrize("example", [GATE, f"{GATE}\n{CORS}"], ids=["alone", "behind CORS"])
+@pytest.mark.parametrize("example", [GUARD, f"{GUARD}\n{CORS}"], ids=["alone", "behind CORS"])
 def test_the_gate_goes_the_same_way(tmp_path: Path, example: str) -> None:
     with set_up(tmp_path, notes=serving(tmp_path, example)) as stage:
         assert otherwise(stage, SCENES) == []

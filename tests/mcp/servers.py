@@ -1,4 +1,4 @@
-"""Servers of the same tools: made with `mcp` 2.x or FastMCP, guarded by the gate in front or by middleware inside."""
+"""Servers of the same tools: made with `mcp` 2.x or FastMCP, guarded from the front or from inside."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mcp.server.mcpserver.resources import TextResource
 from pydantic import AnyHttpUrl
 
 from broker.sdk.guard.http_request import App
-from broker.sdk.guard.mcp.fastmcp import FastMcpMiddleware, FastMcpTokenVerifier
-from broker.sdk.guard.mcp.http import McpGate
-from broker.sdk.guard.mcp.server import BrokerMiddleware
+from broker.sdk.guard.mcp.fastmcp import FastMcpGuard, FastMcpTokenVerifier
+from broker.sdk.guard.mcp.http import McpGuard
+from broker.sdk.guard.mcp.server import McpServerGuard
 from broker.sdk.guard.mcp.token_verifier import BrokerTokenVerifier
 from tests.mcp.notes import BROKER, Notes
 
@@ -29,16 +29,16 @@ def server(notes: Notes, **how: object) -> MCPServer:
     return made
 
 
-def gate(notes: Notes, app: App, also: Also = ()) -> McpGate:
-    return McpGate(app, notes.verifier, authorization_servers=[BROKER], also=also)
+def guard(notes: Notes, app: App, also: Also = ()) -> McpGuard:
+    return McpGuard(app, notes.verifier, authorization_servers=[BROKER], also=also)
 
 
-def behind_the_gate(notes: Notes, also: Also = ()) -> App:
-    return gate(notes, server(notes).streamable_http_app(), also)
+def behind_the_guard(notes: Notes, also: Also = ()) -> App:
+    return guard(notes, server(notes).streamable_http_app(), also)
 
 
-def behind_the_gate_with_json(notes: Notes, also: Also = ()) -> App:
-    return gate(notes, server(notes).streamable_http_app(json_response=True), also)
+def behind_the_guard_with_json(notes: Notes, also: Also = ()) -> App:
+    return guard(notes, server(notes).streamable_http_app(json_response=True), also)
 
 
 def with_middleware(notes: Notes, also: Also = ()) -> App:
@@ -49,7 +49,7 @@ def with_middleware(notes: Notes, also: Also = ()) -> App:
         notes,
         auth=settings,
         token_verifier=BrokerTokenVerifier(notes.verifier),
-        middleware=[BrokerMiddleware(notes.verifier, also=also)],
+        middleware=[McpServerGuard(notes.verifier, also=also)],
     ).streamable_http_app()
 
 
@@ -62,18 +62,18 @@ def fastmcp(notes: Notes, **how: object) -> FastMCP:
 
 
 def fastmcp_with_middleware(notes: Notes, also: Also = ()) -> App:
-    middleware = FastMcpMiddleware(notes.verifier, also=also)
+    middleware = FastMcpGuard(notes.verifier, also=also)
     return fastmcp(notes, auth=FastMcpTokenVerifier(notes.verifier), middleware=[middleware]).http_app()
 
 
-def fastmcp_behind_the_gate(notes: Notes, also: Also = ()) -> App:
-    return gate(notes, fastmcp(notes).http_app(), also)
+def fastmcp_behind_the_guard(notes: Notes, also: Also = ()) -> App:
+    return guard(notes, fastmcp(notes).http_app(), also)
 
 
 ALL = (
-    behind_the_gate,
-    behind_the_gate_with_json,
+    behind_the_guard,
+    behind_the_guard_with_json,
     with_middleware,
     fastmcp_with_middleware,
-    fastmcp_behind_the_gate,
+    fastmcp_behind_the_guard,
 )

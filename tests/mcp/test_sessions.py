@@ -1,4 +1,4 @@
-"""A session is for the holder and the task that began it, at servers of every kind and behind the gate."""
+"""A session is for the holder and the task that began it, at servers of every kind and behind the guard."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from broker.credential.keys import EcSigner
 from broker.model.clock import system_clock, uuid7
 from broker.model.lease import Binding
 from broker.sdk.client.possession import Prover
-from broker.sdk.guard.http import Gate
+from broker.sdk.guard.http import HttpGuard
 from broker.sdk.guard.http_request import App
-from broker.sdk.guard.mcp.http import McpGate
+from broker.sdk.guard.mcp.http import McpGuard
 from tests.mcp import servers
 from tests.mcp.notes import BROKER, Notes, listening
 
@@ -54,14 +54,14 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
 
 
 def plain(notes: Notes, **how: Any) -> App:
-    """Put the gate that needs no MCP in front of an application that notes by what it was reached."""
+    """Put the guard that needs no MCP in front of an application that notes by what it was reached."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             notes.reached.append((scope["credbroker"].tool, None))
         await nothing(scope, receive, send)
 
-    return Gate(app, notes.verifier, route=lambda _scope, _body: ("search_notes", {"limit": 3}), **how)
+    return HttpGuard(app, notes.verifier, route=lambda _scope, _body: ("search_notes", {"limit": 3}), **how)
 
 
 @asynccontextmanager
@@ -139,7 +139,7 @@ async def test_a_request_that_is_whole_in_time_goes_through(make: Any) -> None:
 
 
 def impatient(notes: Notes) -> App:
-    return McpGate(nothing, notes.verifier, authorization_servers=[BROKER], body_within=PATIENCE)
+    return McpGuard(nothing, notes.verifier, authorization_servers=[BROKER], body_within=PATIENCE)
 
 
 def impatient_plain(notes: Notes) -> App:
@@ -169,7 +169,7 @@ async def test_no_body_is_read_for_a_credential_that_is_not_good(make: Any) -> N
 async def test_a_proof_is_used_up_when_the_request_is_whole_and_not_before() -> None:
     key = EcSigner.generate()
     prover = Prover(key, system_clock, uuid7)
-    async with reading(servers.behind_the_gate) as (notes, begun):
+    async with reading(servers.behind_the_guard) as (notes, begun):
         token = notes.token(binding=Binding.DPOP, confirmation=key.kid)
         proof = prover.prove("POST", notes.url, token=token)
         headers = {"authorization": f"DPoP {token}", "dpop": proof, **JSON}

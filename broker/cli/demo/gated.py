@@ -1,4 +1,4 @@
-"""Serves an MCP application of the demo behind the gate, over TLS."""
+"""Serves an MCP application of the demo behind the guard, over TLS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import uvicorn
 from broker.cli.demo.lines import converse
 from broker.sdk.connect.connection import Endpoint
 from broker.sdk.guard.http_request import App
-from broker.sdk.guard.mcp.http import McpGate
+from broker.sdk.guard.mcp.http import McpGuard
 from broker.sdk.verify.feed import watching
 from broker.sdk.verify.verifier import Verifier
 
@@ -21,7 +21,7 @@ async def serve(app: App, url: str, issuer: str) -> None:
     async with watching(Verifier(url), endpoint) as verifier:
         server = uvicorn.Server(
             uvicorn.Config(
-                McpGate(app, verifier, authorization_servers=[issuer]),
+                McpGuard(app, verifier, authorization_servers=[issuer]),
                 port=urlsplit(url).port or 443,
                 ssl_certfile=endpoint.svid_dir / "svid.pem",
                 ssl_keyfile=endpoint.svid_dir / "key.pem",

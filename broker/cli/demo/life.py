@@ -206,7 +206,7 @@ SCENES = (
     ),
     Scene(
         name="http_call_allowed",
-        told="The researcher searches notes, behind the HTTP gate, with a bearer credential.",
+        told="The researcher searches notes, behind the HTTP guard, with a bearer credential.",
         expected="notes on leases",
         act=_search_notes,
     ),

@@ -84,7 +84,7 @@ class Agent:
 
 
 def refusal(error: Exception) -> Refusal:
-    """Read what a model would be told: by the gate in a JSON-RPC error, by the broker in one of OAuth.
+    """Read what a model would be told: by the guard in a JSON-RPC error, by the broker in one of OAuth.
 
     Raises:
         Exception: the error, if it is no refusal.

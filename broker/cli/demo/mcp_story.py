@@ -81,7 +81,7 @@ SCENES = (
     ),
     Scene(
         name="call_allowed",
-        told="It searches. The gate checks that on its own; the server behind it knows of nothing.",
+        told="It searches. The guard checks that on its own; the server behind it knows of nothing.",
         expected="10 notes on leases",
         act=_call("search_notes", about="leases", limit=10),
     ),
@@ -93,7 +93,7 @@ SCENES = (
     ),
     Scene(
         name="step_up_denied",
-        told="It adds a note. The gate names what is missing, the client asks the broker for it, policy refuses.",
+        told="It adds a note. The guard names what is missing, the client asks the broker for it, policy refuses.",
         expected="POLICY_DENIED",
         act=_call("add_note", text="granted by myself"),
     ),
@@ -111,7 +111,7 @@ SCENES = (
     ),
     Scene(
         name="task_ends",
-        told="The orchestrator ends the task. The gate refuses the credential at once, and there is no other to get.",
+        told="The orchestrator ends the task. The guard refuses the credential at once, and there is no other to get.",
         expected="TASK_NOT_FOUND",
         act=_end,
     ),

@@ -1,4 +1,4 @@
-"""The demo's second tool server: HTTP over TLS behind the gate, where a credential is good in any hands."""
+"""The demo's second tool server: HTTP over TLS behind the guard, where a bearer credential is good."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from broker.cli.demo.lines import converse
 from broker.sdk.connect.connection import Endpoint
-from broker.sdk.guard.http import Gate
+from broker.sdk.guard.http import HttpGuard
 from broker.sdk.guard.http_request import Scope
 from broker.sdk.verify.feed import watching
 from broker.sdk.verify.verifier import Verifier
@@ -42,7 +42,7 @@ async def main() -> None:
     async with watching(Verifier(RESOURCE), endpoint) as verifier:
         server = uvicorn.Server(
             uvicorn.Config(
-                Gate(notes, verifier, _tool_and_arguments),
+                HttpGuard(notes, verifier, _tool_and_arguments),
                 ssl_certfile=endpoint.svid_dir / "svid.pem",
                 ssl_keyfile=endpoint.svid_dir / "key.pem",
                 lifespan="off",

@@ -1,7 +1,7 @@
-"""Guards an HTTP server: a gate in front of any ASGI application, that needs no framework.
+"""Guards an HTTP server: in front of any ASGI application, without a framework.
 
-For example ``Gate(app, verifier, route=lambda scope, body: (scope["path"].strip("/"), body))``. ASGI does not tell who
-the TLS peer is, so only credentials that are bound to a key (`binding` "dpop") or to nobody ("bearer") pass here.
+For example ``HttpGuard(app, verifier, route=lambda scope, body: (scope["path"].strip("/"), body))``. ASGI does not tell
+who the TLS peer is, so only credentials that are bound to a key (`binding` "dpop") or to nobody ("bearer") pass here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LARGEST_BODY = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class HttpGuard:
     """Lets a request through to `app` if the verifier does.
 
     `route` gives the tool and the arguments of a request, from its scope and its body as parsed JSON (None if it is

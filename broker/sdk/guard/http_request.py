@@ -1,4 +1,4 @@
-"""What gates of HTTP servers have in common: a request's credential and body, and the answer that refuses it (ASGI)."""
+"""What guards of HTTP servers share: a request's credential and body, and the answer that refuses it (ASGI)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ERRORS: Mapping[Reason, str] = {
 
 
 BODY_WITHIN = timedelta(seconds=30)
-"""How long a body may take, from its first byte to its last, where a gate is not told otherwise."""
+"""How long a body may take, from its first byte to its last, where a guard is not told otherwise."""
 
 
 @dataclass(eq=False)

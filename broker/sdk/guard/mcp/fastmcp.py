@@ -1,8 +1,8 @@
 """Guards servers made with FastMCP 4.x from inside, over HTTP and over standard input.
 
-``FastMCP("notes", auth=FastMcpTokenVerifier(verifier), middleware=[FastMcpMiddleware(verifier)])``, or with the former
+``FastMCP("notes", auth=FastMcpTokenVerifier(verifier), middleware=[FastMcpGuard(verifier)])``, or with the former
 in a `RemoteAuthProvider`, which tells clients where to get credentials; over standard input, without `auth` and with
-``FastMcpMiddleware(verifier, token_from_environment())``.
+``FastMcpGuard(verifier, token_from_environment())``.
 
 FastMCP's own `AuthMiddleware` sees no arguments, and lets everything through over standard input; this one does not.
 """
@@ -44,10 +44,10 @@ class FastMcpTokenVerifier(TokenVerifier):
         return None if found is None else AccessToken(**found.model_dump())
 
 
-class FastMcpMiddleware(Middleware):
+class FastMcpGuard(Middleware):
     """Lets through what the caller's credential covers, and lists only the tools that it grants.
 
-    Else as `broker.sdk.guard.mcp.server.BrokerMiddleware`.
+    Else as `broker.sdk.guard.mcp.server.McpServerGuard`.
     """
 
     def __init__(self, verifier: Verifier, token: TokenSource | None = None, *, also: Collection[str] = ()) -> None:

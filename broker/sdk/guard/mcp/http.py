@@ -1,6 +1,6 @@
-"""Guards an MCP server: a gate in front of any that speaks streamable HTTP, whatever it is made with.
+"""Guards an MCP server: in front of any that speaks streamable HTTP, whatever it is made with.
 
-For example ``McpGate(server.streamable_http_app(), verifier, authorization_servers=["https://broker.example"])``, with
+For example ``McpGuard(server.streamable_http_app(), verifier, authorization_servers=["https://broker.example"])``, with
 ``Verifier("https://notes.example/mcp")``. ASGI does not tell who the TLS peer is, so only credentials that are bound to
 a key (`binding` "dpop") or to nobody ("bearer") pass here.
 """
@@ -35,7 +35,7 @@ _NO_SESSION = Refusal(
 _UNREADABLE = Refusal(Reason.INTERNAL, "the server's answer cannot be read, so nobody knows what it would show")
 
 
-class McpGate:
+class McpGuard:
     """Lets a request through to `app` if the verifier does, and shows callers only the tools that they may call.
 
     Tells clients where to get credentials: metadata of the protected resource (RFC 9728) and challenges that point to
@@ -55,10 +55,10 @@ class McpGate:
         body_within: timedelta = BODY_WITHIN,
         session_key: bytes = b"",
     ) -> None:
-        """Make a gate for the resource of the verifier. The URL of the metadata follows from the resource's.
+        """Make a guard for the resource of the verifier. The URL of the metadata follows from the resource's.
 
         A body that is not there whole within `body_within` is refused. `session_key` seals the ids of sessions: a
-        secret of at least 32 bytes that gates share whose servers share sessions; without it the gate makes its own.
+        secret of at least 32 bytes that guards share whose servers share sessions; without it the guard makes its own.
         """
         self._app = app
         self._sessions = Sessions(session_key or secrets.token_bytes(32))

@@ -1,7 +1,7 @@
 """Guards servers made with `mcp` 2.x from inside: every message is checked, over HTTP and over standard input.
 
-``MCPServer("notes", auth=…, token_verifier=BrokerTokenVerifier(verifier), middleware=[BrokerMiddleware(verifier)])``,
-or for standard input ``MCPServer("notes", middleware=[BrokerMiddleware(verifier, token_from_environment())])``.
+``MCPServer("notes", auth=…, token_verifier=BrokerTokenVerifier(verifier), middleware=[McpServerGuard(verifier)])``,
+or for standard input ``MCPServer("notes", middleware=[McpServerGuard(verifier, token_from_environment())])``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from broker.sdk.guard.mcp.stdio import TokenSource
 from broker.sdk.verify.verifier import Verifier
 
 
-class BrokerMiddleware:
+class McpServerGuard:
     """Lets through what the caller's credential covers, and lists only the tools that it grants.
 
     Without `token` the credential is that of the HTTP request, which a `BrokerTokenVerifier` let in; nothing else lets

@@ -1,4 +1,4 @@
-"""The gate lets a request through only if the verifier does: a real server, a real socket."""
+"""The guard lets a request through only if the verifier does: a real server, a real socket."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from broker.model.lease import Binding
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.possession import Prover
 from broker.sdk.client.secret import Secret
-from broker.sdk.guard.http import Gate
+from broker.sdk.guard.http import HttpGuard
 from broker.sdk.verify.verifier import Verifier
 
 AUDIENCE = "https://notes.tools.example"
@@ -71,9 +71,9 @@ async def serve_notes(request: Request) -> JSONResponse:
 async def port(verifier: Verifier) -> AsyncIterator[int]:
     REACHED.clear()
     notes = Starlette(routes=[Route("/{tool:path}", serve_notes, methods=["GET", "POST"])])
-    gate = Gate(notes, verifier, lambda scope, body: (scope["path"].strip("/"), body))
+    guard = HttpGuard(notes, verifier, lambda scope, body: (scope["path"].strip("/"), body))
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(gate, log_config=None, lifespan="on", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(guard, log_config=None, lifespan="on", ws="none"))
     task = asyncio.create_task(server.serve([listener]))
     while not server.started:  # noqa: ASYNC110 (uvicorn has no event for it)
         await asyncio.sleep(0.01)
@@ -226,8 +226,8 @@ async def test_websockets_are_closed(verifier: Verifier) -> None:
     async def never(*_: Any) -> Any:
         pytest.fail("must not be reached")
 
-    gate = Gate(never, verifier, lambda scope, body: ("search_notes", body))
-    await gate({"type": "websocket", "path": "/search_notes", "headers": []}, never, send)
+    guard = HttpGuard(never, verifier, lambda scope, body: ("search_notes", body))
+    await guard({"type": "websocket", "path": "/search_notes", "headers": []}, never, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 

@@ -27,8 +27,8 @@ from broker.model.lease import Binding
 from broker.sdk.client.possession import Prover
 from broker.sdk.connect.connection import connect
 from broker.sdk.guard.grpc import GrpcGuard
-from broker.sdk.guard.http import Gate
-from broker.sdk.guard.mcp.http import McpGate
+from broker.sdk.guard.http import HttpGuard
+from broker.sdk.guard.mcp.http import McpGuard
 from broker.sdk.verify.verifier import Verifier
 from tests.fakes import authority, server_credentials, write_svid
 
@@ -106,18 +106,18 @@ async def test_it_passes_the_http_guards() -> None:
     app = Starlette(routes=[Route("/{path:path}", answer_http, methods=["POST"])])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        gates: dict[str, Any] = {
-            "/http": Gate(app, verifier(f"{url}/http"), lambda scope, body: ("t", body)),
-            "/mcp": McpGate(app, verifier(f"{url}/mcp"), authorization_servers=["https://broker.example"]),
+        guards: dict[str, Any] = {
+            "/http": HttpGuard(app, verifier(f"{url}/http"), lambda scope, body: ("t", body)),
+            "/mcp": McpGuard(app, verifier(f"{url}/mcp"), authorization_servers=["https://broker.example"]),
         }
 
         async def routed(scope: Any, receive: Any, send: Any) -> None:
-            await gates[scope["path"]](scope, receive, send)
+            await guards[scope["path"]](scope, receive, send)
 
         server = uvicorn.Server(uvicorn.Config(routed, log_config=None, lifespan="off", ws="none"))
         serving = asyncio.create_task(server.serve([listener]))
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client:
-            for path in gates:
+            for path in guards:
                 token = longest(url + path)
                 headers = {
                     "authorization": f"DPoP {token}",

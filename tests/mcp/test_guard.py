@@ -1,4 +1,4 @@
-"""The gate, asked by hand over a real socket: what it says, and bodies that two parsers could read in two ways."""
+"""The guard, asked by hand over a real socket: what it says, and bodies that two parsers could read in two ways."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from broker.model.clock import system_clock, uuid7
 from broker.model.grant import Grant
 from broker.model.lease import Binding
 from broker.sdk.client.possession import Prover
-from broker.sdk.guard.mcp.http import McpGate
+from broker.sdk.guard.mcp.http import McpGuard
 from broker.sdk.guard.mcp.resource import ResourceMetadata
 from broker.sdk.verify.verifier import Verifier
 from tests.mcp import servers
@@ -33,7 +33,7 @@ def message(tool: str = "search_notes", /, **arguments: object) -> dict[str, Any
 
 @asynccontextmanager
 async def asking(
-    make: Any = servers.behind_the_gate, **headers: str
+    make: Any = servers.behind_the_guard, **headers: str
 ) -> AsyncIterator[tuple[Notes, httpx2.AsyncClient]]:
     async with (
         listening(make) as notes,
@@ -112,7 +112,7 @@ async def test_a_browser_is_answered_without_a_credential_and_let_in_to_the_meta
 async def test_who_puts_cors_in_front_lets_browsers_in() -> None:
     def make(notes: Notes) -> Any:
         return CORSMiddleware(
-            servers.behind_the_gate(notes),
+            servers.behind_the_guard(notes),
             allow_origins=[PREFLIGHT["origin"]],
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
@@ -243,7 +243,7 @@ async def test_keys_of_data_may_be_alike(data: dict[str, Any]) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body"})
 
-    async with asking(lambda notes: unlived(servers.gate(notes, app))) as (notes, http):
+    async with asking(lambda notes: unlived(servers.guard(notes, app))) as (notes, http):
         call = message("add_note", text="x", labels=data)
         assert (await http.post(notes.url, json=call)).status_code == 200
         assert [json.loads(body) for body in reached] == [call]
@@ -292,7 +292,7 @@ async def test_websockets_are_closed_and_the_rest_is_the_applications() -> None:
     async def app(scope: Any, _receive: Any, _send: Any) -> None:
         seen.append(scope["type"])
 
-    gate = McpGate(app, Verifier("https://notes.example/mcp"), authorization_servers=[BROKER])
+    guard = McpGuard(app, Verifier("https://notes.example/mcp"), authorization_servers=[BROKER])
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -301,8 +301,8 @@ async def test_websockets_are_closed_and_the_rest_is_the_applications() -> None:
     async def send(event: Any) -> None:
         sent.append(event["type"])
 
-    await gate({"type": "websocket", "path": "/mcp"}, receive, send)
-    await gate({"type": "lifespan"}, receive, send)
+    await guard({"type": "websocket", "path": "/mcp"}, receive, send)
+    await guard({"type": "lifespan"}, receive, send)
     assert (sent, seen) == (["websocket.close"], ["lifespan"])
 
 
@@ -317,7 +317,7 @@ async def test_credentials_bound_to_a_key_need_a_proof_for_each_request(nonces: 
         notes.verifier.use_keys(issuer, keys)
         notes.verifier.serve("acme")
         notes.verifier.fresh_until(float("inf"))
-        return servers.behind_the_gate(notes)
+        return servers.behind_the_guard(notes)
 
     async with asking(make) as (notes, http):
         token = notes.token(binding=Binding.DPOP, confirmation=key.kid, grants=(Grant("search_notes"),))
