@@ -19,10 +19,10 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from broker.credential import dpop
 from broker.model.compact_jws import base64url
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk.guard.arguments import arguments_of
+from broker.sdk.guard.presented import GRPC, presented
 from broker.sdk.verify.admitted import Call
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
@@ -33,7 +33,6 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _AUTHORIZATION = "authorization"
 _DETAILS = "grpc-status-details-bin"
 _PROOF = "dpop"
-_BEARER, _DPOP = "bearer", "dpop"
 _REMEMBERED = 1_000
 
 ToolOf = Callable[[str], str | None]
@@ -51,33 +50,18 @@ class _Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """What the metadata of a call to a method shows: the values of `authorization`, and those of `dpop`."""
+class _Metadata:
+    """What matters of a call's metadata: the method, the values of `authorization`, and those of `dpop`."""
 
     method: str
     authorization: Sequence[str]
     proofs: Sequence[str]
 
     @classmethod
-    def by(cls, details: grpc.HandlerCallDetails) -> _Shown:
-        metadata = [(name, str(value)) for name, value in details.invocation_metadata or ()]
-        tokens, proofs = ([value for found, value in metadata if found == name] for name in (_AUTHORIZATION, _PROOF))
+    def of(cls, details: grpc.HandlerCallDetails) -> _Metadata:
+        pairs = [(name, str(value)) for name, value in details.invocation_metadata or ()]
+        tokens, proofs = ([value for name, value in pairs if name == wanted] for wanted in (_AUTHORIZATION, _PROOF))
         return cls(details.method, tokens, proofs)
-
-    def credential(self) -> tuple[str, str]:
-        """Return the one token, and the one proof if it came as a DPoP token."""
-        scheme, _, token = (self.authorization[0] if len(self.authorization) == 1 else "").partition(" ")
-        if not token or scheme.lower() not in (_BEARER, _DPOP):
-            raise Refusal(
-                Reason.TOKEN_INVALID,
-                "the call does not carry exactly one credential",
-                Hints(missing=_AUTHORIZATION, next="send the metadata `authorization: Bearer TOKEN`, once"),
-            )
-        if scheme.lower() == _BEARER:
-            return token.strip(), ""
-        if len(self.proofs) != 1:
-            dpop.refuse("there is not exactly one")
-        return token.strip(), self.proofs[0]
 
 
 class _Check:
@@ -88,22 +72,22 @@ class _Check:
         self._arguments = arguments
         self._leaves: OrderedDict[bytes, _Leaf] = OrderedDict()
 
-    def __call__(self, shown: _Shown, tool: str, request: object, auth_context: AuthContext) -> Call:
+    def __call__(self, metadata: _Metadata, tool: str, request: object, auth_context: AuthContext) -> Call:
         """Check a call. Its arguments are looked at last, and only if there is one credential.
 
         Raises:
             Refusal: IDENTITY_EXPIRED; else as `Verifier.check`.
         """
-        token, proof = shown.credential()
+        credential = presented(GRPC, metadata.authorization, metadata.proofs)
         spiffe_id, certificate = self._peer(auth_context)
         presentation = Presentation(
             spiffe_id=spiffe_id,
             certificate=certificate,
-            proof=proof,
+            proof=credential.proof,
             method="POST",  # as every gRPC call is
-            url=self._verifier.audience.rstrip("/") + shown.method,
+            url=self._verifier.audience.rstrip("/") + metadata.method,
         )
-        return self._verifier.check(token, tool, self._arguments(request), presentation)
+        return self._verifier.check(credential.token, tool, self._arguments(request), presentation)
 
     def _peer(self, auth_context: AuthContext) -> tuple[str, str]:
         """Return the SPIFFE ID and the certificate's hash that TLS has proven, or nothing.
@@ -158,14 +142,14 @@ class GrpcGuard(grpc.aio.ServerInterceptor):
         if found is None or tool is None:
             return found
         handler: Any = found
-        shown = _Shown.by(handler_call_details)
+        metadata = _Metadata.of(handler_call_details)
 
         async def unary(request: object, context: AioContext) -> object:
-            await self._admit(shown, tool, request, context)
+            await self._admit(metadata, tool, request, context)
             return await handler.unary_unary(request, context)
 
         async def streaming(request: object, context: AioContext) -> AsyncIterator[object]:
-            await self._admit(shown, tool, request, context)
+            await self._admit(metadata, tool, request, context)
             async for response in handler.unary_stream(request, context):
                 yield response
 
@@ -174,9 +158,9 @@ class GrpcGuard(grpc.aio.ServerInterceptor):
 
         return _like(handler, unary, streaming, refused)
 
-    async def _admit(self, shown: _Shown, tool: str, request: object, context: AioContext) -> None:
+    async def _admit(self, metadata: _Metadata, tool: str, request: object, context: AioContext) -> None:
         try:
-            self._check(shown, tool, request, context.auth_context())
+            self._check(metadata, tool, request, context.auth_context())
         except Refusal as refusal:
             await _abort(context, refusal)
 
@@ -200,14 +184,14 @@ class SyncGrpcGuard(grpc.ServerInterceptor):
         if found is None or tool is None:
             return found
         handler: Any = found
-        shown = _Shown.by(handler_call_details)
+        metadata = _Metadata.of(handler_call_details)
 
         def unary(request: object, context: grpc.ServicerContext) -> object:
-            self._admit(shown, tool, request, context)
+            self._admit(metadata, tool, request, context)
             return handler.unary_unary(request, context)
 
         def streaming(request: object, context: grpc.ServicerContext) -> Iterator[object]:
-            self._admit(shown, tool, request, context)
+            self._admit(metadata, tool, request, context)
             yield from handler.unary_stream(request, context)
 
         def refused(_requests: object, context: grpc.ServicerContext) -> NoReturn:
@@ -215,9 +199,9 @@ class SyncGrpcGuard(grpc.ServerInterceptor):
 
         return _like(handler, unary, streaming, refused)
 
-    def _admit(self, shown: _Shown, tool: str, request: object, context: grpc.ServicerContext) -> None:
+    def _admit(self, metadata: _Metadata, tool: str, request: object, context: grpc.ServicerContext) -> None:
         try:
-            self._check(shown, tool, request, cast("AuthContext", context.auth_context()))  # as it is, not as typed
+            self._check(metadata, tool, request, cast("AuthContext", context.auth_context()))  # as it is, not as typed
         except Refusal as refusal:
             _abort_sync(context, refusal)
 

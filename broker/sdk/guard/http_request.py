@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 
 from broker.credential import dpop
 from broker.model import strict_json
-from broker.model.errors import Hints, Reason, Refusal, invalid
+from broker.model.errors import Reason, Refusal, invalid
+from broker.sdk.guard.presented import HTTP, presented
 from broker.sdk.verify.presentation import TOKEN_ALONE, Presentation
 from broker.wire.codes import http_status
 
@@ -24,14 +25,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-AUTHORIZATION = "Authorization"
 ANY_ORIGIN: Mapping[str, str] = {"access-control-allow-origin": "*"}
 _NO_CONTENT = 204
 _TOO_SLOW, _TOO_LARGE = 408, 413
 _UNAUTHORIZED = 401
 _LARGEST_EXACT = 2**53
 _IN_PATHS = "/:@!$&'()*+,;="  # RFC 3986 section 3.3
-_BEARER, _DPOP = "bearer", "dpop"
 _ERRORS: Mapping[Reason, str] = {
     Reason.TOOL_NOT_GRANTED: "insufficient_scope",
     Reason.ARGUMENT_OUT_OF_BOUNDS: "insufficient_scope",
@@ -65,22 +64,12 @@ def credential(scope: Scope, resource: str) -> tuple[str, Presentation]:
     Raises:
         Refusal: TOKEN_INVALID, PROOF_INVALID.
     """
-    values = header_values(scope, b"authorization")
-    scheme, _, token = (values[0] if len(values) == 1 else "").partition(" ")
-    if scheme.lower() not in (_BEARER, _DPOP) or not token.strip():
-        raise Refusal(
-            Reason.TOKEN_INVALID,
-            "the request does not carry exactly one credential",
-            Hints(missing=AUTHORIZATION, next="send the header `Authorization: Bearer TOKEN`, once"),
-        )
-    if scheme.lower() == _BEARER:
-        return token.strip(), TOKEN_ALONE
-    proofs = header_values(scope, b"dpop")
-    if len(proofs) != 1:
-        dpop.refuse("there is not exactly one")
+    found = presented(HTTP, header_values(scope, b"authorization"), header_values(scope, b"dpop"))
+    if not found.proof:
+        return found.token, TOKEN_ALONE
     parts = urlsplit(resource)
     url = f"{parts.scheme}://{parts.netloc}{_path_as_sent(scope)}"
-    return token.strip(), Presentation(proof=proofs[0], method=scope["method"], url=url)
+    return found.token, Presentation(proof=found.proof, method=scope["method"], url=url)
 
 
 def _path_as_sent(scope: Scope) -> str:
@@ -222,7 +211,7 @@ def _challenge(status: int, refusal: Refusal, parameters: Mapping[str, str]) -> 
     """Return what the client needs, where it can do something about it (RFC 6750 section 3, RFC 9449 section 7.1)."""
     error = _ERRORS.get(refusal.reason, "invalid_token" if status == _UNAUTHORIZED else "")
     told = dict(parameters)
-    if refusal.hints.missing != AUTHORIZATION:
+    if refusal.hints.missing != HTTP.field:
         if not error:
             return ""
         told = {"error": error} | told
