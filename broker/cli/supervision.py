@@ -11,7 +11,6 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TypeVar
 
 import click
 
@@ -19,18 +18,13 @@ from broker.cli.handover import Handover
 from broker.cli.options import Caller
 from broker.cli.output import printable
 from broker.cli.wanted import Wanted, shortened
-from broker.model.errors import Reason, Refusal
+from broker.model.errors import Refusal
 from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.keeping import Event
 
-T = TypeVar("T")
-
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _TYPED = (signal.SIGINT, signal.SIGQUIT)  # the terminal has keys for these
-_RENEW_AFTER = 2 / 3  # of a token's life
-_RETRY_SECONDS = 1.0
-_FINAL = (Reason.LEASE_NOT_LIVE, Reason.LEASE_NOT_FOUND, Reason.TASK_NOT_ACTIVE, Reason.LIFETIME_EXHAUSTED)
 _BY_SIGNAL = 128  # a shell's exit code for a command that a signal ended is this and its number
 _NOT_FOUND, _NOT_STARTED = 127, 126  # a shell's, too
 
