@@ -36,5 +36,5 @@ def _record_batch(transaction: Transaction) -> int:
         transaction.record(
             Entry(kind=Kind.LEASES_EXPIRED, at=transaction.at, tenant=tenant, effected={"leases": [], **ids})
         )
-    transaction.close_leases(lease.id for lease in due)
+    transaction.leases.close(lease.id for lease in due)
     return len(due)

@@ -63,7 +63,7 @@ def unchanged(transaction: Transaction, decided_on: Task) -> Task:
     Raises:
         Stale: it is not.
     """
-    task = transaction.task(decided_on.id)
+    task = transaction.tasks.find(decided_on.id)
     if task is None or not task.same_as(decided_on):
         raise Stale
     return task
@@ -71,7 +71,7 @@ def unchanged(transaction: Transaction, decided_on: Task) -> Task:
 
 def unlocked(transaction: Transaction, lease: Lease) -> None:
     """Refuse a credential that an operator's lock covers."""
-    lock = transaction.lock_on(lease)
+    lock = transaction.locks.on(lease)
     if lock is not None:
         named = f"{lock.selector.target.value} `{lock.selector.value}`" if lock.selector.value else "everything"
         raise Refusal(
@@ -83,15 +83,15 @@ def unlocked(transaction: Transaction, lease: Lease) -> None:
 
 def within_quotas(transaction: Transaction, task: Task, limits: Limits) -> None:
     """Refuse a lease over the quota of its task or tenant."""
-    if transaction.leases_issued(task) >= limits.leases_per_task:
+    if transaction.tasks.leases_issued(task) >= limits.leases_per_task:
         raise _over("leases_per_task", limits.leases_per_task, f"task `{task.id}`", "begin a new task")
-    if transaction.issued_this_minute(task.tenant) >= limits.leases_per_minute:
+    if transaction.quotas.issued(task.tenant) >= limits.leases_per_minute:
         raise _over("leases_per_minute", limits.leases_per_minute, "the tenant", "try again in the next minute")
 
 
 def within_task_quota(transaction: Transaction, tenant: str, limits: Limits) -> None:
     """Refuse a task over the quota of its tenant: what counts is what lives, not what nobody ended."""
-    if transaction.live_tasks(tenant) >= limits.active_tasks:
+    if transaction.tasks.live(tenant) >= limits.active_tasks:
         raise _over("active_tasks", limits.active_tasks, "the tenant", "end tasks that are done")
 
 

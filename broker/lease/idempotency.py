@@ -29,7 +29,7 @@ def earlier_result(transaction: Transaction, principal: Principal, request_id: s
     """
     if not request_id:
         return None
-    found = transaction.idempotency_record(principal.id, _kept(request_id))
+    found = transaction.requests.find(principal.id, _kept(request_id))
     if found is None:
         return None
     earlier, result = found
@@ -45,7 +45,7 @@ def earlier_result(transaction: Transaction, principal: Principal, request_id: s
 def remember(transaction: Transaction, principal: Principal, request_id: str, asked: bytes, result: str) -> None:
     """Remember what came of a request."""
     if request_id:
-        transaction.add_idempotency_record(
+        transaction.requests.add(
             IdempotencyRecord(
                 principal=principal.id,
                 request_id=_kept(request_id),

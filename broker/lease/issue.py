@@ -108,7 +108,7 @@ async def _commit(desk: Desk, permit: _Permitted) -> Issued:
 
 def _again(desk: Desk, agent: Principal, lease_id: str, transaction: Transaction) -> AfterCommit[Issued]:
     """Return the credential of a request that was there before anew, if its lease still lives."""
-    return AfterCommit(partial(token.again, desk, guards.own_lease(transaction.lease(lease_id), lease_id, agent)))
+    return AfterCommit(partial(token.again, desk, guards.own_lease(transaction.leases.find(lease_id), lease_id, agent)))
 
 
 def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> str | AfterCommit[Issued | str]:
@@ -136,9 +136,9 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> str | A
         ),
         largest="grants",
     )
-    transaction.add_lease(lease)
+    transaction.leases.add(lease)
     if told is not None:
-        transaction.add_explanation(told)
+        transaction.explanations.add(told)
     idempotency.remember(transaction, agent, request_id, permit.asked, lease.id)
     return AfterCommit(partial(token.release, desk, lease, written))
 

@@ -62,12 +62,12 @@ def add_lock(
             effected=lock_facts(added),
         )
     )
-    transaction.add_lock(added)
+    transaction.locks.add(added)
     return added
 
 
 def _record_unlock(operator: Principal, lock_id: str, transaction: Transaction) -> int:
-    found = next((lock for lock in transaction.locks() if lock.id == lock_id), None)
+    found = next((lock for lock in transaction.locks.active() if lock.id == lock_id), None)
     if found is None or not operator.may_see(found.selector.tenant):
         raise Refusal(
             Reason.LOCK_NOT_FOUND, f"there is no lock `{lock_id}`", Hints(next="see the locks in force: lock list")
@@ -81,5 +81,5 @@ def _record_unlock(operator: Principal, lock_id: str, transaction: Transaction) 
             effected={"lock": found.id, **selector_facts(found.selector)},
         )
     )
-    transaction.lift_lock(found, index)
+    transaction.locks.lift(found, index)
     return index

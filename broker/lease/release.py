@@ -64,14 +64,14 @@ def _record_return(lease_id: str, index: int, transaction: Transaction) -> bool:
     """End the lease; tell whether the ledger goes as far as the token says."""
     if index >= transaction.next_index():
         return False
-    lease = transaction.lease(lease_id)
+    lease = transaction.leases.find(lease_id)
     if lease is not None and lease.revoked_index is None and transaction.at < lease.expires_at:
         _end(lease, {"method": "possession"}, transaction)
     return True
 
 
 def _record(holder: Principal, lease_id: str, transaction: Transaction) -> int:
-    lease = guards.own_lease(transaction.lease(lease_id), lease_id, holder)
+    lease = guards.own_lease(transaction.leases.find(lease_id), lease_id, holder)
     if lease.revoked_index is not None:
         return lease.revoked_index
     if transaction.at >= lease.expires_at:  # that its row says so too ("closed") is nobody's word
@@ -91,5 +91,5 @@ def _end(lease: Lease, observed: dict[str, Json], transaction: Transaction) -> i
             effected={"lease": lease.id, **rule_facts(rule)},
         )
     )
-    transaction.add_rule(rule)
+    transaction.rules.add(rule)
     return rule.index

@@ -107,7 +107,7 @@ def _decide(
 def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> AfterCommit[Issued]:
     """Guard and record, at the head of the ledger."""
     agent, now = permit.agent, transaction.at
-    lease = guards.own_lease(transaction.lease(permit.lease.id), permit.lease.id, agent)
+    lease = guards.own_lease(transaction.leases.find(permit.lease.id), permit.lease.id, agent)
     if idempotency.earlier_result(transaction, agent, permit.request_id, permit.asked) is not None:
         return AfterCommit(partial(token.again, desk, lease))
     guards.live_lease(lease, now)
@@ -144,6 +144,6 @@ def _record(desk: Desk, permit: _Permitted, transaction: Transaction) -> AfterCo
             effected=lease_facts(renewed) | {"renewals": renewed.renewals},
         )
     )
-    transaction.renew_lease(renewed)
+    transaction.leases.renew(renewed)
     idempotency.remember(transaction, agent, permit.request_id, permit.asked, lease.id)
     return AfterCommit(partial(token.release, desk, renewed, written))

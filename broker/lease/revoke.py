@@ -67,7 +67,7 @@ def _record(
     request: LockRequest | None,
     transaction: Transaction,
 ) -> tuple[Rule, Lock | None]:
-    rule = next_rule(transaction, selector, Cause.OPERATOR, transaction.tokens_until)
+    rule = next_rule(transaction, selector, Cause.OPERATOR, transaction.leases.tokens_until)
     transaction.record(
         Entry(
             kind=Kind.LEASES_REVOKED,
@@ -78,7 +78,7 @@ def _record(
             effected=selector_facts(selector) | rule_facts(rule),
         )
     )
-    transaction.add_rule(rule)
+    transaction.rules.add(rule)
     lock = None if request is None else add_lock(desk, transaction, operator, selector, reason, request.lifetime)
     return rule, lock
 

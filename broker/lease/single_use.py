@@ -25,12 +25,12 @@ async def use_once(desk: Desk, name: str, issued_at: datetime, until: datetime) 
 
 
 def _use(name: str, issued_at: datetime, until: datetime, transaction: Transaction) -> None:
-    if issued_at <= transaction.in_force.adopted_at or transaction.idempotency_record(_OWNER, name) is not None:
+    if issued_at <= transaction.in_force.adopted_at or transaction.requests.find(_OWNER, name) is not None:
         raise Refusal(
             Reason.ASSERTION_REPLAYED,
             "the token that proves the caller's identity was used before, and is good for one time",
             Hints(next="fetch a fresh token from its issuer for each request"),
         )
-    transaction.add_idempotency_record(
+    transaction.requests.add(
         IdempotencyRecord(principal=_OWNER, request_id=name, digest=b"", result="", expires_at=until)
     )

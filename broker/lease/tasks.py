@@ -96,7 +96,7 @@ def _record_begin(
 ) -> Task | str:
     earlier = idempotency.earlier_result(transaction, orchestrator, request_id, asked)
     if earlier is not None:
-        return transaction.task(earlier) or earlier
+        return transaction.tasks.find(earlier) or earlier
     _check_deadline(desk, declared.deadline, transaction.at)
     guards.within_task_quota(transaction, orchestrator.tenant, desk.limits)
     task = Task(
@@ -125,7 +125,7 @@ def _record_begin(
         ),
         largest="agents" if len(dump_names(task.agents)) > len(dump_resources(task.tools)) else "tools",
     )
-    transaction.add_task(task)
+    transaction.tasks.add(task)
     idempotency.remember(transaction, orchestrator, request_id, asked, task.id)
     return task
 
@@ -133,7 +133,7 @@ def _record_begin(
 def _record_extension(
     desk: Desk, orchestrator: Principal, task_id: str, deadline: datetime, transaction: Transaction
 ) -> Task:
-    task = guards.known_task(transaction.task(task_id), task_id, orchestrator)
+    task = guards.known_task(transaction.tasks.find(task_id), task_id, orchestrator)
     if task.state is not TaskState.ACTIVE or task.deadline <= transaction.in_force.horizon:
         # Of tasks whose deadline is so long past, nobody remembers any more whether they had been ended before it.
         guards.live_task(task, transaction.at)
@@ -153,23 +153,23 @@ def _record_extension(
             asserted={"deadline": to_micros(deadline)},
         )
     )
-    transaction.change_task(extended)
+    transaction.tasks.change(extended)
     return extended
 
 
 def _record_end(
     orchestrator: Principal, task_id: str, outcome: TaskState, transaction: Transaction
 ) -> tuple[Task, int]:
-    task = guards.known_task(transaction.task(task_id), task_id, orchestrator)
+    task = guards.known_task(transaction.tasks.find(task_id), task_id, orchestrator)
     selector = Selector(task.tenant, Target.TASK, task.id)
     if task.state is outcome:
-        ended_by = transaction.rule_on(selector)
+        ended_by = transaction.rules.newest(selector)
         return task, task.index if ended_by is None else ended_by
     if task.state is not TaskState.ACTIVE:
         guards.live_task(task, transaction.at)
     # No token outlives its task's deadline, however long ago it was issued and by which limits.
     rule = next_rule(
-        transaction, selector, Cause.TASK_ENDED, min(transaction.tokens_until, task.deadline), task.deadline
+        transaction, selector, Cause.TASK_ENDED, min(transaction.leases.tokens_until, task.deadline), task.deadline
     )
     ended = replace(task, state=outcome, ended_at=transaction.at, revision=task.revision + 1, changed_index=rule.index)
     transaction.record(
@@ -183,8 +183,8 @@ def _record_end(
             effected={"revoked": "every lease of the task", **rule_facts(rule)},
         )
     )
-    transaction.change_task(ended)
-    transaction.add_rule(rule)
+    transaction.tasks.change(ended)
+    transaction.rules.add(rule)
     return ended, rule.index
 
 

@@ -115,7 +115,7 @@ def adopt(
 
 
 def _record(transaction: Transaction, intended: Plan, root: bytes, signer: NoteSigner, reason: str) -> Adopted:
-    rule = _rule(transaction.next_index(), transaction.at, transaction.tokens_until)
+    rule = _rule(transaction.next_index(), transaction.at, transaction.leases.tokens_until)
     adopted = Adopted(
         index=rule.index,
         at=transaction.at,
@@ -142,8 +142,8 @@ def _record(transaction: Transaction, intended: Plan, root: bytes, signer: NoteS
             },
         )
     )
-    transaction.add_rule(rule)
-    transaction.adopt(adopted)
+    transaction.rules.add(rule)
+    transaction.rules.adopt(adopted)
     return adopted
 
 
@@ -178,7 +178,7 @@ def _record_lock(transaction: Transaction, lock_id: str, reason: str) -> None:
             effected=lock_facts(lock) | selector_facts(_EVERYTHING),
         )
     )
-    transaction.add_lock(lock)
+    transaction.locks.add(lock)
 
 
 def _last_index(spans: Sequence[Span], checkpoint: Checkpoint) -> int:

@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, insert
 
 from broker.model.clock import to_micros
+from broker.store.aggregate import Aggregate, AtHead
 from broker.store.rows import delete_some
 from broker.store.schema import explanations
 
@@ -42,3 +43,21 @@ def add(connection: Connection, new: Collection[Explanation]) -> None:
 def forget(connection: Connection, before: datetime, limit: int) -> int:
     """Delete explanations that have been kept long enough, at most so many; tell how many."""
     return delete_some(connection, explanations, explanations.c.expires_at < to_micros(before), limit)
+
+
+class Explanations(Aggregate):
+    """The explanations of a transaction, each beside the entry that commits to it."""
+
+    def __init__(self, head: AtHead) -> None:
+        """Begin with none."""
+        self._head = head
+        self._new: list[Explanation] = []
+
+    def add(self, explanation: Explanation) -> None:
+        """Keep an explanation."""
+        self._new.append(explanation)
+
+    def write(self) -> None:
+        """Insert what is new."""
+        if self._new:
+            add(self._head.connection, self._new)

@@ -9,7 +9,6 @@ from datetime import datetime
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
     Select,
     and_,
     bindparam,
@@ -20,18 +19,25 @@ from sqlalchemy import (
     update,
 )
 
+from broker.audit.effects import Effect, LeaseIssued
 from broker.model.clock import from_micros, to_micros
-from broker.model.lease import Binding, Lease
+from broker.model.lease import Lease
 from broker.model.principal import ANY_TENANT
 from broker.model.selector import Selector, Target, selectors_of
 from broker.store import rules
-from broker.store.encoding import dump_grants, dump_names, load_grants, load_names
+from broker.store.aggregate import Aggregate, AtHead, Named
+from broker.store.lease_row import LeaseRow
+from broker.store.provenance import refuse_altered
+from broker.store.quotas import Quotas
 from broker.store.rows import delete_some, insert_rows
+from broker.store.rules import Rules
 from broker.store.schema import leases
+from broker.store.tasks import Tasks
 
 # As the partial indexes say it, word for word: SQLite does not see that `closed = 0` is the same, and would read all.
 _CLOSED, _NOT_CLOSED = text("closed"), text("NOT closed")
 
+_SELECT = select(*(leases.c[name] for name in LeaseRow._fields))
 _RENEW = (
     update(leases)
     .where(leases.c.id == bindparam("lease"))
@@ -62,7 +68,7 @@ def fetch(connection: Connection, ids: Collection[str]) -> dict[str, Lease]:
 
 def fetch_bare(connection: Connection, ids: Collection[str]) -> list[Lease]:
     """Find leases by id, whatever rules say of them."""
-    return [_lease(row) for row in connection.execute(select(leases).where(leases.c.id.in_(ids)))]
+    return [LeaseRow(*row).lease() for row in connection.execute(_SELECT.where(leases.c.id.in_(ids)))]
 
 
 def page(
@@ -76,7 +82,7 @@ def page(
     found: list[Lease] = []
     while len(found) < limit:
         rows = connection.execute(_selected(selector, live_at, before).limit(limit)).all()
-        batch = with_rules(connection, [_lease(row) for row in rows])
+        batch = with_rules(connection, [LeaseRow(*row).lease() for row in rows])
         found += [lease for lease in batch if live_at is None or lease.revoked_index is None]
         if len(batch) < limit:
             break
@@ -98,9 +104,9 @@ def count_live(connection: Connection, selector: Selector, at: datetime, most: i
 
 def due(connection: Connection, at: datetime, limit: int) -> Sequence[Lease]:
     """List leases whose time is up and whose end is not recorded yet, oldest first."""
-    query = select(leases).where(_NOT_CLOSED, leases.c.expires_at <= to_micros(at))
+    query = _SELECT.where(_NOT_CLOSED, leases.c.expires_at <= to_micros(at))
     rows = connection.execute(query.order_by(leases.c.expires_at).limit(limit))
-    return with_rules(connection, [_lease(row) for row in rows])
+    return with_rules(connection, [LeaseRow(*row).lease() for row in rows])
 
 
 def next_due(connection: Connection) -> datetime | None:
@@ -111,7 +117,7 @@ def next_due(connection: Connection) -> datetime | None:
 
 def add(connection: Connection, new: Collection[Lease]) -> None:
     """Insert leases."""
-    insert_rows(connection, leases, [_row(lease) for lease in new])
+    insert_rows(connection, leases, [LeaseRow.of(lease) for lease in new])
 
 
 def renew(connection: Connection, renewed: Collection[Lease]) -> None:
@@ -141,7 +147,7 @@ def forget(connection: Connection, before: datetime, limit: int) -> int:
 
 
 def _selected(selector: Selector, live_at: datetime | None, before: int | None) -> Select:  # type: ignore[type-arg]
-    query = select(leases).where(*_matches(selector)).order_by(leases.c.index.desc())
+    query = _SELECT.where(*_matches(selector)).order_by(leases.c.index.desc())
     if live_at is not None:
         query = query.where(leases.c.expires_at > to_micros(live_at))
     return query if before is None else query.where(leases.c.index < before)
@@ -191,49 +197,78 @@ def _ended(lease: Lease, selectors: Iterable[Selector], recorded: Mapping[Select
     return replace(lease, revoked_index=min(ends)) if ends else lease
 
 
-def _row(lease: Lease) -> tuple[object, ...]:
-    """Return a lease in the order of the table's columns."""
-    return (
-        lease.id,
-        lease.tenant,
-        lease.task_id,
-        lease.holder,
-        lease.resource,
-        dump_grants(lease.grants),
-        lease.binding.value,
-        lease.confirmation,
-        to_micros(lease.issued_at),
-        to_micros(lease.expires_at),
-        to_micros(lease.max_expires_at),
-        lease.renewals,
-        lease.decision_id,
-        dump_names(lease.policies),
-        lease.policy_revision,
-        lease.index,
-        lease.closed,
-        lease.changed_index,
-    )
+class Leases(Aggregate):
+    """The leases of a transaction. `tokens_until` is when the last token is dead, of all that there ever were."""
 
+    def __init__(self, head: AtHead, tasks: Tasks, quotas: Quotas, rules: Rules) -> None:
+        """Begin with none. A new lease counts against its task and tenant; rules say which have ended."""
+        self.tokens_until = head.in_force.tokens_until
+        self._head = head
+        self._tasks, self._quotas, self._rules = tasks, quotas, rules
+        self._leases: dict[str, Lease] = {}
+        self._altered: set[str] = set()
+        self._new: list[Lease] = []
+        self._renewed: dict[str, Lease] = {}
+        self._closed: list[str] = []
+        self._last_to_end: Lease | None = None  # of those made here, if it outlives all that were there
 
-def _lease(row: Row) -> Lease:  # type: ignore[type-arg]
-    """Read a row in the order of the table's columns: by name it takes three times as long, at each renewal."""
-    return Lease(
-        id=row[0],
-        tenant=row[1],
-        task_id=row[2],
-        holder=row[3],
-        resource=row[4],
-        grants=load_grants(row[5]),
-        binding=Binding(row[6]),
-        confirmation=row[7],
-        issued_at=from_micros(row[8]),
-        expires_at=from_micros(row[9]),
-        max_expires_at=from_micros(row[10]),
-        renewals=row[11],
-        decision_id=row[12],
-        policies=load_names(row[13]),
-        policy_revision=row[14],
-        index=row[15],
-        closed=row[16],
-        changed_index=row[17],
-    )
+    def find(self, lease_id: str) -> Lease | None:
+        """Find a lease that the change has named, or one made in this transaction.
+
+        Raises:
+            Refusal: RECORD_ALTERED.
+        """
+        if lease_id in self._altered:
+            raise refuse_altered("lease", lease_id)
+        lease = self._leases.get(lease_id)
+        if lease is None or not self._rules.any_since(lease.index):
+            return lease
+        ends = self._rules.ends(covers(lease), lease.index)
+        if not ends and lease.expires_at <= self._head.at:  # what ended it need not be in force any more
+            (lease,) = with_rules(self._head.connection, [lease])
+        return replace(lease, revoked_index=min(ends, default=lease.revoked_index))
+
+    def add(self, lease: Lease) -> None:
+        """Add a new lease, and count it."""
+        self._leases[lease.id] = lease
+        self._new.append(lease)
+        self._note_end(lease)
+        self._tasks.count_lease(lease.task_id)
+        self._quotas.count_lease(lease.tenant)
+
+    def renew(self, lease: Lease) -> None:
+        """Change a lease's end."""
+        self._leases[lease.id] = self._renewed[lease.id] = lease
+        self._note_end(lease)
+
+    def close(self, ids: Iterable[str]) -> None:
+        """Note that the end of leases is recorded."""
+        self._closed.extend(ids)
+
+    def prefetch(self, named: Collection[Named]) -> None:
+        """Read leases, and hold each against its entries."""
+        if wanted := {lease for change in named for lease in change.leases}:
+            rows = fetch_bare(self._head.connection, wanted)
+            self._altered = self._head.altered(rows)
+            self._leases = {lease.id: lease for lease in rows}
+
+    def effects(self) -> Sequence[Effect]:
+        """Name the lease that outlives all others, if it is one of these."""
+        return () if self._last_to_end is None else [LeaseIssued(self._last_to_end)]
+
+    def write(self) -> None:
+        """Insert what is new, then write what has changed, of new leases as well."""
+        if self._new:
+            add(self._head.connection, self._new)
+        if self._renewed:
+            renew(self._head.connection, self._renewed.values())
+        if self._closed:
+            close(self._head.connection, self._closed)
+
+    def committed(self) -> None:
+        """Remember what was recorded here: it need not be proven again."""
+        self._head.proven.remember([*self._new, *self._renewed.values()])
+
+    def _note_end(self, lease: Lease) -> None:
+        if lease.expires_at > self.tokens_until:
+            self.tokens_until, self._last_to_end = lease.expires_at, lease

@@ -7,8 +7,12 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, bindparam, insert, or_, select, update
 
+from broker.audit.effects import Effect, LockLifted
 from broker.model.clock import from_micros, to_micros
+from broker.model.lease import Lease
 from broker.model.selector import Lock, Selector, Target
+from broker.store.aggregate import Aggregate, AtHead
+from broker.store.leases import covers
 from broker.store.rows import delete_some
 from broker.store.schema import ledger_head, locks
 
@@ -77,3 +81,46 @@ def forget(connection: Connection, before: datetime, limit: int) -> int:
     committed = select(ledger_head.c.committed_index).scalar_subquery()
     done = or_(locks.c.expires_at < to_micros(before), locks.c.lifted_index < committed)
     return delete_some(connection, locks, done, limit)
+
+
+class Locks(Aggregate):
+    """The locks of a transaction."""
+
+    def __init__(self, head: AtHead) -> None:
+        """Begin with what is in force."""
+        self._head = head
+        self._active = head.in_force.locks(head.at)
+        self._new: list[Lock] = []
+        self._lifted: list[tuple[str, int]] = []
+
+    def active(self) -> Sequence[Lock]:
+        """List the locks in force, oldest first."""
+        return self._active
+
+    def on(self, lease: Lease) -> Lock | None:
+        """Find a lock in force that covers a lease."""
+        if not self._active:
+            return None
+        selectors = covers(lease)
+        return next((lock for lock in self._active if lock.selector in selectors), None)
+
+    def add(self, lock: Lock) -> None:
+        """Add a lock."""
+        self._active.append(lock)
+        self._new.append(lock)
+
+    def lift(self, lock: Lock, index: int) -> None:
+        """Lift a lock, by the entry at an index."""
+        self._active.remove(lock)
+        self._lifted.append((lock.id, index))
+
+    def effects(self) -> Sequence[Effect]:
+        """List what is new, and what was lifted."""
+        return [*self._new, *(LockLifted(lock_id) for lock_id, _ in self._lifted)]
+
+    def write(self) -> None:
+        """Insert what is new, and write what was lifted."""
+        if self._new:
+            add(self._head.connection, self._new)
+        if self._lifted:
+            lift(self._head.connection, self._lifted)

@@ -24,6 +24,7 @@ from broker.audit.effects import (
     effects,
 )
 from broker.audit.tree import Frontier, leaf_hash
+from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Lease
 from broker.model.task import Task, TaskState
 from broker.store import ledger
@@ -61,6 +62,15 @@ class Proven:
 
     def _known(self, record_id: str) -> Task | Lease | None:
         return self._records.get(record_id) or self._older.get(record_id)
+
+
+def refuse_altered(what: str, record_id: str) -> Refusal:
+    """Make the refusal of whatever would be signed on the word of an altered record."""
+    return Refusal(
+        Reason.RECORD_ALTERED,
+        f"the record of {what} `{record_id}` is not what the ledger says of it, so nothing is signed by it",
+        Hints(next="operators: run `credbroker ledger verify`, which names what was altered"),
+    )
 
 
 def altered(connection: Connection, head: Frontier, records: Collection[Task | Lease]) -> set[str]:

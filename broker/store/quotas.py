@@ -12,8 +12,10 @@ from datetime import datetime
 from sqlalchemy import Connection, select, text
 
 from broker.model.clock import to_micros
+from broker.store.aggregate import Aggregate, AtHead, Named
 from broker.store.rows import delete_some
 from broker.store.schema import quotas
+from broker.store.tasks import Tasks
 
 _WINDOW_MICROS = 60_000_000
 _PUT = text(
@@ -47,3 +49,37 @@ def put(connection: Connection, issued: Mapping[str, int], window: int) -> None:
 def forget(connection: Connection, before: datetime, limit: int) -> int:
     """Delete the counts of minutes before an instant, at most so many; tell how many."""
     return delete_some(connection, quotas, quotas.c.window < window(before), limit)
+
+
+class Quotas(Aggregate):
+    """What tenants were issued in the minute of a transaction, `window`."""
+
+    def __init__(self, head: AtHead, tasks: Tasks, kept: Mapping[str, int], kept_window: int) -> None:
+        """Begin with what the transaction before has kept, if it was in the same minute."""
+        self.window = window(head.at)
+        self._head = head
+        self._tasks = tasks
+        self._issued = dict(kept) if kept_window == self.window else {}
+        self._changed: dict[str, int] = {}
+
+    def issued(self, tenant: str) -> int:
+        """Report how many leases the tenant of a named task was issued in the running minute."""
+        return self._issued.get(tenant, 0)
+
+    def count_lease(self, tenant: str) -> None:
+        """Count a new lease."""
+        self._issued[tenant] = self._changed[tenant] = self.issued(tenant) + 1
+
+    def prefetch(self, named: Collection[Named]) -> None:  # noqa: ARG002 (it goes by the tasks that they named)
+        """Read the counts of the tenants whose tasks are known."""
+        if tenants := self._tasks.tenants() - self._issued.keys():
+            self._issued |= dict.fromkeys(tenants, 0) | fetch(self._head.connection, tenants, self.window)
+
+    def write(self) -> None:
+        """Write the counts that have changed."""
+        if self._changed:
+            put(self._head.connection, self._changed, self.window)
+
+    def kept(self) -> Mapping[str, int]:
+        """Return what the next transaction of the same minute need not read."""
+        return self._issued

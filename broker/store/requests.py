@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, insert
 
 from broker.model.clock import to_micros
+from broker.store.aggregate import Aggregate, AtHead, Named
 from broker.store.rows import delete_some, rows_by_key
 from broker.store.schema import requests
 
@@ -50,3 +51,32 @@ def add(connection: Connection, new: Collection[IdempotencyRecord]) -> None:
 def forget(connection: Connection, before: datetime, limit: int) -> int:
     """Delete requests whose ids may be used again, at most so many; tell how many."""
     return delete_some(connection, requests, requests.c.expires_at < to_micros(before), limit)
+
+
+class Requests(Aggregate):
+    """The request ids of a transaction."""
+
+    def __init__(self, head: AtHead) -> None:
+        """Begin with none."""
+        self._head = head
+        self._results: dict[tuple[str, str], tuple[bytes, str]] = {}
+        self._new: list[IdempotencyRecord] = []
+
+    def find(self, principal: str, request_id: str) -> tuple[bytes, str] | None:
+        """Find what was asked under a request id that the change has named (a digest), and what came of it (an id)."""
+        return self._results.get((principal, request_id))
+
+    def add(self, record: IdempotencyRecord) -> None:
+        """Remember what came of a request id."""
+        self._results[record.principal, record.request_id] = (record.digest, record.result)
+        self._new.append(record)
+
+    def prefetch(self, named: Collection[Named]) -> None:
+        """Read what is known of the request ids."""
+        if keys := {key for change in named for key in change.requests}:
+            self._results = fetch(self._head.connection, keys)
+
+    def write(self) -> None:
+        """Insert what is new."""
+        if self._new:
+            add(self._head.connection, self._new)

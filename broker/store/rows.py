@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import chain
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, select, tuple_
 
@@ -14,10 +15,11 @@ Forget = Callable[[Connection, datetime, int], int]
 _PLACEHOLDERS = {"sqlite": "?", "postgresql": "%s"}
 
 
-def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert rows whose values are in the order of the table's columns, and of the types that the driver stores."""
-    names = ", ".join(f'"{column.name}"' for column in table.columns)
-    values = ", ".join([_PLACEHOLDERS[connection.dialect.name]] * len(table.columns))
+def insert_rows(connection: Connection, table: Table, rows: Sequence[NamedTuple]) -> None:
+    """Insert rows, at least one, whose members are columns and of the types that the driver stores."""
+    columns = rows[0]._fields
+    names = ", ".join(f'"{column}"' for column in columns)
+    values = ", ".join([_PLACEHOLDERS[connection.dialect.name]] * len(columns))
     statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({values})'  # noqa: S608 (names of ours, no values)
     connection.exec_driver_sql(statement, list(rows))
 

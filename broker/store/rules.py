@@ -9,9 +9,11 @@ from functools import cache
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, exists, func, insert, or_, select
 
+from broker.audit.effects import Adopted, Effect
 from broker.model.clock import from_micros, to_micros
 from broker.model.principal import ANY_TENANT
 from broker.model.selector import Cause, Rule, Selector, Target
+from broker.store.aggregate import Aggregate, AtHead
 from broker.store.rows import delete_some
 from broker.store.schema import rules
 
@@ -123,3 +125,48 @@ def _rules(rows: Iterable[Row]) -> list[Rule]:  # type: ignore[type-arg]
         )
         for index, tenant, kind, value, why, recorded_at, relevant_until, task_deadline in rows
     ]
+
+
+class Rules(Aggregate):
+    """The revocation rules of a transaction: those in force, and `new` ones."""
+
+    def __init__(self, head: AtHead) -> None:
+        """Begin with what is in force."""
+        self.new: list[Rule] = []
+        self._head = head
+        self._adopted: list[Adopted] = []
+
+    def newest(self, selector: Selector) -> int | None:
+        """Report the index of the last rule with exactly this selector."""
+        ends = [rule.index for rule in self.new if rule.selector == selector]
+        last = self._head.in_force.newest(selector)
+        if last is not None:
+            ends.append(last.index)
+        return max(ends or fetch(self._head.connection, [selector]).get(selector, []), default=None)
+
+    def any_since(self, index: int) -> bool:
+        """Report whether there may be a rule that was recorded after an index."""
+        return bool(self.new) or self._head.in_force.last_rule > index
+
+    def ends(self, selectors: Collection[Selector], index: int) -> list[int]:
+        """List the indexes of new rules that cover a lease, and of the first in force, by its selectors and index."""
+        ends = [rule.index for rule in self.new if rule.index > index and rule.selector in selectors]
+        first = self._head.in_force.ended_by(selectors, index)
+        return ends if first is None else [*ends, first.index]
+
+    def add(self, rule: Rule) -> None:
+        """Add a rule."""
+        self.new.append(rule)
+
+    def adopt(self, adopted: Adopted) -> None:
+        """Note that a rule ends what another ledger, which this one was, has issued."""
+        self._adopted.append(adopted)
+
+    def effects(self) -> Sequence[Effect]:
+        """List what is new."""
+        return [*self.new, *self._adopted]
+
+    def write(self) -> None:
+        """Insert what is new."""
+        if self.new:
+            add(self._head.connection, self.new)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from broker.model.clock import from_micros, to_micros
+from broker.model.selector import Selector, Target
 from broker.model.task import Environment, Task, TaskState
+from broker.store.aggregate import Aggregate, AtHead, Named
 from broker.store.encoding import dump_names, dump_resources, load_names, load_resources
+from broker.store.provenance import refuse_altered
 from broker.store.rows import delete_some
 from broker.store.schema import task_agents, tasks
 
+_MOST_KEPT = 1_000
 _CHANGES = ("deadline", "state", "ended_at", "leases_issued", "revision", "changed_index")
 _CHANGE = (
     update(tasks).where(tasks.c.id == bindparam("task")).values({name: bindparam(f"new_{name}") for name in _CHANGES})
@@ -151,3 +157,89 @@ def _task(row: Row) -> Task:  # type: ignore[type-arg]
         revision=row.revision,
         changed_index=row.changed_index,
     )
+
+
+class Tasks(Aggregate):
+    """The tasks of a transaction. `changed` are those of which others may have a copy."""
+
+    def __init__(self, head: AtHead, kept: Mapping[str, Task]) -> None:
+        """Begin with the tasks that the transaction before has kept."""
+        self.changed: dict[str, Task] = {}
+        self._head = head
+        self._tasks = dict(kept)
+        self._altered: set[str] = set()
+        self._new: list[Task] = []
+        self._issued: Counter[str] = Counter()
+        self._live: dict[str, int] = {}
+        self._begun: Counter[str] = Counter()
+
+    def find(self, task_id: str) -> Task | None:
+        """Find a task that the change has named.
+
+        Raises:
+            Refusal: RECORD_ALTERED.
+        """
+        if task_id in self._altered:
+            raise refuse_altered("task", task_id)
+        return self._tasks.get(task_id)
+
+    def tenants(self) -> set[str]:
+        """List the tenants of the tasks that are known here."""
+        return {task.tenant for task in self._tasks.values()}
+
+    def leases_issued(self, task: Task) -> int:
+        """Report how many leases a task has ever had."""
+        return task.leases_issued + self._issued[task.id]
+
+    def live(self, tenant: str) -> int:
+        """Report for how many of a tenant's tasks credentials may be issued."""
+        if tenant not in self._live:
+            self._live[tenant] = count_live(self._head.connection, tenant, self._head.at)
+        return self._live[tenant] + self._begun[tenant]
+
+    def add(self, task: Task) -> None:
+        """Add a new task."""
+        self._begun[task.tenant] += task.is_live(self._head.at)
+        self._tasks[task.id] = task
+        self._new.append(task)
+
+    def change(self, task: Task) -> None:
+        """Change a task's deadline, state or counters."""
+        self._begun[task.tenant] += task.is_live(self._head.at) - self._tasks[task.id].is_live(self._head.at)
+        self._tasks[task.id] = self.changed[task.id] = task
+
+    def count_lease(self, task_id: str) -> None:
+        """Count a new lease. That is no change which copies of a task have to follow: its revision stays."""
+        self._issued[task_id] += 1
+
+    def prefetch(self, named: Collection[Named]) -> None:
+        """Read the tasks that are not known yet, and hold each against its entries."""
+        wanted = {task for change in named for task in change.tasks} - self._tasks.keys()
+        if wanted:
+            rows = fetch(self._head.connection, wanted)
+            self._altered = self._head.altered(rows.values())
+            self._altered.update(task.id for task in rows.values() if self._has_ended(task))
+            self._tasks.update(rows)
+
+    def write(self) -> None:
+        """Insert what is new, then write what has changed, of new tasks as well."""
+        for task_id, count in self._issued.items():
+            task = self._tasks[task_id]
+            self._tasks[task_id] = replace(task, leases_issued=task.leases_issued + count)
+        if self._new:
+            add(self._head.connection, self._new)
+        if changed := [self._tasks[task_id] for task_id in self._issued.keys() | self.changed.keys()]:
+            change(self._head.connection, changed)
+        if self.changed:
+            move_agents(self._head.connection, self.changed.values())
+
+    def kept(self) -> Mapping[str, Task]:
+        """Return what the next transaction need not read, once this one is written."""
+        return self._tasks if len(self._tasks) <= _MOST_KEPT else {}
+
+    def _has_ended(self, task: Task) -> bool:
+        """Report whether the ledger has ended a task that its row calls active."""
+        if task.state is not TaskState.ACTIVE:
+            return False
+        ended = self._head.in_force.newest(Selector(task.tenant, Target.TASK, task.id))
+        return ended is not None or task.index < self._head.in_force.adopted_index

@@ -256,8 +256,8 @@ class Writer:
         else:
             self._pulse.end(time.monotonic(), failed=False)
             try:
-                if transaction.new_rules or transaction.changed_tasks:
-                    self._committed(Committed(transaction.new_rules, transaction.changed_tasks))
+                if transaction.rules.new or transaction.tasks.changed:
+                    self._committed(Committed(transaction.rules.new, transaction.tasks.changed))
             finally:
                 _tell(batch, outcomes)
 
@@ -313,7 +313,7 @@ class Writer:
         self._follower.apply(made.tail)
         if made.tail.note:
             self._marks.move(made.tail.note)
-        made.transaction.remember()
+        made.transaction.committed()
         self._head = made.head
         self._counts.recorded(counted)
         return made.transaction, made.outcomes
@@ -329,7 +329,7 @@ class Writer:
         """Do steps 2 to 4, but for beginning."""
         state = self._head_state(ledger.lock_head(connection), connection)
         transaction = Transaction(connection, self._clock(), state, self._follower.in_force, self._proven)
-        transaction.prefetch(waiting.change for waiting in batch)
+        transaction.prefetch([waiting.change for waiting in batch])
         outcomes = [_outcome(waiting.change, transaction) for waiting in batch]
         for entry in refusal_counts.entries(counted, transaction.at):
             transaction.record(entry)

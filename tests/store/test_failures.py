@@ -94,7 +94,7 @@ async def test_a_writer_that_dies_leaves_nobody_waiting(database_url: str) -> No
 
     def revoke(transaction: Transaction) -> int:
         index = transaction.record(Entry(kind=Kind.LEASES_REVOKED, at=transaction.at, tenant="acme"))
-        transaction.add_rule(
+        transaction.rules.add(
             Rule(
                 index=index,
                 selector=Selector("acme", Target.ALL),

@@ -249,7 +249,7 @@ async def test_an_ended_lease_says_how_it_ended_when_its_rule_is_out_of_force(da
         task = await world.task()
         await asyncio.gather(*(world.issue(task) for _ in range(1_000)))  # so that what is in force is committed to
         assert not world.follower.in_force.rules()
-        lease = await world.desk.ledger.write(Change(lambda now: now.lease(lease_id), leases=(lease_id,)))
+        lease = await world.desk.ledger.write(Change(lambda now: now.leases.find(lease_id), leases=(lease_id,)))
         assert lease is not None
         assert lease.state(clock()) is LeaseState.REVOKED
 

@@ -40,7 +40,7 @@ OF_NO_CALLER = {
     # How much is remembered or done at once, which nobody notices but by the time that it takes.
     *("lease.desk._MOST_CACHED_TASKS", "lease.lookup._MOST_AT_ONCE", "lease.rations._MOST_KNOWN"),
     *("store.provenance._MOST_REMEMBERED", "store.derived._MOST_HELD", "audit.effects._LONGEST_TOKEN"),
-    *("store.transaction._MOST_KEPT_TASKS", "store.encoding._LONGEST_REMEMBERED", "store.sole._LONGEST_NOTE"),
+    *("store.tasks._MOST_KEPT", "store.encoding._LONGEST_REMEMBERED", "store.sole._LONGEST_NOTE"),
     *("store.gathering._MOST_MOMENTS",),
     # Of clients and the command line, which wait or show no more.
     *("sdk.verify.feed._LONGEST_WAIT", "sdk.client.keeping._LONGEST_WAIT", "sdk.connect.patience._LONGEST_PAUSE"),
@@ -145,8 +145,9 @@ class Locked:
 
     def __init__(self, selector: Selector) -> None:
         self.lock = type("Lock", (), {"id": "0" * 36, "selector": selector})
+        self.locks = self
 
-    def lock_on(self, lease: object) -> object:
+    def on(self, lease: object) -> object:
         return self.lock
 
 

@@ -89,7 +89,7 @@ def _begin(tenant: str, transaction: Transaction) -> Task:
     transaction.record(
         Entry(kind=Kind.TASK_CREATED, at=transaction.at, tenant=tenant, task_id=task.id, asserted=task_facts(task))
     )
-    transaction.add_task(task)
+    transaction.tasks.add(task)
     return task
 
 
@@ -105,7 +105,7 @@ def _issue(task: Task, count: int, transaction: Transaction) -> None:
                 effected=lease_facts(lease),
             )
         )
-        transaction.add_lease(lease)
+        transaction.leases.add(lease)
 
 
 def _lease(task: Task, at: datetime, index: int) -> Lease:
@@ -138,4 +138,4 @@ def _revoke(tenant: str, count: int, transaction: Transaction) -> None:
         )
         effected = selector_facts(rule.selector) | rule_facts(rule)
         transaction.record(Entry(kind=Kind.LEASES_REVOKED, at=transaction.at, tenant=tenant, effected=effected))
-        transaction.add_rule(rule)
+        transaction.rules.add(rule)
