@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from broker.identity.jwks import JwtKeySet
+from broker.identity.jwks import JsonWebKeySet
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 
@@ -19,7 +19,7 @@ class TrustBundles:
 
     generation: int
     roots: Mapping[str, tuple[x509.Certificate, ...]]
-    jwt_keys: Mapping[str, JwtKeySet] = field(default_factory=dict)
+    jwt_keys: Mapping[str, JsonWebKeySet] = field(default_factory=dict)
 
     def all_roots_pem(self) -> bytes:
         """Return all roots as PEM, for TLS, which knows one list only. Every leaf is verified again with its own."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from broker.identity.jwks import ALGORITHMS, JwtKeySet
+from broker.identity.jwks import ALGORITHMS, JsonWebKeySet
 from broker.identity.subject import SubjectTemplate, claim_at
 from broker.model.grant import Scalar
 
@@ -60,4 +60,4 @@ class IssuerKeys:
     """The keys of one issuer as they are now. `generation` differs whenever they do."""
 
     generation: int
-    keys: JwtKeySet
+    keys: JsonWebKeySet

@@ -55,7 +55,7 @@ class JwtKey:
 
 
 @dataclass(frozen=True, slots=True)
-class JwtKeySet:
+class JsonWebKeySet:
     """Keys, among which a token's `kid` chooses."""
 
     keys: Sequence[JwtKey] = ()
@@ -69,7 +69,7 @@ class JwtKeySet:
         return all(key.kid for key in self.keys) if kid is None else bool(self.find(kid))
 
 
-def parse_jwks(data: bytes, use: str = "sig") -> JwtKeySet:
+def parse_jwks(data: bytes, use: str = "sig") -> JsonWebKeySet:
     """Parse a key set, and take what is for signatures; `use` is what a key must say of itself if it says anything.
 
     Keys for other ends, weak and malformed ones and those of unknown kinds are passed over, as RFC 7517 section 5 asks.
@@ -88,7 +88,7 @@ def parse_jwks(data: bytes, use: str = "sig") -> JwtKeySet:
     if any(_is_secret(entry) for entry in present):
         raise ValueError("it holds a private or symmetric key")
     found = [_key(entry) for entry in present if entry.get("use", use) == use]
-    return JwtKeySet(tuple(key for key in found if key is not None))
+    return JsonWebKeySet(tuple(key for key in found if key is not None))
 
 
 def _is_secret(entry: Mapping[str, Any]) -> bool:

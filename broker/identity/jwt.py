@@ -28,7 +28,7 @@ from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory
 from broker.identity.ids import oidc_id
 from broker.identity.issuers import Issuer, IssuerKeys
-from broker.identity.jwks import JwtKeySet
+from broker.identity.jwks import JsonWebKeySet
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.subject import claim_at
 from broker.model import compact_jws, json_pointer, numeric_date
@@ -218,13 +218,13 @@ def _check_algorithm(parsed: _Parsed, allowed: frozenset[str]) -> None:
         _refuse(f"the token's algorithm is not one of {', '.join(sorted(allowed))}")
 
 
-def _check_signature(parsed: _Parsed, keys: JwtKeySet) -> None:
+def _check_signature(parsed: _Parsed, keys: JsonWebKeySet) -> None:
     """Check 3."""
     if not _is_signed_by(parsed, keys):
         _refuse("the token's signature is wrong")
 
 
-def _is_signed_by(parsed: _Parsed, keys: JwtKeySet) -> bool:
+def _is_signed_by(parsed: _Parsed, keys: JsonWebKeySet) -> bool:
     """Report whether one of the keys made the signature; without a `kid`, it may be any of them."""
     return any(key.verify(parsed.token, parsed.algorithm) for key in keys.find(parsed.kid))
 

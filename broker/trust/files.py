@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from broker.identity.authority import Svid
 from broker.identity.bundles import TrustBundles, parse_bundle
-from broker.identity.jwks import JwtKeySet, parse_jwks
+from broker.identity.jwks import JsonWebKeySet, parse_jwks
 from broker.identity.spiffe import parse_spiffe_id
 from broker.trust.kept import Kept, SvidFileError
 from broker.trust.source import SvidMaterial
@@ -164,11 +164,11 @@ def _bundle(path: Path) -> tuple[x509.Certificate, ...]:
         raise SvidFileError(f"{path}: is not a bundle of certificates in PEM") from error
 
 
-def _kept_jwt_bundle(path: Path) -> Kept[JwtKeySet]:
+def _kept_jwt_bundle(path: Path) -> Kept[JsonWebKeySet]:
     return Kept([path], lambda: _jwt_bundle(path))
 
 
-def _jwt_bundle(path: Path) -> JwtKeySet:
+def _jwt_bundle(path: Path) -> JsonWebKeySet:
     try:
         return parse_jwks(path.read_bytes(), use="jwt-svid")
     except OSError as error:

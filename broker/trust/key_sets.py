@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from broker.identity.issuers import Issuer, IssuerKeys
-from broker.identity.jwks import JwtKeySet, parse_jwks
+from broker.identity.jwks import JsonWebKeySet, parse_jwks
 from broker.identity.jwt import UnknownIssuerKey
 from broker.model import strict_json
 from broker.model.errors import CannotStart, Hints, Reason, Refusal
@@ -33,7 +33,7 @@ _LOOKS_AT_ONCE, _LOOK_EVERY = 10, timedelta(seconds=10)
 _DOUBT_EVERY = timedelta(minutes=1)
 _GOOD_WITHOUT_ISSUER = timedelta(hours=4)
 _EXPECTED = (FetchError, ValueError, OSError)
-_NOTHING = JwtKeySet()
+_NOTHING = JsonWebKeySet()
 _NEVER = float("-inf")
 
 
@@ -237,12 +237,12 @@ def _check_file(issuer: Issuer, source: KeySource) -> None:
         raise KeySourceError(f"identity.issuer `{issuer.name}`: jwks_file: {source.jwks_file}: {told}") from error
 
 
-def _usable(content: bytes) -> JwtKeySet:
+def _usable(content: bytes) -> JsonWebKeySet:
     keys = parse_jwks(content)
     if not keys.keys:
         raise ValueError("the key set holds no key that could be used")
     return keys
 
 
-def _ids(keys: JwtKeySet) -> list[object]:
+def _ids(keys: JsonWebKeySet) -> list[object]:
     return [(key.kid, sorted(key.algorithms), key.thumbprint()) for key in keys.keys]

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from google.protobuf.message import DecodeError
 
-from broker.identity.jwks import JwtKeySet, parse_jwks
+from broker.identity.jwks import JsonWebKeySet, parse_jwks
 from broker.identity.spiffe import SpiffeId, parse_spiffe_id
 from broker.trust.workload_stream import UnusablePush
 
@@ -59,7 +59,7 @@ class JwtPush:
     """The keys of each trust domain's JWT-SVIDs. They are the same if their documents are. `broken` is as above."""
 
     documents: Mapping[str, bytes]
-    keys: Mapping[str, JwtKeySet] = field(compare=False)
+    keys: Mapping[str, JsonWebKeySet] = field(compare=False)
     broken: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -179,9 +179,9 @@ def _own_roots(_trust_domain: str, der: bytes) -> tuple[x509.Certificate, ...]:
     return _certificates(der, "our own trust domain's bundle")
 
 
-def _key_set(trust_domain: str, document: bytes) -> tuple[bytes, JwtKeySet]:
+def _key_set(trust_domain: str, document: bytes) -> tuple[bytes, JsonWebKeySet]:
     if not document:
-        return document, JwtKeySet()
+        return document, JsonWebKeySet()
     try:
         return document, parse_jwks(document, use="jwt-svid")
     except ValueError as error:
