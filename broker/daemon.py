@@ -55,7 +55,7 @@ from broker.store.reserve import Reserve
 from broker.store.sole import sole_writer
 from broker.store.writer import Committed, Writer
 from broker.trust.files import SvidFiles
-from broker.trust.key_sets import KeySets
+from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
 from broker.web.app import application
 from broker.web.server import Certificate, CertificateProblem, HttpServer
@@ -154,7 +154,7 @@ async def serve(
         crew.start("feed", feed.run())
         crew.start("marks", marks.run())
         crew.start("identity", refresh(source, clock, doors.renew))
-        crew.start("key_sets", callers.key_sets.run())
+        crew.start("issuers", callers.issuers.run())
         crew.start("health", doors.health.run())
         crew.start("probe", desk.ledger.probe())
         crew.start("schedule", Schedule(desk, partial(_rotate, keys, feed, desk)).run())
@@ -260,7 +260,7 @@ async def _desk(
 
 def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Authentication:
     directory = Directory(settings.rules, settings.denied)
-    key_sets = KeySets(settings.issuers)
+    trusted = TrustedIssuers(settings.issuers)
 
     def bundles() -> TrustBundles:
         return source.material.bundles
@@ -269,8 +269,8 @@ def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Auth
         desk=desk,
         source=source,
         certificates=Authenticator(bundles, directory),
-        tokens=JwtAuthenticator(key_sets.issuers, key_sets.current, bundles, settings.audience, directory),
-        key_sets=key_sets,
+        tokens=JwtAuthenticator(trusted.issuers, trusted.current, bundles, settings.audience, directory),
+        issuers=trusted,
         replays=Replays(),
     )
 

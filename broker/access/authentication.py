@@ -12,7 +12,7 @@ from broker.lease.desk import Desk
 from broker.lease.single_use import use_once
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
-from broker.trust.key_sets import KeySets
+from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
 
 
@@ -33,7 +33,7 @@ class Authentication:
     source: SvidSource
     certificates: Authenticator
     tokens: JwtAuthenticator
-    key_sets: KeySets
+    issuers: TrustedIssuers
     replays: Replays
 
     def by_certificate(self, evidence: PeerEvidence) -> Principal:
@@ -112,13 +112,13 @@ class Authentication:
         try:
             return self.tokens.authenticate(token, self.desk.clock())
         except UnknownIssuerKey as error:
-            await self._look_for_new(error)
+            await self._refresh(error)
         return self.tokens.authenticate(token, self.desk.clock())
 
-    async def _look_for_new(self, unknown: UnknownIssuerKey) -> None:
+    async def _refresh(self, unknown: UnknownIssuerKey) -> None:
         """Look for the key of a token. One that seems to be forged is called so if it cannot be told now."""
         try:
-            await self.key_sets.look_for_new(unknown)
+            await self.issuers.refresh(unknown)
         except Refusal:
             if unknown.forged:
                 raise unknown from None

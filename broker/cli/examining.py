@@ -29,8 +29,9 @@ from broker.store.database import DatabaseProblem, open_database
 from broker.store.marks import Marks
 from broker.store.sole import check_place, writer_of
 from broker.trust.files import SvidFiles
+from broker.trust.issuer_keys import IssuerKeys, KeySource, KeySourceError
 from broker.trust.kept import SvidFileError
-from broker.trust.key_sets import KeySet, KeySource, KeySourceError
+from broker.trust.workload_api import WorkloadApi
 from broker.trust.workload_api import WorkloadApi
 
 
@@ -140,9 +141,9 @@ def _door(settings: Settings, key: str, address: str) -> str:
 
 
 async def _issuer(issuer: Issuer, source: KeySource) -> str:
-    keys = KeySet(issuer, source)
+    keys = IssuerKeys(issuer, source)
     try:
-        await keys.look_for_new()
+        await keys.refresh()
         return f"{issuer.url}: {len(keys.current().keys.keys)} keys"
     except Refusal as refusal:
         raise KeySourceError(

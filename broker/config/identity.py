@@ -18,7 +18,7 @@ from broker.model.errors import Refusal
 from broker.model.json_pointer import is_pointer
 from broker.model.nearest import meant
 from broker.model.principal import ANY_TENANT, Role
-from broker.trust.key_sets import KeySource
+from broker.trust.issuer_keys import KeySource
 
 _LONGEST_TENANT = 255  # as the database's columns
 _WITHOUT_TENANT = frozenset({Role.AGENTS, Role.ORCHESTRATORS})

@@ -56,7 +56,7 @@ class Issuer:
 
 
 @dataclass(frozen=True, slots=True)
-class IssuerKeys:
+class CurrentKeys:
     """The keys of one issuer as they are now. `generation` differs whenever they do."""
 
     generation: int

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory
 from broker.identity.ids import oidc_id
-from broker.identity.issuers import Issuer, IssuerKeys
+from broker.identity.issuers import CurrentKeys, Issuer
 from broker.identity.jwks import JsonWebKeySet
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.subject import claim_at
@@ -105,7 +105,7 @@ class JwtAuthenticator:
     def __init__(
         self,
         issuers: Mapping[str, Issuer],
-        keys: Callable[[Issuer], IssuerKeys],
+        keys: Callable[[Issuer], CurrentKeys],
         bundles: Callable[[], TrustBundles],
         audience: str,
         directory: Directory,
@@ -140,7 +140,7 @@ class JwtAuthenticator:
         _check_time(verified.not_before, verified.evidence.principal.not_after, at)
         return verified.evidence
 
-    def _oidc(self, parsed: _Parsed, issuer: Issuer, keys: IssuerKeys, at: datetime) -> _Verified:
+    def _oidc(self, parsed: _Parsed, issuer: Issuer, keys: CurrentKeys, at: datetime) -> _Verified:
         _check_algorithm(parsed, issuer.algorithms)
         if parsed.kind in _ACCESS_TYPES and not issuer.access_tokens:
             _refuse(

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory, Rule
 from broker.identity.ids import check_id
-from broker.identity.issuers import Condition, Issuer, IssuerKeys
+from broker.identity.issuers import Condition, CurrentKeys, Issuer
 from broker.identity.jwks import parse_jwks
 from broker.identity.jwt import JwtAuthenticator, UnknownIssuerKey
 from broker.identity.subject import SubjectTemplate
@@ -61,11 +61,11 @@ BUNDLES = TrustBundles(
         "other.example": key_set((OTHER, "other"), use="jwt-svid"),
     },
 )
-KEYS = IssuerKeys(1, key_set((RSA, "r1"), (EC, "e1")))
+KEYS = CurrentKeys(1, key_set((RSA, "r1"), (EC, "e1")))
 
 
 def authenticator(
-    issuer: Issuer = CI, keys: Callable[[], IssuerKeys] = lambda: KEYS, denied: frozenset[str] = frozenset()
+    issuer: Issuer = CI, keys: Callable[[], CurrentKeys] = lambda: KEYS, denied: frozenset[str] = frozenset()
 ) -> JwtAuthenticator:
     directory = Directory(RULES, denied)
     return JwtAuthenticator({issuer.url: issuer}, lambda _issuer: keys(), lambda: BUNDLES, AUDIENCE, directory)
@@ -205,7 +205,7 @@ def test_1_access_tokens_are_taken_of_an_issuer_whose_block_says_so(typ: str) ->
 def test_1_a_credential_of_the_broker_proves_no_identity() -> None:
     """Not even if somebody trusts the broker itself as an issuer."""
     ours = replace(CI, url=tokens.CLAIMS.issuer, algorithms=frozenset({"ES256"}))
-    keys = IssuerKeys(1, parse_jwks(tokens.KEYS.to_jwks().encode()))
+    keys = CurrentKeys(1, parse_jwks(tokens.KEYS.to_jwks().encode()))
     with pytest.raises(Refusal, match="`typ`"):
         authenticator(ours, lambda: keys).authenticate(tokens.TOKEN, tokens.AT)
 
@@ -286,7 +286,7 @@ def test_3_an_unknown_key_of_an_issuer_may_be_a_new_one() -> None:
 )
 def test_3_a_key_is_looked_for_before_a_signature_is_called_wrong(published: str, kid: str, forged: bool) -> None:
     """An issuer may use a name for its next key again, or give its only key none."""
-    keys = IssuerKeys(1, key_set((EC, published)))
+    keys = CurrentKeys(1, key_set((EC, published)))
     with pytest.raises(UnknownIssuerKey) as unknown:
         authenticator(keys=lambda: keys).authenticate(workload({"alg": "ES256", "kid": kid}, OTHER), NOW)
     assert unknown.value.forged is forged
@@ -304,7 +304,7 @@ def test_3_a_key_that_is_gone_counts_at_once() -> None:
     now = [KEYS]
     door = authenticator(keys=lambda: now[0])
     door.authenticate(workload(), NOW)
-    now[0] = IssuerKeys(2, key_set((EC, "e1")))
+    now[0] = CurrentKeys(2, key_set((EC, "e1")))
     with pytest.raises(UnknownIssuerKey):
         door.authenticate(workload(), NOW)
 
@@ -541,7 +541,7 @@ def test_the_template_makes_the_subject() -> None:
 
 
 def test_keys_that_cannot_be_had_refuse_for_now() -> None:
-    def none() -> IssuerKeys:
+    def none() -> CurrentKeys:
         raise Refusal(Reason.UNAVAILABLE, "no keys")
 
     with pytest.raises(Refusal) as refusal:

@@ -1,4 +1,4 @@
-"""The key sets of trusted issuers: fetched ahead of need, and kept for some hours if the issuer is down.
+"""The keys of trusted issuers: fetched ahead of need, and kept for some hours if the issuer is down.
 
 A token that none of the keys verifies may mean that the issuer has a new one: then its keys are looked up anew, once
 for all who wait, and the look that answers a token began after it came. So a token is called wrong on what its issuer
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from broker.identity.issuers import Issuer, IssuerKeys
+from broker.identity.issuers import CurrentKeys, Issuer
 from broker.identity.jwks import JsonWebKeySet, parse_jwks
 from broker.identity.jwt import UnknownIssuerKey
 from broker.model import strict_json
@@ -50,7 +50,7 @@ class KeySource:
     ca_file: Path | None = None
 
 
-class KeySet:
+class IssuerKeys:
     """The keys of one issuer, kept fresh by `run`."""
 
     def __init__(self, issuer: Issuer, source: KeySource, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -63,7 +63,7 @@ class KeySet:
         self._source = source
         self._monotonic = monotonic
         self._fetcher = None if source.jwks_file else _fetcher(issuer, source)
-        self._keys = IssuerKeys(0, _NOTHING)
+        self._keys = CurrentKeys(0, _NOTHING)
         self._fetched_at = _NEVER
         self._looks = Allowance(_LOOKS_AT_ONCE, _LOOK_EVERY, monotonic)
         self._doubts = Allowance(1, _DOUBT_EVERY, monotonic)
@@ -71,11 +71,11 @@ class KeySet:
         self._fetching: asyncio.Task[timedelta] | None = None
         self.problem: str | None = None
 
-    def current(self) -> IssuerKeys:
+    def current(self) -> CurrentKeys:
         """Return the keys.
 
         Raises:
-            UnknownIssuerKey: the first fetch is under way; `look_for_new` waits for it.
+            UnknownIssuerKey: the first fetch is under way; `refresh` waits for it.
             Refusal: UNAVAILABLE, if none could be had yet, or for so long that a withdrawn key could be among them.
         """
         if self._fetched_at == _NEVER and self._fetching is not None:
@@ -98,7 +98,7 @@ class KeySet:
         if self._fetcher is not None:
             await self._fetcher.close()
 
-    async def look_for_new(self, *, forged: bool = False) -> bool:
+    async def refresh(self, *, forged: bool = False) -> bool:
         """Look the keys up, for a token that none of them verifies; tell whether they have changed.
 
         Everybody who asks meanwhile waits for the same answer. A fetch that has begun already is none: what it brings
@@ -141,7 +141,7 @@ class KeySet:
         self._tell(None)
         self._fetched_at = self._monotonic()
         if _ids(keys) != _ids(self._keys.keys):
-            self._keys = IssuerKeys(self._keys.generation + 1, keys)
+            self._keys = CurrentKeys(self._keys.generation + 1, keys)
         return _FILE_AGE if self._fetcher is None else min(max(fetched.max_age or _USUAL, _SHORTEST), _LONGEST)
 
     async def _get(self) -> Fetched:
@@ -188,8 +188,8 @@ class KeySet:
         self.problem = problem
 
 
-class KeySets:
-    """The key sets of all trusted issuers."""
+class TrustedIssuers:
+    """All trusted issuers, and the keys of each."""
 
     def __init__(self, sources: Mapping[str, tuple[Issuer, KeySource]]) -> None:
         """Make the sets, empty, by the issuers' URLs.
@@ -200,15 +200,15 @@ class KeySets:
         for issuer, source in sources.values():
             _check_file(issuer, source)
         self.issuers = {url: issuer for url, (issuer, _) in sources.items()}
-        self._sets = {url: KeySet(issuer, source) for url, (issuer, source) in sources.items()}
+        self._sets = {url: IssuerKeys(issuer, source) for url, (issuer, source) in sources.items()}
 
-    def current(self, issuer: Issuer) -> IssuerKeys:
-        """Return an issuer's keys; else as `KeySet.current`."""
+    def current(self, issuer: Issuer) -> CurrentKeys:
+        """Return an issuer's keys; else as `IssuerKeys.current`."""
         return self._sets[issuer.url].current()
 
-    async def look_for_new(self, unknown: UnknownIssuerKey) -> bool:
-        """As `KeySet.look_for_new`."""
-        return await self._sets[unknown.issuer.url].look_for_new(forged=unknown.forged)
+    async def refresh(self, unknown: UnknownIssuerKey) -> bool:
+        """As `IssuerKeys.refresh`."""
+        return await self._sets[unknown.issuer.url].refresh(forged=unknown.forged)
 
     async def run(self) -> None:
         """Keep all of them fresh, until cancelled."""
