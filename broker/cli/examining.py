@@ -32,7 +32,6 @@ from broker.trust.files import SvidFiles
 from broker.trust.issuer_keys import IssuerKeys, KeySource, KeySourceError
 from broker.trust.kept import SvidFileError
 from broker.trust.workload_api import WorkloadApi
-from broker.trust.workload_api import WorkloadApi
 
 
 def examine_broker(settings: Settings, clock: Clock) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from broker.config.table import ConfigError, Table, is_url
-from broker.identity.directory import Rule, parse_denied
+from broker.identity.directory import IdentityRule, parse_denied
 from broker.identity.ids import ISSUER_NAME
 from broker.identity.issuers import Condition, Issuer
 from broker.identity.spiffe import parse_spiffe_id
@@ -35,7 +35,7 @@ class IdentitySettings:
     serials (hex) that are refused whatever else holds.
     """
 
-    rules: tuple[Rule, ...]
+    rules: tuple[IdentityRule, ...]
     audience: str
     svid_dir: Path | None = None
     workload_api: str = ""
@@ -77,7 +77,7 @@ def _denied(table: Table) -> frozenset[str]:
         raise ConfigError(f"{table.path}.denied: {error}") from error
 
 
-def _rule(table: Table) -> Rule:
+def _rule(table: Table) -> IdentityRule:
     match, tenant, names = table.text("match"), table.text("tenant"), table.texts("groups")
     resources = _resources(table)
     table.finish()
@@ -89,7 +89,7 @@ def _rule(table: Table) -> Rule:
     if tenant == ANY_TENANT and roles & _WITHOUT_TENANT:
         raise ConfigError(f"{table.path}.tenant: agents and orchestrators belong to one tenant; `*` is for the others")
     try:
-        return Rule(match=match, tenant=tenant, roles=roles, resources=resources)
+        return IdentityRule(match=match, tenant=tenant, roles=roles, resources=resources)
     except ValueError as error:
         raise ConfigError(f"{table.path}.match: {error}") from error
 

@@ -15,7 +15,7 @@ _SERIAL = re.compile(r"[0-9a-f]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class IdentityRule:
     """Gives principals a tenant and roles; verifiers also the resources that are theirs, for introspection.
 
     `match` is an id, or all that go on behind a `/` or `:` in it: `spiffe://example.org/agent/*`,
@@ -45,10 +45,10 @@ class Directory:
     `denied` holds what `parse_denied` gives.
     """
 
-    rules: tuple[Rule, ...]
+    rules: tuple[IdentityRule, ...]
     denied: frozenset[str] = frozenset()
 
-    def assign(self, principal_id: str) -> Rule | None:
+    def assign(self, principal_id: str) -> IdentityRule | None:
         """Find the rule about a principal."""
         return next((rule for rule in self.rules if rule.matches(principal_id)), None)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from broker.credential.keys import Signer
-from broker.identity.directory import Rule
+from broker.identity.directory import IdentityRule
 from broker.lease.lookup import LeaseLookup
 from broker.lease.rations import Rations
 from broker.lease.withheld import Withheld
@@ -94,6 +94,6 @@ class Desk:
     signer: Callable[[], Signer]
     issuer: str
     limits: Limits
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[IdentityRule, ...] = ()
     rations: Rations = field(default_factory=Rations)
     withheld: Withheld = field(default_factory=Withheld)

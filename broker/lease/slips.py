@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from broker.identity.directory import Rule
+from broker.identity.directory import IdentityRule
 from broker.lease.desk import Desk
 from broker.model.errors import Refusal
 from broker.model.grant import qualified
@@ -83,7 +83,7 @@ class _Known:
     patterns: Collection[str]
 
     @classmethod
-    def within(cls, rules: Iterable[Rule], tenant: str, bundle: Bundle) -> _Known:
+    def within(cls, rules: Iterable[IdentityRule], tenant: str, bundle: Bundle) -> _Known:
         """Collect what the rules of a tenant say, and of the bundle's groups what its patterns cover."""
         own = {rule.match for rule in rules if tenant in (rule.tenant, ANY_TENANT) and Role.AGENTS in rule.roles}
         patterns = {match for match in own if match.endswith("*")}

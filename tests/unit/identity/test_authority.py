@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from broker.identity.authority import Authority, issue_svid, new_authority
 from broker.identity.bundles import TrustBundles, parse_bundle
-from broker.identity.directory import Directory, Rule
+from broker.identity.directory import Directory, IdentityRule
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.x509 import Authenticator, PeerEvidence
 from broker.model.clock import system_clock
@@ -19,7 +19,7 @@ from broker.model.principal import Role
 NOW = system_clock().replace(microsecond=0)
 HOUR = timedelta(hours=1)
 AGENT = parse_spiffe_id("spiffe://example.org/agent/researcher")
-RULES = (Rule("spiffe://example.org/*", "acme", frozenset({Role.AGENTS})),)
+RULES = (IdentityRule("spiffe://example.org/*", "acme", frozenset({Role.AGENTS})),)
 
 
 def authenticator(authority: Authority) -> Authenticator:

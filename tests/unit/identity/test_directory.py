@@ -2,14 +2,14 @@
 
 import pytest
 
-from broker.identity.directory import Directory, Rule, parse_denied
+from broker.identity.directory import Directory, IdentityRule, parse_denied
 from broker.model.principal import Role
 
 AGENTS, OPERATORS = frozenset({Role.AGENTS}), frozenset({Role.OPERATORS})
 
 
-def rule(match: str, tenant: str = "acme", roles: frozenset[Role] = AGENTS) -> Rule:
-    return Rule(match, tenant, roles)
+def rule(match: str, tenant: str = "acme", roles: frozenset[Role] = AGENTS) -> IdentityRule:
+    return IdentityRule(match, tenant, roles)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.identity.directory import Rule
+from broker.identity.directory import IdentityRule
 from broker.identity.ids import check_id, check_pattern, oidc_id, subject_of
 from broker.model.principal import Role
 
@@ -107,7 +107,7 @@ def test_a_pattern_with_a_star_elsewhere_is_refused(text: str) -> None:
     ],
 )
 def test_a_pattern_matches_what_goes_on_behind_it(pattern: str, principal: str, matches: bool) -> None:
-    assert Rule(pattern, "acme", frozenset({Role.AGENTS})).matches(principal) is matches
+    assert IdentityRule(pattern, "acme", frozenset({Role.AGENTS})).matches(principal) is matches
 
 
 @given(st.text(max_size=20))

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.identity.bundles import TrustBundles
-from broker.identity.directory import Directory, Rule
+from broker.identity.directory import Directory, IdentityRule
 from broker.identity.ids import check_id
 from broker.identity.issuers import Condition, CurrentKeys, Issuer
 from broker.identity.jwks import parse_jwks
@@ -43,9 +43,9 @@ CLAIMS = {"iss": CI.url, "sub": "job:7", "aud": AUDIENCE, "iat": SECONDS, "exp":
 RESEARCHER = "spiffe://example.org/agent/researcher"
 SVID_CLAIMS = {"sub": RESEARCHER, "aud": [AUDIENCE], "exp": SECONDS + 300}
 RULES = (
-    Rule("oidc:ci:*", "acme", frozenset({Role.AGENTS})),
-    Rule("spiffe://example.org/*", "acme", frozenset({Role.AGENTS})),
-    Rule("spiffe://other.example/*", "other", frozenset({Role.AGENTS})),
+    IdentityRule("oidc:ci:*", "acme", frozenset({Role.AGENTS})),
+    IdentityRule("spiffe://example.org/*", "acme", frozenset({Role.AGENTS})),
+    IdentityRule("spiffe://other.example/*", "other", frozenset({Role.AGENTS})),
 )
 
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.identity.bundles import TrustBundles
-from broker.identity.directory import Directory, Rule
+from broker.identity.directory import Directory, IdentityRule
 from broker.identity.x509 import Authenticator, PeerEvidence
 from broker.model.clock import system_clock
 from broker.model.compact_jws import base64url
@@ -42,9 +42,9 @@ NOW = system_clock().replace(microsecond=0)
 OURS, THEIRS, STRANGERS = root("ours", NOW), root("theirs", NOW), root("strangers", NOW)
 RESEARCHER, ADMIN = "spiffe://example.org/agent/researcher", "spiffe://example.org/admin"
 RULES = (
-    Rule("spiffe://example.org/agent/*", "acme", frozenset({Role.AGENTS})),
-    Rule(ADMIN, "*", frozenset({Role.OPERATORS})),
-    Rule("spiffe://other.example/*", "other", frozenset({Role.VERIFIERS})),
+    IdentityRule("spiffe://example.org/agent/*", "acme", frozenset({Role.AGENTS})),
+    IdentityRule(ADMIN, "*", frozenset({Role.OPERATORS})),
+    IdentityRule("spiffe://other.example/*", "other", frozenset({Role.VERIFIERS})),
 )
 SECOND = timedelta(seconds=1)
 
