@@ -18,7 +18,7 @@ from broker.model.nearest import meant, nearest
 from broker.model.principal import ANY_TENANT, Role
 from broker.model.selector import Selector, Target
 from broker.model.task import Task
-from broker.policy.bundle import Bundle
+from broker.policy.bundle import PolicyBundle
 from broker.store import leases
 
 _ALMOST = 0.8  # how like a known name one must be to be told, if a pattern covers it
@@ -45,7 +45,7 @@ async def in_selector(desk: Desk, selector: Selector) -> Sequence[str]:
     return [slip for slip in slips if slip]
 
 
-def _tool(bundle: Bundle, tool: str) -> str:
+def _tool(bundle: PolicyBundle, tool: str) -> str:
     resource, _, name = tool.partition("#")
     if bundle.tool(resource, name) is not None:
         return ""
@@ -83,7 +83,7 @@ class _Known:
     patterns: Collection[str]
 
     @classmethod
-    def within(cls, rules: Iterable[IdentityRule], tenant: str, bundle: Bundle) -> _Known:
+    def within(cls, rules: Iterable[IdentityRule], tenant: str, bundle: PolicyBundle) -> _Known:
         """Collect what the rules of a tenant say, and of the bundle's groups what its patterns cover."""
         own = {rule.match for rule in rules if tenant in (rule.tenant, ANY_TENANT) and Role.AGENTS in rule.roles}
         patterns = {match for match in own if match.endswith("*")}

@@ -19,7 +19,7 @@ from broker.policy.problems import BundleError, Problem, place
 from broker.policy.statements import Statement, read_policies, read_schema
 from broker.policy.tables import Resource, Tool, read_groups, read_tools
 
-__all__ = ["Bundle", "BundleError", "Problem", "Resource", "Tool", "load"]
+__all__ = ["BundleError", "PolicyBundle", "Problem", "Resource", "Tool", "load"]
 
 _LONGEST_ID = 128  # bytes
 _LARGEST_IDS = 32 * 1024  # bytes, with quotation marks and commas; the rest of an entry takes as much at most
@@ -27,7 +27,7 @@ _SCHEMA, _TOOLS, _GROUPS, _POLICIES = "schema.cedarschema", "tools.toml", "group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
+class PolicyBundle:
     """A bundle without problems. `revision` is the SHA-256, in hex, of its files' names and contents."""
 
     revision: str
@@ -67,7 +67,7 @@ def _is_member(principal: str, member: str) -> bool:
     return principal == member
 
 
-def load(directory: Path) -> Bundle:
+def load(directory: Path) -> PolicyBundle:
     """Read and check a bundle, whole: either it is good, or everything that is wrong with it is told.
 
     Raises:
@@ -92,7 +92,7 @@ def load(directory: Path) -> Bundle:
         problems.extend(_unknown_names(statements, resources, groups, files))
     if problems or schema is None:
         raise BundleError(problems)
-    return Bundle(
+    return PolicyBundle(
         revision=_revision(files),
         schema=schema,
         statements={statement.id: statement for statement in statements},

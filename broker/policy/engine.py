@@ -15,7 +15,7 @@ import cedarpy
 from broker.model.decision import Action, Decision, Effect, Situation
 from broker.model.lease import Binding
 from broker.policy import lifetime, request, slices
-from broker.policy.bundle import Bundle
+from broker.policy.bundle import PolicyBundle
 from broker.policy.request import Fact
 from broker.policy.risk import Risk, score
 from broker.policy.slices import Slice
@@ -60,7 +60,7 @@ class Policy:
     issue is remembered as a whole as well, under all of the situation but the instant, if no policy reads that.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: PolicyBundle) -> None:
         self.bundle = bundle
         self._slices = slices.cut(bundle)
         self._remembered: OrderedDict[tuple[object, ...], Verdict] = OrderedDict()

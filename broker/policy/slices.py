@@ -14,7 +14,7 @@ from typing import Any
 import cedarpy
 
 from broker.model.decision import Action
-from broker.policy.bundle import Bundle
+from broker.policy.bundle import PolicyBundle
 from broker.policy.request import ACTION, ATTRIBUTES, TOOL, TOOLSET
 from broker.policy.statements import Statement
 from broker.policy.tables import Tool
@@ -29,7 +29,7 @@ class Slice:
     reads: tuple[str, ...]
 
 
-def cut(bundle: Bundle) -> dict[tuple[Action, str], Slice]:
+def cut(bundle: PolicyBundle) -> dict[tuple[Action, str], Slice]:
     """Cut a bundle into slices by action and `resource#tool`. Tools with the same policies share one."""
     reads = {statement.id: read_by(statement) for statement in bundle.statements.values()}
     shared: dict[tuple[str, ...], Slice] = {}
@@ -45,7 +45,7 @@ def cut(bundle: Bundle) -> dict[tuple[Action, str], Slice]:
     return slices
 
 
-def policy_set(bundle: Bundle, ids: tuple[str, ...]) -> cedarpy.PolicySet:
+def policy_set(bundle: PolicyBundle, ids: tuple[str, ...]) -> cedarpy.PolicySet:
     """Build the handle of some policies, with their `@id` as id: the engine's own ids are mere positions."""
     trees = {name: bundle.statements[name].tree for name in ids}
     return cedarpy.PolicySet.from_json_str(

@@ -19,7 +19,7 @@ from broker.model.decision import Action, Effect, Situation
 from broker.model.lease import Binding
 from broker.model.task import Environment
 from broker.policy import request
-from broker.policy.bundle import Bundle, load
+from broker.policy.bundle import PolicyBundle, load
 from broker.policy.engine import Policy, judge
 
 SAMPLE = Path(broker.policy.__file__).parent / "sample"
@@ -48,16 +48,16 @@ SITUATION = Situation(
 
 
 @pytest.fixture(scope="module")
-def bundle() -> Bundle:
+def bundle() -> PolicyBundle:
     return load(SAMPLE)
 
 
 @pytest.fixture(scope="module")
-def policy(bundle: Bundle) -> Policy:
+def policy(bundle: PolicyBundle) -> Policy:
     return Policy(bundle)
 
 
-def loaded_with(tmp_path: Path, *policies: str) -> Bundle:
+def loaded_with(tmp_path: Path, *policies: str) -> PolicyBundle:
     folder = Path(shutil.copytree(SAMPLE, tmp_path / "bundle"))
     for path in (folder / "policies").iterdir():
         path.unlink()
@@ -199,7 +199,7 @@ def test_a_forbid_that_fails_refuses_with_error(tmp_path: Path) -> None:
     assert cedarpy.is_authorized(asked, policies, entities, bundle.schema).allowed
 
 
-def asked_of(bundle: Bundle, situation: Situation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def asked_of(bundle: PolicyBundle, situation: Situation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     tool = bundle.tool(situation.resource, situation.tools[0])
     assert tool
     asked = request.cedar_request(situation.action, situation.principal, tool.id, request.facts(situation, 8))
@@ -285,7 +285,7 @@ def test_nothing_can_be_injected(policy: Policy, text: str) -> None:
     assert policy.decide(replace(SITUATION, principal=text)).effect is Effect.DENY
 
 
-def test_memory_is_bounded(bundle: Bundle) -> None:
+def test_memory_is_bounded(bundle: PolicyBundle) -> None:
     policy = Policy(bundle)
     for number in range(4100):
         policy.decide(replace(SITUATION, lifetime_seconds=number))
@@ -335,7 +335,7 @@ SITUATIONS = st.builds(
 
 @settings(max_examples=40)
 @given(st.lists(SITUATIONS, min_size=2, max_size=8))
-def test_who_remembers_decides_as_who_does_not(bundle: Bundle, asked: list[Situation]) -> None:
+def test_who_remembers_decides_as_who_does_not(bundle: PolicyBundle, asked: list[Situation]) -> None:
     remembering = Policy(bundle)
     assert [remembering.decide(each) for each in asked * 2] == [Policy(bundle).decide(each) for each in asked] * 2
 

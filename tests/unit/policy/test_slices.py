@@ -17,7 +17,7 @@ import broker.policy
 from broker.model.decision import Action, Effect, Situation
 from broker.model.task import Environment
 from broker.policy import request
-from broker.policy.bundle import Bundle, load
+from broker.policy.bundle import PolicyBundle, load
 from broker.policy.engine import Policy
 from broker.policy.request import ATTRIBUTES
 from broker.policy.slices import reads
@@ -152,7 +152,7 @@ SITUATIONS = st.lists(
 )
 
 
-def loaded(policies: list[str]) -> Bundle:
+def loaded(policies: list[str]) -> PolicyBundle:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(shutil.copytree(SAMPLE, Path(name) / "bundle"))
         for path in (folder / "policies").iterdir():
@@ -162,7 +162,7 @@ def loaded(policies: list[str]) -> Bundle:
         return load(folder)
 
 
-def by_the_book(bundle: Bundle, text: str, situation: Situation, risk: int) -> tuple[Effect, set[str]]:
+def by_the_book(bundle: PolicyBundle, text: str, situation: Situation, risk: int) -> tuple[Effect, set[str]]:
     """Ask Cedar alone: all policies as text, nothing prepared, nothing remembered."""
     tool = bundle.tool(situation.resource, situation.tools[0])
     assert tool
