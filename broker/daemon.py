@@ -32,9 +32,9 @@ from broker.config.listening import check_free, doors_of
 from broker.config.open_files import allow_as_many_as_possible
 from broker.config.settings import ListenSettings, Settings
 from broker.credential.replays import Replays
-from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory
 from broker.identity.jwt import JwtAuthenticator
+from broker.identity.trust_bundles import TrustBundles
 from broker.identity.x509 import Authenticator
 from broker.jobs.crew import Crew, PartEnded
 from broker.jobs.refresh import refresh
@@ -185,7 +185,7 @@ def _stop_signal() -> asyncio.Event:
 
 async def _source(stack: AsyncExitStack, settings: IdentitySettings, clock: Clock) -> SvidSource:
     if settings.svid_dir is not None:
-        files = SvidFiles(settings.svid_dir, settings.bundles, settings.jwt_bundles)
+        files = SvidFiles(settings.svid_dir, settings.trust_bundles, settings.jwt_bundles)
         files.check_time(clock())
         return files
     from broker.trust.workload_api import WorkloadApi  # noqa: PLC0415 (its package is an extra)
@@ -263,7 +263,7 @@ def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Auth
     trusted = TrustedIssuers(settings.issuers)
 
     def bundles() -> TrustBundles:
-        return source.material.bundles
+        return source.material.trust_bundles
 
     return Authentication(
         desk=desk,

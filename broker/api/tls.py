@@ -32,5 +32,5 @@ def server_credentials(source: SvidSource, *, mutual: bool) -> grpc.ServerCreden
 
 def _configuration(material: SvidMaterial) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration(
-        [(material.private_key_pem, material.cert_chain_pem)], material.bundles.all_roots_pem()
+        [(material.private_key_pem, material.cert_chain_pem)], material.trust_bundles.all_roots_pem()
     )

@@ -18,9 +18,9 @@ from broker.cli.database import naming_database
 from broker.cli.findings import Finding, look
 from broker.config.listening import check_free, doors_of
 from broker.config.settings import Settings
-from broker.identity.bundles import parse_bundle
 from broker.identity.issuers import Issuer
 from broker.keystore.folder import open_keys
+from broker.identity.trust_bundles import parse_certificates
 from broker.model.clock import Clock
 from broker.model.errors import ListenProblem, Refusal
 from broker.policy import bundle
@@ -56,11 +56,12 @@ def _identity(settings: Settings, clock: Clock) -> str:
         api = WorkloadApi(identity.workload_api, clock)
         api.close()
         return _described(api.material.cert_chain_pem, f"the SVID from {identity.workload_api}")
-    files = SvidFiles(identity.svid_dir, identity.bundles, identity.jwt_bundles)
+    files = SvidFiles(identity.svid_dir, identity.trust_bundles, identity.jwt_bundles)
     files.check_time(clock())
     path = identity.svid_dir / "svid.pem"
-    chain = parse_bundle(files.material.cert_chain_pem)
-    if not any(_issued(chain[-1], root) for root in parse_bundle((identity.svid_dir / "bundle.pem").read_bytes())):
+    chain = parse_certificates(files.material.cert_chain_pem)
+    roots = parse_certificates((identity.svid_dir / "bundle.pem").read_bytes())
+    if not any(_issued(chain[-1], root) for root in roots):
         raise SvidFileError(
             f"{path}: is not of the roots in {identity.svid_dir / 'bundle.pem'}; write both from the same trust domain"
         )
@@ -69,7 +70,7 @@ def _identity(settings: Settings, clock: Clock) -> str:
 
 def _described(chain_pem: bytes, where: str) -> str:
     """Say who we are, and until when; clients look at the names."""
-    leaf = parse_bundle(chain_pem)[0]
+    leaf = parse_certificates(chain_pem)[0]
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     hosts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
     if not hosts:

@@ -29,8 +29,9 @@ _CONDITIONS = ("equals", "in", "prefix")
 class IdentitySettings:
     """Where the broker's own SVID and the trust bundles are, which issuers are trusted, and which workload is what.
 
-    The SVID comes from files in `svid_dir`, or from the Workload API at the socket `workload_api`. In files, `bundles`
-    maps further trust domains to their roots in PEM, and `jwt_bundles` trust domains to the JWKS of their JWT-SVIDs.
+    The SVID comes from files in `svid_dir`, or from the Workload API at the socket `workload_api`. In files,
+    `trust_bundles` maps further trust domains to their roots in PEM, and `jwt_bundles` trust domains to the JWKS of
+    their JWT-SVIDs.
     `audience` is what JWT-SVIDs must be for. `issuers` are by their URL. `denied` lists principals and certificate
     serials (hex) that are refused whatever else holds.
     """
@@ -39,7 +40,7 @@ class IdentitySettings:
     audience: str
     svid_dir: Path | None = None
     workload_api: str = ""
-    bundles: Mapping[str, Path] = field(default_factory=dict)
+    trust_bundles: Mapping[str, Path] = field(default_factory=dict)
     jwt_bundles: Mapping[str, Path] = field(default_factory=dict)
     issuers: Mapping[str, tuple[Issuer, KeySource]] = field(default_factory=dict)
     denied: frozenset[str] = frozenset()
@@ -57,7 +58,7 @@ def identity_settings(table: Table, base: Path, our_issuer: str) -> IdentitySett
         audience=audience,
         svid_dir=table.file("svid_dir", base),
         workload_api=table.text("workload_api") if table.has("workload_api") else "",
-        bundles=_bundles(table, "bundles", base),
+        trust_bundles=_bundles(table, "bundles", base),
         jwt_bundles=_bundles(table, "jwt_bundles", base),
         issuers=_issuers(table, base, audience, our_issuer),
         denied=_denied(table),
@@ -65,7 +66,7 @@ def identity_settings(table: Table, base: Path, our_issuer: str) -> IdentitySett
     table.finish()
     if (settings.svid_dir is None) == (not settings.workload_api):
         raise table.wrong("svid_dir", "say where our SVID comes from: this folder of files, or workload_api, a socket")
-    if settings.workload_api and (settings.bundles or settings.jwt_bundles):
+    if settings.workload_api and (settings.trust_bundles or settings.jwt_bundles):
         raise table.wrong("bundles", "the bundles come from the Workload API as well: leave them out")
     return settings
 

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory
 from broker.identity.ids import oidc_id
 from broker.identity.issuers import CurrentKeys, Issuer
 from broker.identity.jwks import JsonWebKeySet
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.subject import claim_at
+from broker.identity.trust_bundles import TrustBundles
 from broker.model import compact_jws, json_pointer, numeric_date
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal

@@ -31,9 +31,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from broker.identity import chain
-from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory
 from broker.identity.spiffe import SpiffeId, parse_spiffe_id
+from broker.identity.trust_bundles import TrustBundles
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 

@@ -15,9 +15,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from broker.identity.authority import Svid
-from broker.identity.bundles import TrustBundles, parse_bundle
 from broker.identity.jwks import JsonWebKeySet, parse_jwks
 from broker.identity.spiffe import parse_spiffe_id
+from broker.identity.trust_bundles import TrustBundles, parse_certificates
 from broker.trust.kept import Kept, SvidFileError
 from broker.trust.source import SvidMaterial
 
@@ -80,7 +80,7 @@ class SvidFiles:
             SvidFileError: it has expired, or is not valid yet.
         """
         path, ends = self._directory / _SVID, self._material.not_after
-        begins = max(found.not_valid_before_utc for found in parse_bundle(self._material.cert_chain_pem))
+        begins = max(found.not_valid_before_utc for found in parse_certificates(self._material.cert_chain_pem))
         if at >= ends:
             raise SvidFileError(f"{path}: expired at {_utc(ends)}; see that what writes it runs (spiffe-helper, say)")
         if at < begins:
@@ -124,7 +124,7 @@ class SvidFiles:
         """Check that key and certificate belong together; return the trust domain, and when the chain ends."""
         path = self._directory / _SVID
         try:
-            chain = parse_bundle(chain_pem)
+            chain = parse_certificates(chain_pem)
             leaf = chain[0]
             names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
@@ -157,7 +157,7 @@ def _kept_bundle(path: Path) -> Kept[tuple[x509.Certificate, ...]]:
 
 def _bundle(path: Path) -> tuple[x509.Certificate, ...]:
     try:
-        return parse_bundle(path.read_bytes())
+        return parse_certificates(path.read_bytes())
     except OSError as error:
         raise SvidFileError(f"{path}: {error.strerror}") from error
     except ValueError as error:

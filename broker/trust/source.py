@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from broker.identity.bundles import TrustBundles
+from broker.identity.trust_bundles import TrustBundles
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class SvidMaterial:
     generation: int
     cert_chain_pem: bytes
     private_key_pem: bytes = field(repr=False)
-    bundles: TrustBundles
+    trust_bundles: TrustBundles
     not_after: datetime
 
 

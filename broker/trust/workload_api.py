@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import grpc
 
-from broker.identity.bundles import TrustBundles
+from broker.identity.trust_bundles import TrustBundles
 from broker.model.clock import Clock
 from broker.model.errors import CannotStart
 from broker.trust.source import SvidMaterial

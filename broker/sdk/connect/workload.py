@@ -62,7 +62,7 @@ class Workload:
     def _mutual_tls(self, material: SvidMaterial) -> MutualTls:
         """Trust the broker's trust domain alone: the CAs of others could make certificates for its host."""
         trust_domain = self._trust_domain or _trust_domain_of(material)
-        roots = material.bundles.roots.get(trust_domain)
+        roots = material.trust_bundles.roots.get(trust_domain)
         if roots is None:
             raise Refusal(
                 Reason.IDENTITY_MISSING,

@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from broker.identity.authority import Authority, issue_svid, new_authority
-from broker.identity.bundles import TrustBundles, parse_bundle
 from broker.identity.directory import Directory, IdentityRule
 from broker.identity.spiffe import parse_spiffe_id
+from broker.identity.trust_bundles import TrustBundles, parse_certificates
 from broker.identity.x509 import Authenticator, PeerEvidence
 from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
@@ -23,7 +23,7 @@ RULES = (IdentityRule("spiffe://example.org/*", "acme", frozenset({Role.AGENTS})
 
 
 def authenticator(authority: Authority) -> Authenticator:
-    bundles = TrustBundles(1, {"example.org": parse_bundle(authority.cert_pem)})
+    bundles = TrustBundles(1, {"example.org": parse_certificates(authority.cert_pem)})
     return Authenticator(lambda: bundles, Directory(RULES))
 
 

@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory, IdentityRule
 from broker.identity.ids import check_id
 from broker.identity.issuers import Condition, CurrentKeys, Issuer
 from broker.identity.jwks import parse_jwks
 from broker.identity.jwt import JwtAuthenticator, UnknownIssuerKey
 from broker.identity.subject import SubjectTemplate
+from broker.identity.trust_bundles import TrustBundles
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Role
 from tests import tokens

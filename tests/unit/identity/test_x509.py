@@ -18,8 +18,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.identity.bundles import TrustBundles
 from broker.identity.directory import Directory, IdentityRule
+from broker.identity.trust_bundles import TrustBundles
 from broker.identity.x509 import Authenticator, PeerEvidence
 from broker.model.clock import system_clock
 from broker.model.compact_jws import base64url

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID
 
 from broker.identity.authority import Authority, Svid, issue_svid, new_authority
-from broker.identity.bundles import parse_bundle
 from broker.identity.spiffe import parse_spiffe_id
+from broker.identity.trust_bundles import parse_certificates
 from broker.model.clock import system_clock
 from broker.trust.files import SvidFiles, write_svid
 from broker.trust.kept import SvidFileError
@@ -55,7 +55,7 @@ def test_what_is_written_is_read(folder: Folder) -> None:
     files = SvidFiles(folder.path)
     assert files.material.cert_chain_pem == folder.first.cert_pem
     assert files.material.private_key_pem == folder.first.key_pem
-    assert files.material.bundles.roots == {"example.org": parse_bundle(ROOT.cert_pem)}
+    assert files.material.trust_bundles.roots == {"example.org": parse_certificates(ROOT.cert_pem)}
     assert files.problem is None
 
 
@@ -77,7 +77,7 @@ def test_a_rotation_is_picked_up(folder: Folder) -> None:
     write_svid(folder.path, fresh, ROOT.cert_pem)
     assert files.refresh()
     assert (files.material.generation, files.material.cert_chain_pem) == (2, fresh.cert_pem)
-    assert files.material.bundles.generation == 2
+    assert files.material.trust_bundles.generation == 2
     assert not files.refresh()
 
 
@@ -85,7 +85,7 @@ def test_another_root_is_picked_up_with_the_pair_as_it_was(folder: Folder) -> No
     files, other = SvidFiles(folder.path), new_authority("example.org", DAY, system_clock())
     folder.write("bundle.pem", ROOT.cert_pem + other.cert_pem)
     assert files.refresh()
-    assert len(files.material.bundles.roots["example.org"]) == 2
+    assert len(files.material.trust_bundles.roots["example.org"]) == 2
     assert files.material.cert_chain_pem == folder.first.cert_pem
 
 
@@ -204,16 +204,16 @@ def test_further_trust_domains_have_roots_of_their_own(folder: Folder, tmp_path:
     bundle = tmp_path / "other.pem"
     bundle.write_bytes(other.cert_pem)
     files = SvidFiles(folder.path, {"other.example": bundle})
-    assert files.material.bundles.roots == {
-        "example.org": parse_bundle(ROOT.cert_pem),
-        "other.example": parse_bundle(other.cert_pem),
+    assert files.material.trust_bundles.roots == {
+        "example.org": parse_certificates(ROOT.cert_pem),
+        "other.example": parse_certificates(other.cert_pem),
     }
     bundle.write_bytes(other.cert_pem + ROOT.cert_pem)
     assert files.refresh()
     bundle.write_bytes(b"")
     assert not files.refresh()
     assert str(bundle) in str(files.problem)
-    assert len(files.material.bundles.roots["other.example"]) == 2
+    assert len(files.material.trust_bundles.roots["other.example"]) == 2
 
 
 JWKS = json.dumps({"keys": [jwk(ec.generate_private_key(ec.SECP256R1()), "p1", use="jwt-svid")]}).encode()
@@ -231,7 +231,7 @@ def test_a_broken_file_keeps_no_other_from_being_read(folder: Folder, tmp_path: 
         {"other.example": tmp_path / "other.pem", "third.example": tmp_path / "third.pem"},
         {"other.example": tmp_path / "other.json"},
     )
-    before = files.material.bundles
+    before = files.material.trust_bundles
     broken, good = tmp_path / name, (tmp_path / name).read_bytes()
     if what == "gone":
         broken.unlink()
@@ -245,7 +245,7 @@ def test_a_broken_file_keeps_no_other_from_being_read(folder: Folder, tmp_path: 
     assert files.refresh()
     assert files.material.cert_chain_pem == rotated.cert_pem
     assert str(broken) in str(files.problem)
-    after = files.material.bundles
+    after = files.material.trust_bundles
     changed = {domain for domain, roots in after.roots.items() if roots != before.roots[domain]}
     assert changed == {other.stem + ".example"}
     assert after.jwt_keys["other.example"] == before.jwt_keys["other.example"]

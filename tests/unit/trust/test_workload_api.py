@@ -18,8 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.identity.authority import Authority, Svid, issue_svid
-from broker.identity.bundles import parse_bundle
 from broker.identity.spiffe import parse_spiffe_id
+from broker.identity.trust_bundles import parse_certificates
 from broker.model.clock import system_clock
 from broker.trust import workload_api
 from broker.trust.workload_api import WorkloadApi, WorkloadApiError
@@ -29,7 +29,7 @@ from tests.workload_api_server import REPOSITORY, WorkloadApiServer, der, jwt_re
 
 OURS, HOME, PARTNER = "spiffe://example.org/broker", "spiffe://example.org", "spiffe://partner.example"
 ROOT, OTHER, FOREIGN = authority(), authority(), authority("partner.example")
-ROOTS = parse_bundle(ROOT.cert_pem)
+ROOTS = parse_certificates(ROOT.cert_pem)
 KEY = ec.generate_private_key(ec.SECP256R1())
 HOUR = timedelta(hours=1)
 
@@ -107,11 +107,11 @@ def taken(api: WorkloadApi, condition: Callable[[], object]) -> None:
 
 
 def kids(api: WorkloadApi) -> dict[str, list[str]]:
-    return {name: [key.kid for key in found.keys] for name, found in api.material.bundles.jwt_keys.items()}
+    return {name: [key.kid for key in found.keys] for name, found in api.material.trust_bundles.jwt_keys.items()}
 
 
 def believes_nobody(api: WorkloadApi) -> bool:
-    bundles = api.material.bundles
+    bundles = api.material.trust_bundles
     return not bundles.roots and not bundles.jwt_keys
 
 
@@ -120,9 +120,12 @@ def test_what_is_pushed_first_is_there_when_it_is_made(room: Room) -> None:
     api = room.open()
     assert api.material.cert_chain_pem == room.first.cert_pem
     assert api.material.private_key_pem == room.first.key_pem
-    assert api.material.bundles.roots == {"example.org": ROOTS, "partner.example": parse_bundle(FOREIGN.cert_pem)}
+    assert api.material.trust_bundles.roots == {
+        "example.org": ROOTS,
+        "partner.example": parse_certificates(FOREIGN.cert_pem),
+    }
     assert kids(api) == {"example.org": ["k1"]}
-    assert (api.material.generation, api.material.bundles.generation, api.problem) == (1, 1, None)
+    assert (api.material.generation, api.material.trust_bundles.generation, api.problem) == (1, 1, None)
     assert not api.refresh()
     assert "PRIVATE KEY" not in repr(api.material)
 
@@ -132,7 +135,7 @@ def test_a_rotation_is_taken_with_its_key(room: Room) -> None:
     room.agent.tell(x509=push(fresh))
     until(api.refresh)
     assert (api.material.cert_chain_pem, api.material.private_key_pem) == (fresh.cert_pem, fresh.key_pem)
-    assert (api.material.generation, api.material.bundles.generation) == (2, 2)
+    assert (api.material.generation, api.material.trust_bundles.generation) == (2, 2)
     assert not api.refresh()
 
 
@@ -145,33 +148,33 @@ def test_intermediates_are_shown_behind_the_leaf(room: Room) -> None:
 def test_a_root_that_is_removed_is_believed_no_more(room: Room) -> None:
     room.agent.tell(x509=push(room.first, ROOT.cert_pem + OTHER.cert_pem))
     api = room.open()
-    assert len(api.material.bundles.roots["example.org"]) == 2
+    assert len(api.material.trust_bundles.roots["example.org"]) == 2
     room.agent.tell(x509=push(room.first))
     until(api.refresh)
-    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
 
 
 def test_a_trust_domain_comes_and_goes_with_the_pushes_that_hold_it(room: Room) -> None:
     api = room.open()
     room.agent.tell(x509=push(room.first, federated={PARTNER: der(FOREIGN.cert_pem)}))
     until(api.refresh)
-    assert api.material.bundles.roots["partner.example"] == parse_bundle(FOREIGN.cert_pem)
+    assert api.material.trust_bundles.roots["partner.example"] == parse_certificates(FOREIGN.cert_pem)
     room.agent.tell(x509=push(room.first))
     until(api.refresh)
-    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
 
 
 def test_an_empty_bundle_revokes_its_trust_domain(room: Room) -> None:
     api = room.open()
     room.agent.tell(x509=push(room.first, federated={PARTNER: b""}), jwt=jwt_response({HOME: b"", PARTNER: jwks()}))
-    taken(api, lambda: api.material.bundles.roots == {"example.org": ROOTS, "partner.example": ()})
+    taken(api, lambda: api.material.trust_bundles.roots == {"example.org": ROOTS, "partner.example": ()})
     taken(api, lambda: kids(api) == {"example.org": [], "partner.example": []})
     assert api.problem is None
 
 
 def test_nobody_writes_our_own_roots_as_those_of_another(room: Room) -> None:
     room.agent.tell(x509=push(room.first, federated={HOME: der(FOREIGN.cert_pem)}))
-    assert room.open().material.bundles.roots == {"example.org": ROOTS}
+    assert room.open().material.trust_bundles.roots == {"example.org": ROOTS}
 
 
 def test_the_first_svid_is_ours(room: Room) -> None:
@@ -179,7 +182,7 @@ def test_the_first_svid_is_ours(room: Room) -> None:
     room.agent.tell(x509=x509_response(x509_svid(OURS, room.first, ROOT.cert_pem), second))
     api = room.open()
     assert api.material.cert_chain_pem == room.first.cert_pem
-    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
 
 
 def test_keys_of_jwts_come_and_go_with_their_pushes(room: Room) -> None:
@@ -187,7 +190,7 @@ def test_keys_of_jwts_come_and_go_with_their_pushes(room: Room) -> None:
     room.agent.tell(jwt=jwt_response({HOME: jwks("k1", "k2"), PARTNER: jwks("p1")}))
     until(api.refresh)
     assert kids(api) == {"example.org": ["k1", "k2"], "partner.example": ["p1"]}
-    assert api.material.bundles.generation == 2
+    assert api.material.trust_bundles.generation == 2
     room.agent.tell(jwt=jwt_response({PARTNER: jwks("p1")}))
     until(api.refresh)
     assert kids(api) == {"partner.example": ["p1"]}
@@ -213,7 +216,7 @@ def test_when_the_agent_is_gone_and_our_svid_has_expired_nobody_is_believed(room
     room.time.ahead = HOUR * 3 / 4 + timedelta(minutes=1)
     assert not api.refresh()
     assert "has not renewed it" in str(api.problem)
-    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
     room.time.ahead = HOUR
     assert api.refresh()
     assert believes_nobody(api)
@@ -226,7 +229,7 @@ def test_when_the_agent_is_gone_and_our_svid_has_expired_nobody_is_believed(room
     else:
         room.agent.tell(x509=push(room.first))
     taken(api, lambda: kids(api))
-    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
     until(lambda: api.problem is None)
 
 
@@ -259,7 +262,7 @@ def test_what_changed_while_the_agent_was_away_is_taken_when_it_is_back(room: Ro
     until(lambda: api.problem)
     room.restart()
     until(api.refresh)
-    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
 
 
 def test_without_an_identity_it_is_not_made(room: Room) -> None:
@@ -286,7 +289,7 @@ def test_an_identity_that_is_withdrawn_is_believed_no_more(room: Room) -> None:
     assert api.material.cert_chain_pem == room.first.cert_pem
     room.agent.tell()
     taken(api, lambda: kids(api))
-    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
     until(lambda: api.problem is None)
 
 
@@ -340,13 +343,13 @@ def test_a_broken_bundle_keeps_nothing_else_from_being_taken(room: Room) -> None
         jwt=jwt_response({HOME: jwks("k1"), PARTNER: jwks("p1")}),
     )
     api, fresh = room.open(), svid()
-    partners = parse_bundle(FOREIGN.cert_pem)
+    partners = parse_certificates(FOREIGN.cert_pem)
     room.agent.tell(
         x509=push(fresh, federated={PARTNER: der(FOREIGN.cert_pem)[:-1]}),
         jwt=jwt_response({HOME: jwks("k2"), PARTNER: b"{}"}),
     )
     taken(api, lambda: api.material.cert_chain_pem == fresh.cert_pem and kids(api)["example.org"] == ["k2"])
-    assert api.material.bundles.roots == {"example.org": ROOTS, "partner.example": partners}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS, "partner.example": partners}
     assert kids(api)["partner.example"] == ["p1"]
     assert "the bundle of `partner.example`" in str(api.problem)
     assert "the JWT bundle of `partner.example` is broken" in str(api.problem)
@@ -366,11 +369,11 @@ def test_a_bundle_that_stays_broken_is_believed_no_longer_than_our_svid_of_then(
     taken(api, lambda: "the bundle of `partner.example`" in str(api.problem))
     room.time.ahead = HOUR - timedelta(minutes=1)
     api.refresh()
-    assert set(api.material.bundles.roots) == {"example.org", "partner.example"}
+    assert set(api.material.trust_bundles.roots) == {"example.org", "partner.example"}
     assert kids(api) == {"example.org": ["k1"]}
     room.time.ahead = HOUR
     assert api.refresh()
-    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
     assert kids(api) == {}
 
 
@@ -392,7 +395,7 @@ def test_keys_of_jwts_that_cannot_be_renewed_live_no_longer_than_our_svid_did(ro
     room.time.ahead = HOUR
     assert api.refresh()
     assert kids(api) == {}
-    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
     assert "no JWT-SVID is believed" in str(api.problem)
 
 
@@ -403,7 +406,7 @@ def test_closing_it_leaves_no_thread_and_the_material_as_it_was(room: Room) -> N
     api.close()
     until(lambda: set(threading.enumerate()) <= before)
     assert not api.refresh()
-    assert api.material.bundles.roots == {"example.org": ROOTS}
+    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
     api.close()
 
 

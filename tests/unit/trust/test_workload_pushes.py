@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.identity.authority import Svid, issue_svid
-from broker.identity.bundles import parse_bundle
 from broker.identity.spiffe import parse_spiffe_id
+from broker.identity.trust_bundles import parse_certificates
 from broker.model.clock import system_clock
 from broker.trust.workload_pushes import read_jwt, read_x509
 from broker.trust.workload_stream import UnusablePush
@@ -46,8 +46,8 @@ def test_a_push_is_read_as_it_is() -> None:
     found = read_x509(push({PARTNER: der(FOREIGN.cert_pem + OTHER.cert_pem)}), NOW)
     assert (found.cert_chain_pem, found.private_key_pem) == (OWN.cert_pem, OWN.key_pem)
     assert found.roots == {
-        "example.org": parse_bundle(ROOT.cert_pem),
-        "partner.example": parse_bundle(FOREIGN.cert_pem + OTHER.cert_pem),
+        "example.org": parse_certificates(ROOT.cert_pem),
+        "partner.example": parse_certificates(FOREIGN.cert_pem + OTHER.cert_pem),
     }
     assert found.not_after - NOW > timedelta(minutes=59)
     assert timedelta(minutes=14) < found.not_after - found.overdue_at < timedelta(minutes=16)
@@ -143,8 +143,9 @@ def test_a_bundle_that_is_wrong_costs_nothing_but_itself(name: str, bundle: byte
     before = read_x509(push({PARTNER: der(FOREIGN.cert_pem)}), NOW)
     third = {"spiffe://third.example": der(OTHER.cert_pem)}
     found = read_x509(push({name: bundle, **third}), NOW, before)
-    own, kept = {"example.org": parse_bundle(ROOT.cert_pem)}, {"partner.example": parse_bundle(FOREIGN.cert_pem)}
-    rest = own | {"third.example": parse_bundle(OTHER.cert_pem)}
+    own = {"example.org": parse_certificates(ROOT.cert_pem)}
+    kept = {"partner.example": parse_certificates(FOREIGN.cert_pem)}
+    rest = own | {"third.example": parse_certificates(OTHER.cert_pem)}
     assert found.roots == (rest | kept if name == PARTNER else rest)
     assert why in " ".join(found.broken.values())
     assert read_x509(push({name: bundle, **third}), NOW).roots == rest

@@ -26,18 +26,18 @@ class TrustBundles:
         return b"".join(root.public_bytes(Encoding.PEM) for roots in self.roots.values() for root in roots)
 
 
-def parse_bundle(pem: bytes) -> tuple[x509.Certificate, ...]:
+def parse_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
     """Parse a bundle of PEM certificates, or a chain of them.
 
     Raises:
         ValueError: it holds none, or a broken one.
     """
     try:
-        roots = tuple(x509.load_pem_x509_certificates(pem))
+        certificates = tuple(x509.load_pem_x509_certificates(pem))
     except x509.InvalidVersion as error:
         raise ValueError("the bundle holds a certificate of a version that there is not") from error
-    if len(roots) < pem.count(_BEGIN):  # one that is cut short is passed over otherwise
+    if len(certificates) < pem.count(_BEGIN):  # one that is cut short is passed over otherwise
         raise ValueError("the bundle holds a broken certificate")
-    if not roots:
+    if not certificates:
         raise ValueError("the bundle holds no certificate")
-    return roots
+    return certificates

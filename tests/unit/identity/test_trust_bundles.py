@@ -3,7 +3,7 @@
 import pytest
 from cryptography import x509
 
-from broker.identity.bundles import TrustBundles, parse_bundle
+from broker.identity.trust_bundles import TrustBundles, parse_certificates
 from broker.model.clock import system_clock
 from tests.certificates import root
 
@@ -11,7 +11,7 @@ ONE, TWO = root("one", system_clock()), root("two", system_clock())
 
 
 def test_a_bundle_holds_every_certificate_in_it() -> None:
-    assert parse_bundle(ONE.pem + TWO.pem) == (ONE.certificate, TWO.certificate)
+    assert parse_certificates(ONE.pem + TWO.pem) == (ONE.certificate, TWO.certificate)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_bundle_holds_every_certificate_in_it() -> None:
 )
 def test_what_is_no_bundle_is_refused(pem: bytes) -> None:
     with pytest.raises(ValueError):
-        parse_bundle(pem)
+        parse_certificates(pem)
 
 
 def test_tls_is_given_the_roots_of_all_trust_domains() -> None:
