@@ -83,7 +83,7 @@ class JwtEvidence:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verified:
+class _VerifiedToken:
     evidence: JwtEvidence
     not_before: datetime
 
@@ -116,7 +116,7 @@ class JwtAuthenticator:
         self._bundles = bundles
         self._audience = audience
         self._directory = directory
-        self._remembered: OrderedDict[tuple[bytes, int, int], _Verified] = OrderedDict()
+        self._remembered: OrderedDict[tuple[bytes, int, int], _VerifiedToken] = OrderedDict()
 
     def authenticate(self, token: str, at: datetime) -> JwtEvidence:
         """Return what a token proves.
@@ -140,7 +140,7 @@ class JwtAuthenticator:
         _check_time(verified.not_before, verified.evidence.principal.not_after, at)
         return verified.evidence
 
-    def _oidc(self, parsed: _Parsed, issuer: Issuer, keys: CurrentKeys, at: datetime) -> _Verified:
+    def _oidc(self, parsed: _Parsed, issuer: Issuer, keys: CurrentKeys, at: datetime) -> _VerifiedToken:
         _check_algorithm(parsed, issuer.algorithms)
         if parsed.kind in _ACCESS_TYPES and not issuer.access_tokens:
             _refuse(
@@ -164,9 +164,9 @@ class JwtAuthenticator:
             name, method="oidc", proof=_digest(parsed.token), not_after=not_after, task_id=_task(issuer, claims)
         )
         issued_at = _instant(claims, "iat", numeric_date.at_latest) or at
-        return _Verified(JwtEvidence(principal, issued_at, _once(issuer, claims), _key(claims)), not_before)
+        return _VerifiedToken(JwtEvidence(principal, issued_at, _once(issuer, claims), _key(claims)), not_before)
 
-    def _svid(self, parsed: _Parsed, bundles: TrustBundles, at: datetime) -> _Verified:
+    def _svid(self, parsed: _Parsed, bundles: TrustBundles, at: datetime) -> _VerifiedToken:
         _check_algorithm(parsed, _SVID_ALGORITHMS)
         if parsed.kind not in _SVID_TYPES:
             _refuse("the token's `typ` is not that of a JWT-SVID")
@@ -187,7 +187,7 @@ class JwtAuthenticator:
             str(spiffe_id), method="jwt_svid", proof=_digest(parsed.token), not_after=not_after
         )
         issued_at = _instant(parsed.claims, "iat", numeric_date.at_latest) or at
-        return _Verified(JwtEvidence(principal, issued_at, key=_key(parsed.claims)), not_before)
+        return _VerifiedToken(JwtEvidence(principal, issued_at, key=_key(parsed.claims)), not_before)
 
 
 def _parse(token: str) -> _Parsed:

@@ -57,7 +57,7 @@ class PeerEvidence:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verified:
+class _VerifiedLeaf:
     """A principal whose chain was verified, with the span in which all of the chain is valid.
 
     `shown` tells all that was shown, and in which bundles its root was.
@@ -76,7 +76,7 @@ class Authenticator:
         """Make an authenticator with an empty memory."""
         self._bundles = bundles
         self._directory = directory
-        self._remembered: OrderedDict[bytes, _Verified] = OrderedDict()  # by the leaf's digest
+        self._remembered: OrderedDict[bytes, _VerifiedLeaf] = OrderedDict()  # by the leaf's digest
 
     def authenticate(self, evidence: PeerEvidence, at: datetime) -> Principal:
         """Return the principal behind a connection.
@@ -106,7 +106,7 @@ class Authenticator:
 
     def _verify(
         self, evidence: PeerEvidence, shown: tuple[int, bytes], bundles: TrustBundles, at: datetime
-    ) -> _Verified:
+    ) -> _VerifiedLeaf:
         if len(evidence.leaf_pem) + len(evidence.chain_pem) > _LARGEST or evidence.chain_pem.count(_BEGIN) > _MOST:
             _refuse(f"what was shown is more than {_MOST} certificates, or more than {_LARGEST // 1024} KiB")
         try:
@@ -131,7 +131,7 @@ class Authenticator:
         except chain.ChainError as error:
             _refuse(str(error))
         not_after = min(certificate.not_valid_after_utc for certificate in verified)
-        return _Verified(
+        return _VerifiedLeaf(
             shown,
             self._principal(spiffe_id, leaf, not_after),
             max(certificate.not_valid_before_utc for certificate in verified),
