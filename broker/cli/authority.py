@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 
 from broker.cli.failure import Stop
-from broker.cli.private import write_private
+from broker.disk import files
 from broker.identity.authority import Authority, issue_svid, new_authority
 from broker.identity.spiffe import SpiffeId
 from broker.trust.files import write_svid
@@ -27,8 +27,8 @@ def create(directory: Path, trust_domain: str, lifetime: timedelta, at: datetime
         raise Stop(f"`{directory}` holds a CA already: issue under it, or name another folder")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = new_authority(trust_domain, lifetime, at)
-    write_private(directory / _KEY, made.key_pem.decode())
-    (directory / _CERTIFICATE).write_bytes(made.cert_pem)
+    files.replace(directory / _KEY, made.key_pem)
+    files.replace(directory / _CERTIFICATE, made.cert_pem, files.PUBLIC)
     return directory / _CERTIFICATE
 
 

@@ -12,10 +12,11 @@ import click
 from broker.cli.failure import for_each
 from broker.cli.options import Caller, lifetime_option, remote, span
 from broker.cli.output import note, output_option, show, show_list, wants_json
-from broker.cli.private import check_target, refuse_to_reveal_to_models, write_private
+from broker.cli.private import check_target, refuse_to_reveal_to_models
 from broker.cli.render import plain
 from broker.cli.unverified import decode, read_token
 from broker.cli.wanted import Wanted, shortened, wanted_options
+from broker.disk import files
 from broker.v1 import agent_service_pb2 as pb
 
 
@@ -48,7 +49,7 @@ def _hand_over(
 ) -> None:
     lease = {**plain(answer.lease), "warnings": shortened(answer.token, asked)}
     if out is not None:
-        write_private(out, answer.token)
+        files.replace(out, answer.token.encode())
         show({**lease, "token_file": str(out)})
     elif wants_json():
         show({**lease, "token": answer.token})

@@ -19,8 +19,8 @@ from broker.cli.findings import Finding, look
 from broker.config.listening import check_free, doors_of
 from broker.config.settings import Settings
 from broker.identity.issuers import Issuer
-from broker.keystore.folder import open_keys
 from broker.identity.trust_bundles import parse_certificates
+from broker.keystore.folder import open_keys
 from broker.model.clock import Clock
 from broker.model.errors import ListenProblem, Refusal
 from broker.policy import bundle

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from broker.cli.private import write_private
+from broker.disk import files
 from broker.sdk.client.secret import Secret
 from broker.sdk.guard.mcp.stdio import TOKEN_FD_VARIABLE, TOKEN_FILE_VARIABLE
 
@@ -45,7 +45,7 @@ def by_file() -> Iterator[Handover]:
     """
     with tempfile.TemporaryDirectory(prefix="credbroker-", dir=_runtime_folder()) as folder:  # mode 0700
         path = Path(folder, "token")
-        yield Handover((TOKEN_FILE_VARIABLE, str(path)), lambda token: write_private(path, token.reveal()))
+        yield Handover((TOKEN_FILE_VARIABLE, str(path)), lambda token: files.replace(path, token.reveal().encode()))
 
 
 @contextmanager

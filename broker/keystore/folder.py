@@ -7,8 +7,6 @@ folder is for one broker, or for several that share it read-only but for the one
 from __future__ import annotations
 
 import json
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,15 +22,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from broker.credential.keys import EcSigner, KeySet
+from broker.disk import files
+from broker.disk.files import ExposedFile
 from broker.keystore.keyring import KeyLife, Keyring
 from broker.model.clock import from_micros, to_micros
 from broker.model.errors import CannotStart
 
 _CHECKPOINT = "checkpoint.pem"
 _KEYRING = "keyring.json"
-_PRIVATE = 0o600
 _FOLDER = 0o700
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class KeyFileError(CannotStart):
@@ -136,10 +134,9 @@ def _read_token_key(directory: Path, kid: str) -> EcSigner:
 
 def _read_key(path: Path) -> object:
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & _OTHERS:
-                raise KeyFileError(f"{path}: others may read this private key; run `chmod 600 {path}`")
-            data = file.read()
+        data = files.read_private(path)
+    except ExposedFile as error:
+        raise KeyFileError(str(error)) from error
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}; make keys with `credbroker keys create`") from error
     try:
@@ -150,7 +147,7 @@ def _read_key(path: Path) -> object:
 
 
 def _write_key(path: Path, key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
-    _write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), os.O_EXCL)
+    files.create(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def _read_keyring(directory: Path) -> Keyring:
@@ -169,28 +166,7 @@ def _read_keyring(directory: Path) -> Keyring:
 
 def _write_keyring(directory: Path, keyring: Keyring) -> None:
     document = {"keys": [{"kid": life.kid, "signs_from": to_micros(life.signs_from)} for life in keyring.lives]}
-    fresh = directory / f"{_KEYRING}.new"
-    _write(fresh, json.dumps(document, indent=2).encode(), os.O_TRUNC)
-    fresh.replace(directory / _KEYRING)
-    _sync(directory)
-
-
-def _write(path: Path, data: bytes, flag: int) -> None:
-    """Write a private file and have it on the disk before anything refers to it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, _PRIVATE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.replace(directory / _KEYRING, json.dumps(document, indent=2).encode())
 
 
 def _token_file(directory: Path, kid: str) -> Path:

@@ -10,7 +10,6 @@ holds nobody up. It is at most a second behind on the disk; in memory `Follower`
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import structlog
 from broker.audit import checkpoint
 from broker.audit.checkpoint import Checkpoint
 from broker.audit.note import InvalidNote, VerifierKey, verify_note
+from broker.disk import files
 from broker.store.ledger import LedgerMismatch
 
 FILE = "ledger.mark"
@@ -98,7 +98,7 @@ class Marks:
     def _write(self, note: str) -> None:
         for file in self._files:
             try:
-                _replace(file, note.encode())
+                files.replace(file, note.encode())
             except OSError as error:
                 raise LedgerMismatch(
                     f"{file}: the mark of the ledger cannot be written: {error.strerror}; give the broker a folder of "
@@ -126,19 +126,3 @@ def read_note(file: Path, key: VerifierKey) -> Checkpoint:
             f"{file}: is not a checkpoint signed by this broker's key ({error}): bring the file or the key back, or go "
             "on as docs/how-to/restore-a-backup.md says"
         ) from error
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Put a file in another's place in one step, both its content and its name on the disk."""
-    fresh = file.with_name(f"{file.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +12,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from broker.disk import files
+from broker.disk.files import ExposedFile
 from broker.identity.authority import Svid
 from broker.identity.jwks import JsonWebKeySet, parse_jwks
 from broker.identity.spiffe import parse_spiffe_id
@@ -29,7 +29,6 @@ _UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +142,9 @@ class SvidFiles:
     def _read(self, name: str, *, private: bool = False) -> bytes:
         path = self._directory / name
         try:
-            with path.open("rb") as file:
-                if private and os.fstat(file.fileno()).st_mode & _OTHERS:
-                    raise SvidFileError(f"{path}: others may read this private key; run `chmod 600 {path}`")
-                return file.read()
+            return files.read_private(path) if private else path.read_bytes()
+        except ExposedFile as error:
+            raise SvidFileError(str(error)) from error
         except OSError as error:
             raise SvidFileError(f"{path}: {error.strerror}") from error
 
@@ -180,13 +178,12 @@ def _jwt_bundle(path: Path) -> JsonWebKeySet:
 def write_svid(directory: Path, svid: Svid, bundle_pem: bytes) -> None:
     """Write an SVID's files, each at once; a reader between two of them keeps what it had."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, data, mode in ((_BUNDLE, bundle_pem, 0o644), (_KEY, svid.key_pem, 0o600), (_SVID, svid.cert_pem, 0o644)):
-        fresh = directory / f".{name}.new"
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        fresh.replace(directory / name)
+    for name, data, mode in (
+        (_BUNDLE, bundle_pem, files.PUBLIC),
+        (_KEY, svid.key_pem, files.PRIVATE),
+        (_SVID, svid.cert_pem, files.PUBLIC),
+    ):
+        files.replace(directory / name, data, mode)
 
 
 def _utc(instant: datetime) -> str:

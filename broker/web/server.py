@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from broker.disk import files
 from broker.model.errors import CannotStart, ListenProblem
 from broker.web.connections import PatientProtocol, unambiguous
 from broker.web.listener import Listener
@@ -133,7 +131,7 @@ class HttpServer:
             group.create_task(self._server.serve([]))  # connections come from our own listener
 
     def _load(self) -> None:
-        with _written(self._shown) as path:
+        with files.passing(self._shown.key_pem + b"\n" + self._shown.chain_pem) as path:
             try:
                 self._tls.load_cert_chain(path, password="")
             except ssl.SSLError as error:
@@ -154,16 +152,3 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ListenProblem(f"listen.http_address {host}:{port}: {error.strerror}") from error
-
-
-@contextmanager
-def _written(certificate: Certificate) -> Iterator[Path]:
-    """Write a certificate where OpenSSL can read it, and nobody else, for the time of a block."""
-    descriptor, name = tempfile.mkstemp(prefix="credbroker-")
-    path = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(certificate.key_pem + b"\n" + certificate.chain_pem)
-        yield path
-    finally:
-        path.unlink()

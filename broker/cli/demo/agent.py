@@ -17,7 +17,7 @@ from urllib.request import HTTPSHandler, Request, build_opener
 import grpc
 
 from broker.cli.demo.lines import converse
-from broker.cli.private import write_private
+from broker.disk import files
 from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
@@ -73,7 +73,7 @@ class Agent:
 
     async def leak(self, token: str, path: str) -> None:
         """Lose a token, as agents do, into a file."""
-        await asyncio.to_thread(write_private, Path(path), self._tokens[token].reveal())
+        await asyncio.to_thread(files.replace, Path(path), self._tokens[token].reveal().encode())
 
     async def steal(self, name: str, path: str) -> None:
         """Find somebody's token, and keep it as `name`."""

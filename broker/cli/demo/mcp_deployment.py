@@ -11,8 +11,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from broker.cli.demo.ports import free_port
-from broker.cli.private import write_private
 from broker.cli.sample import Deployment
+from broker.disk import files
 
 RESEARCHER = "spiffe://example.org/agent/researcher"
 _SVID_LIFETIME = timedelta(minutes=30)
@@ -57,7 +57,8 @@ def _write_jwt_svid(places: Places, bundle: Path, at: datetime) -> None:
     key = ECKey.generate_key("P-256", {"kid": "1"})
     bundle.write_text(json.dumps({"keys": [key.as_dict(private=False) | {"use": "jwt-svid"}]}), encoding="utf-8")
     claims = {"sub": RESEARCHER, "aud": [places.issuer], "iat": at, "exp": at + _SVID_LIFETIME}
-    write_private(places.jwt_svid, jwt.encode({"alg": "ES256", "kid": "1", "typ": "JWT"}, claims, key))
+    token = jwt.encode({"alg": "ES256", "kid": "1", "typ": "JWT"}, claims, key)
+    files.replace(places.jwt_svid, token.encode())
 
 
 def _change(path: Path, old: str, new: str) -> None:

@@ -11,15 +11,12 @@ import ipaddress
 import re
 import socket
 import ssl
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from cryptography import x509
 
+from broker.disk import files
 from broker.model.clock import Clock, system_clock
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk.connect.identity import Credentials
@@ -78,7 +75,7 @@ def _over(connection: socket.socket, host: str, port: int, credentials: Credenti
     roots, ours = _shown(credentials)
     with contextlib.ExitStack() as stack:
         if ours is not None:
-            context.load_cert_chain(stack.enter_context(_written(ours)))
+            context.load_cert_chain(stack.enter_context(files.passing(ours.key_pem + b"\n" + ours.svid_pem)))
         try:
             tls = stack.enter_context(context.wrap_socket(connection, server_hostname=host))
         except ssl.SSLError as error:
@@ -188,16 +185,6 @@ def _shown(credentials: Credentials) -> tuple[bytes | None, MutualTls | None]:
             return credentials.ca_pem, None
         case _:
             return None, None
-
-
-@contextmanager
-def _written(ours: MutualTls) -> Iterator[Path]:
-    """Write certificate and key where OpenSSL can read them, and nobody else, for the time of a block."""
-    with tempfile.TemporaryDirectory(prefix="credbroker-") as folder:  # mode 0700
-        path = Path(folder, "svid.pem")
-        path.touch(0o600)
-        path.write_bytes(ours.key_pem + b"\n" + ours.svid_pem)
-        yield path
 
 
 def _names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:

@@ -1,6 +1,5 @@
 import base64
 import json
-import stat
 from pathlib import Path
 
 import click
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.cli import cli
-from broker.cli.private import AGENT_VARIABLES, write_private
+from broker.cli.private import AGENT_VARIABLES
 from broker.cli.unverified import decode
 
 ISSUE = ["credential", "issue", "--task", "t-1", "--tool", "https://repo.example.org#read_file"]
@@ -55,16 +54,6 @@ def test_a_credential_is_for_one_resource(runner: CliRunner) -> None:
     result = runner.invoke(cli, [*ISSUE, "--tool", "https://notes.example.org#write", "--out", "token"])
     assert result.exit_code == 2
     assert "one resource" in result.stderr
-
-
-def test_a_secret_file_is_for_its_owner_alone_even_if_it_was_not_before(tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    file.write_text("old")
-    file.chmod(0o644)
-    write_private(file, "new")
-    assert file.read_text() == "new"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("prefix", ["", "Bearer "])
