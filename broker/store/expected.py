@@ -60,6 +60,11 @@ class Expected:
         """The names that the ledger has had."""
         return {span.origin for span in self._spans}
 
+    @property
+    def is_committed_to(self) -> bool:
+        """Whether some entry commits to the state: versions that record none keep less in their tables."""
+        return self._committed is not None
+
     def follow(self, index: int, done: Sequence[Effect], nodes: int) -> None:
         """Follow one entry, which has completed so many inner nodes of the tree."""
         for effect in done:

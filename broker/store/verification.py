@@ -36,7 +36,7 @@ class Report:
     """What was found. `trusted` tells whether the key was given, or only taken from the ledger itself.
 
     `kept_size`: of the checkpoint that the ledger was held against. Without one nobody can tell this ledger from an
-    older copy of it. `rows_compared`: the tables were held against the entries, which takes entries that verify.
+    older copy of it. `uncompared`: why the rows of the tables were not held against the entries; empty, if they were.
     """
 
     size: int
@@ -44,7 +44,7 @@ class Report:
     vkey: str
     trusted: bool
     kept_size: int | None = None
-    rows_compared: bool = True
+    uncompared: str = ""
 
     @property
     def ok(self) -> bool:
@@ -58,8 +58,8 @@ class Report:
             unknown.append("whether all of it was made anew with another key: give --vkey")
         if self.kept_size is None:
             unknown.append("whether the newest entries were cut off, or this is an older copy: give --checkpoint")
-        if not self.rows_compared:
-            unknown.append("whether the rows of the tables are what the entries say, since these do not verify")
+        if self.uncompared:
+            unknown.append(f"whether the rows of the tables are what the entries say: {self.uncompared}")
         return unknown
 
 
@@ -106,11 +106,16 @@ class _Verification:
             findings.append(Finding(0, "entry 0 does not name the ledger's key"))
         elif head is not None:
             self._check_head(head, self._key)
-        if comparable := head is not None and not findings:
+        uncompared = ""
+        if head is None or findings:
+            uncompared = "these do not verify"
+        elif not self._expected.is_committed_to:
+            uncompared = "an older version wrote both, and the broker makes the rows anew when it next starts"
+        else:
             findings.extend(self._expected.findings(self._connection, head))
         key = "" if self._key is None else str(self._key)
         kept_size = None if self._kept is None else self._kept.size
-        return Report(self._done, findings, key, self._trusted, kept_size, comparable)
+        return Report(self._done, findings, key, self._trusted, kept_size, uncompared)
 
     def _follow(self, batch: Sequence[StoredEntry]) -> None:
         completed = []

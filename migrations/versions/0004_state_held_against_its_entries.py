@@ -1,9 +1,12 @@
 """State that is held against its entries: where each row was changed last, what is kept until when, and past origins.
 
-What the new columns say of older rows follows from the entries: the broker derives it when it first starts.
+What the new columns say of older rows follows from the entries: the broker derives it when it first starts. Request ids
+were kept as they came, and are hashes now, so that what is asked again is found again.
 """
 
 from __future__ import annotations
+
+import hashlib
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +15,13 @@ revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+
+_HASH_SIZE = 64
+_BATCH = 10_000
+_IN_CLEAR = sa.text(
+    "SELECT principal, request_id FROM requests WHERE length(request_id) <> :size AND principal <> 'once' LIMIT :batch"
+)
+_HASHED = sa.text("UPDATE requests SET request_id = :hashed WHERE principal = :principal AND request_id = :request_id")
 
 
 def upgrade() -> None:
@@ -43,6 +53,20 @@ def upgrade() -> None:
     op.execute("UPDATE rules SET kept_until = relevant_until")
     with op.batch_alter_table("rules", schema=None) as batch_op:
         batch_op.alter_column("kept_until", existing_type=sa.BigInteger(), server_default=None)
+    _hash_request_ids(op.get_bind())
+
+
+def _hash_request_ids(connection: sa.Connection) -> None:
+    while rows := connection.execute(_IN_CLEAR, {"size": _HASH_SIZE, "batch": _BATCH}).all():
+        hashed = [
+            {
+                "principal": principal,
+                "request_id": request_id,
+                "hashed": hashlib.sha256(request_id.encode()).hexdigest(),
+            }
+            for principal, request_id in rows
+        ]
+        connection.execute(_HASHED, hashed)
 
 
 def downgrade() -> None:
