@@ -1,0 +1,43 @@
+"""How long a lease lives through its renewals: never beyond its caps, and never less than a token that is out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from broker.lease import renew
+from broker.lease.desk import Limits
+from broker.model.errors import Reason, Refusal
+from tests.world import RESEARCHER, opened
+
+
+async def test_a_shorter_renewal_leaves_the_lease_its_longer_token(database_url: str) -> None:
+    async with opened(database_url) as world:
+        issued = await world.issue(await world.task(), lifetime=timedelta(minutes=4))
+        renewed = await renew.renew(world.desk, RESEARCHER, issued.lease.id, timedelta(seconds=30), "")
+        assert renewed.lease.expires_at == issued.lease.expires_at
+
+
+async def test_a_renewal_ends_with_the_leases_total_lifetime(database_url: str) -> None:
+    total = timedelta(minutes=6)
+    async with opened(database_url, limits=Limits(total_lifetime=total)) as world:
+        issued = await world.issue(await world.task())
+        world.clock.move(timedelta(minutes=4))
+        renewed = await world.renew(issued)
+        assert issued.lease.expires_at < renewed.lease.expires_at == issued.lease.issued_at + total
+
+
+async def test_no_lease_outlives_the_proof_of_its_holder(database_url: str) -> None:
+    async with opened(database_url) as world:
+        until = world.clock() + timedelta(seconds=90)
+        brief = replace(RESEARCHER, not_after=until)
+        issued = await world.issue(await world.task(), agent=brief)
+        assert issued.lease.expires_at == until
+        world.clock.move(timedelta(seconds=60))
+        assert (await world.renew(issued, agent=brief)).lease.expires_at == until
+        world.clock.move(timedelta(seconds=29.5))
+        with pytest.raises(Refusal) as refused:
+            await world.renew(issued, agent=brief)
+        assert refused.value.reason is Reason.LIFETIME_EXHAUSTED
