@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 
 from broker.access.authentication import Authentication
+from broker.access.refusals import Refusals
 from broker.api import descriptors
 from broker.api.agents import AgentService
 from broker.api.auditors import AuditorService
@@ -58,6 +59,7 @@ from broker.trust.files import SvidFiles
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
 from broker.web.app import application
+from broker.web.pipeline import HttpPipeline
 from broker.web.server import Certificate, CertificateProblem, HttpServer
 
 _DRAIN_SECONDS = 10.0
@@ -148,13 +150,13 @@ async def serve(
 
         desk = await _desk(stack, settings, clock, database, feed, keys, writer, crew)
         stack.push_async_callback(crew.dismiss)
-        callers = _callers(settings.identity, source, desk)
-        doors = _doors(settings.listen, source, callers, feed, keys, str(signer.vkey))
+        authentication = _authentication(settings.identity, source, desk)
+        doors = _doors(settings.listen, source, authentication, feed, keys, str(signer.vkey))
         doors.grpc.add(also)
         crew.start("feed", feed.run())
         crew.start("marks", marks.run())
         crew.start("identity", refresh(source, clock, doors.renew))
-        crew.start("issuers", callers.issuers.run())
+        crew.start("issuers", authentication.issuers.run())
         crew.start("health", doors.health.run())
         crew.start("probe", desk.ledger.probe())
         crew.start("schedule", Schedule(desk, partial(_rotate, keys, feed, desk)).run())
@@ -258,7 +260,7 @@ async def _desk(
     return desk
 
 
-def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Authentication:
+def _authentication(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Authentication:
     directory = Directory(settings.rules, settings.denied)
     trusted = TrustedIssuers(settings.issuers)
 
@@ -276,9 +278,10 @@ def _callers(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Auth
 
 
 def _doors(
-    settings: ListenSettings, source: SvidSource, callers: Authentication, feed: Feed, keys: Keystore, vkey: str
+    settings: ListenSettings, source: SvidSource, authentication: Authentication, feed: Feed, keys: Keystore, vkey: str
 ) -> _Doors:
-    desk = callers.desk
+    desk = authentication.desk
+    way_in = (desk.issuer, authentication, Refusals(desk))
     services: dict[ServiceDescriptor, object] = {
         descriptors.AGENT: AgentService(desk),
         descriptors.ORCHESTRATOR: OrchestratorService(desk, feed),
@@ -292,10 +295,10 @@ def _doors(
         for_tokens = (settings.jwt_address, server_credentials(source, mutual=False))
     share = allow_as_many_as_possible() // _SHARES
     health = Health([feed.problem, desk.ledger.problem])
-    server = Server(mutual, Pipeline(desk, callers), services, health, for_tokens, share)
+    server = Server(mutual, Pipeline(*way_in), services, health, for_tokens, share)
     if settings.http_address is None:
         return _Doors(server, None, feed, health)
-    app = application(callers, keys.published)
+    app = application(HttpPipeline(*way_in), desk, keys.published)
     certificate = partial(_certificate, settings, source)
     return _Doors(server, HttpServer(settings.http_address, app, certificate, most_connections=share), feed, health)
 

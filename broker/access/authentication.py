@@ -1,28 +1,21 @@
-"""Who calls? The one way from what a call shows to a principal, whichever door it came through."""
+"""Who calls? The one way from what a call presents to a principal, whichever door it came through."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from broker.access.presented import PresentedIdentity, PresentedProof
 from broker.credential import dpop
 from broker.credential.replays import Replays
+from broker.identity.ids import subject_of
 from broker.identity.jwt import JwtAuthenticator, JwtEvidence, UnknownIssuerKey
-from broker.identity.x509 import Authenticator, PeerEvidence
+from broker.identity.x509 import Authenticator
 from broker.lease.desk import Desk
 from broker.lease.single_use import use_once
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
-
-
-@dataclass(frozen=True, slots=True)
-class PresentedProof:
-    """A proof of possession (RFC 9449) as it came with a call, which is for this method and URL."""
-
-    text: str
-    method: str
-    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,52 +29,44 @@ class Authentication:
     issuers: TrustedIssuers
     replays: Replays
 
-    def by_certificate(self, evidence: PeerEvidence) -> Principal:
-        """Return the principal behind a connection.
+    async def authenticate(self, presented: PresentedIdentity, *, prove_key: bool) -> Principal:
+        """Return the principal that calls. A token that is good for one time is used up.
 
-        Raises:
-            Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED or IDENTITY_UNKNOWN; UNAVAILABLE.
-        """
-        self._check_ourselves()
-        return self.certificates.authenticate(evidence, self.desk.clock())
-
-    async def by_token(self, token: str, shown: PresentedProof | None = None) -> Principal:
-        """Return the principal that a token proves, and use the token up if it is good for one time.
-
-        Of a token that is bound to a key, the proof that came with the call must be of that key.
+        Of a token that is bound to a key, the proof that came with the call must be of that key. With `prove_key`, any
+        proof that came is checked, and its key is the principal's.
 
         Raises:
             Refusal: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_EXPIRED, IDENTITY_UNKNOWN, ASSERTION_REPLAYED;
                 PROOF_INVALID; UNAVAILABLE, LEDGER_UNAVAILABLE.
         """
         self._check_ourselves()
-        if not token:
-            raise Refusal(
-                Reason.IDENTITY_MISSING,
-                "the call shows neither a client certificate nor a token that proves an identity",
-                Hints(missing="authorization", next="send a JWT-SVID, or a token of a trusted issuer, as bearer token"),
-            )
-        evidence = await self._evidence(token)
-        principal = self._in_hand(evidence, shown)
-        if evidence.once:
-            await use_once(self.desk, evidence.once, evidence.issued_at, principal.not_after)
-        return principal
+        if presented.peer is not None:
+            principal = self.certificates.authenticate(presented.peer, self.desk.clock())
+        else:
+            evidence = await self._evidence(presented.token)
+            principal = self._in_hand(evidence, presented.proof)
+            if evidence.once:
+                await use_once(self.desk, evidence.once, evidence.issued_at, principal.not_after)
+            _check_client_id(principal, presented.client_id)
+        return self._with_key(principal, presented.proof) if prove_key and presented.proof else principal
 
-    def by_token_again(self, token: str) -> Principal:
-        """Return the principal of a token in a call that goes on, which was let in with it; else as `by_token`."""
-        self._check_ourselves()
-        return self.tokens.authenticate(token, self.desk.clock()).principal
-
-    def with_key(self, principal: Principal, shown: PresentedProof) -> Principal:
-        """Return a principal that has proven on this call to hold a key, unless it has already.
+    def authenticate_again(self, presented: PresentedIdentity) -> Principal:
+        """Return the principal of a call that goes on, and may outlive the certificates, tokens and keys it began with.
 
         Raises:
-            Refusal: PROOF_INVALID; UNAVAILABLE.
+            Refusal: as `authenticate`.
         """
+        self._check_ourselves()
+        if presented.peer is not None:
+            return self.certificates.authenticate(presented.peer, self.desk.clock())
+        return self.tokens.authenticate(presented.token, self.desk.clock()).principal
+
+    def _with_key(self, principal: Principal, proof: PresentedProof) -> Principal:
+        """Return a principal that has proven on this call to hold a key, unless it has already."""
         if principal.proof_key:
             return principal
         now = self.desk.clock()
-        proven = dpop.verify(shown.text, dpop.Request(method=shown.method, url=shown.url), now)
+        proven = dpop.verify(proof.text, dpop.Request(method=proof.method, url=proof.url), now)
         self.replays.use(proven, now)
         return replace(principal, proof_key=proven.thumbprint)
 
@@ -94,21 +79,27 @@ class Authentication:
                 Hints(next="try again in a moment; operators: the broker's log says why"),
             )
 
-    def _in_hand(self, evidence: JwtEvidence, shown: PresentedProof | None) -> Principal:
+    def _in_hand(self, evidence: JwtEvidence, proof: PresentedProof | None) -> Principal:
         if not evidence.key:
             return evidence.principal
-        if shown is None:
+        if proof is None:
             raise Refusal(
                 Reason.PROOF_INVALID,
                 "the token is bound to a key (`cnf`), and the call proves none",
                 Hints(missing="DPoP", next="send a DPoP proof of that key with the call (RFC 9449)"),
             )
-        principal = self.with_key(evidence.principal, shown)
+        principal = self._with_key(evidence.principal, proof)
         if principal.proof_key != evidence.key:
             dpop.refuse("it is of another key than the one that the token is bound to (`cnf`)")
         return principal
 
     async def _evidence(self, token: str) -> JwtEvidence:
+        if not token:
+            raise Refusal(
+                Reason.IDENTITY_MISSING,
+                "the call shows neither a client certificate nor a token that proves an identity",
+                Hints(missing="authorization", next="send a JWT-SVID, or a token of a trusted issuer, as bearer token"),
+            )
         try:
             return self.tokens.authenticate(token, self.desk.clock())
         except UnknownIssuerKey as error:
@@ -123,3 +114,12 @@ class Authentication:
             if unknown.forged:
                 raise unknown from None
             raise
+
+
+def _check_client_id(principal: Principal, client_id: str) -> None:
+    if client_id and client_id not in (principal.id, subject_of(principal.id)):
+        raise Refusal(
+            Reason.IDENTITY_INVALID,
+            "the client id is not that of the assertion",
+            Hints(next="leave client_id out"),
+        )

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import structlog
 
+from broker.access.entrances import Entrance
+from broker.access.rations import OF_A_CALLER, OF_NOBODY, Rations
 from broker.audit.facts import principal_facts
 from broker.intent.scopes import scope_of
 from broker.lease.desk import Desk
-from broker.lease.rations import OF_A_CALLER, OF_NOBODY
 from broker.model.entry import Entry, Json, Kind
 from broker.model.errors import Reason, Refusal
 from broker.model.names import is_id, is_resource, is_tool
@@ -33,29 +34,74 @@ _QUOTED = re.compile(r"`.*`", re.DOTALL)  # from the first mark to the last: wha
 class RequestSummary:
     """What a refused request was about, as far as it said so, word for word.
 
-    `recorded`: it would change something. `tools` are the parts of an OAuth scope, such as `tool:read_file`.
+    `tools` are the parts of an OAuth scope, such as `tool:read_file`.
     """
 
-    method: str
-    recorded: bool = True
     task_id: str = ""
     lease_id: str = ""
     resource: str = ""
     tools: tuple[str, ...] = ()
 
 
-async def refuse(desk: Desk, principal: Principal | None, summary: RequestSummary, refusal: Refusal) -> Refusal:
-    """Log a refusal, and record it where that is due; return the one that the caller is to hear.
+_NOTHING = RequestSummary()
 
-    That is LEDGER_UNAVAILABLE, if it cannot be recorded.
-    """
-    recorded = summary.recorded and refusal.reason not in _NOT_RECORDED
-    if not _is_told(desk, principal, refusal):
-        if recorded:
-            desk.ledger.count_refusal(_entry(desk, principal, {}, refusal))
-        return refusal
-    # nobody's words are worth nothing
-    facts = _facts(summary if principal is not None else RequestSummary(method=summary.method))
+
+class Refusals:
+    """What becomes of refusals, at every door."""
+
+    def __init__(self, desk: Desk) -> None:
+        """Record them in the ledger of a desk."""
+        self._desk = desk
+        self._rations = Rations()
+
+    async def settle(
+        self, entrance: Entrance, principal: Principal | None, summary: RequestSummary, error: Exception
+    ) -> Refusal:
+        """Return the refusal that the caller is to hear, of a call that has ended with an error.
+
+        A refusal is logged first, and recorded where that is due: if it cannot be, the answer is LEDGER_UNAVAILABLE.
+        Any other error is ours: it is logged, and is INTERNAL to the caller.
+        """
+        if not isinstance(error, Refusal):
+            caller = None if principal is None else principal.id
+            log = structlog.get_logger("requests")
+            log.error("request.failed", method=entrance.name, principal=caller, exc_info=error)
+            return Refusal(Reason.INTERNAL, "the broker has failed; its log says how")
+        recorded = entrance.recorded and error.reason not in _NOT_RECORDED
+        if not self._is_told(principal, error):
+            if recorded:
+                self._desk.ledger.count_refusal(self._entry(principal, {}, error))
+            return error
+        # Nobody's words are worth nothing.
+        facts = _facts(entrance.name, summary if principal is not None else _NOTHING)
+        _log(principal, facts, error)
+        if not recorded:
+            return error
+        try:
+            await self._desk.ledger.write_refusal(self._entry(principal, facts, error))
+        except Refusal as unrecorded:
+            return unrecorded
+        return error
+
+    def _is_told(self, principal: Principal | None, refusal: Refusal) -> bool:
+        whose, ration = ("", OF_NOBODY) if principal is None else (principal.id, OF_A_CALLER)
+        return self._rations.take(f"{refusal.reason} {whose}", ration, self._desk.clock())
+
+    def _entry(self, principal: Principal | None, facts: dict[str, Json], refusal: Refusal) -> Entry:
+        known = refusal.hints.metadata()
+        if _MAY_HOLD_MORE.search(known.get("missing", "")):
+            del known["missing"]  # it is among the facts, as far as it is told
+        return Entry(
+            kind=Kind.REQUEST_REFUSED,
+            at=self._desk.clock(),
+            tenant="" if principal is None else principal.tenant,
+            observed={} if principal is None else principal_facts(principal),
+            asserted=facts,
+            decided={"reason": refusal.reason.value, **known},
+        )
+
+
+def _log(principal: Principal | None, facts: dict[str, Json], refusal: Refusal) -> None:
     structlog.get_logger("refusals").info(
         "request.refused",
         principal=None if principal is None else principal.id,
@@ -63,37 +109,11 @@ async def refuse(desk: Desk, principal: Principal | None, summary: RequestSummar
         message=_QUOTED.sub("`*`", refusal.message),
         **facts,
     )
-    if not recorded:
-        return refusal
-    try:
-        await desk.ledger.write_refusal(_entry(desk, principal, facts, refusal))
-    except Refusal as unrecorded:
-        return unrecorded
-    return refusal
 
 
-def _is_told(desk: Desk, principal: Principal | None, refusal: Refusal) -> bool:
-    whose, ration = ("", OF_NOBODY) if principal is None else (principal.id, OF_A_CALLER)
-    return desk.rations.take(f"{refusal.reason} {whose}", ration, desk.clock())
-
-
-def _entry(desk: Desk, principal: Principal | None, facts: dict[str, Json], refusal: Refusal) -> Entry:
-    known = refusal.hints.metadata()
-    if _MAY_HOLD_MORE.search(known.get("missing", "")):
-        del known["missing"]  # it is among the facts, as far as it is told
-    return Entry(
-        kind=Kind.REQUEST_REFUSED,
-        at=desk.clock(),
-        tenant="" if principal is None else principal.tenant,
-        observed={} if principal is None else principal_facts(principal),
-        asserted=facts,
-        decided={"reason": refusal.reason.value, **known},
-    )
-
-
-def _facts(summary: RequestSummary) -> dict[str, Json]:
+def _facts(method: str, summary: RequestSummary) -> dict[str, Json]:
     named: dict[str, Json] = {
-        "method": summary.method,
+        "method": method,
         "task": _told(summary.task_id, is_id),
         "lease": _told(summary.lease_id, is_id),
         "resource": _told(summary.resource, is_resource),

@@ -1,17 +1,31 @@
-"""What a gRPC call shows of its caller: certificates of the connection, or a token among the metadata."""
+"""What a gRPC call presents of its caller: certificates of the connection, or a token among the metadata."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from broker.credential import dpop
+import grpc
+
+from broker.access.presented import PresentedIdentity, bearer_token, proof_of_key
 from broker.identity.x509 import PeerEvidence
-from broker.model.errors import Hints, Reason, Refusal
 
-Metadata = Iterable[tuple[str, str | bytes]]
+Context = grpc.aio.ServicerContext[Any, Any]
 
 _AUTHORIZATION, _PROOF = "authorization", "dpop"
-_SCHEME = "bearer "
+
+
+def presented(context: Context, url: str) -> PresentedIdentity:
+    """Return what a call to a URL of ours presents: its connection's certificate, else a token (JWT-SVID section 5.2).
+
+    Raises:
+        Refusal: IDENTITY_INVALID, PROOF_INVALID: it presents several, or something of another kind.
+    """
+    peer, metadata = peer_evidence(context.auth_context()), tuple(context.invocation_metadata() or ())
+    proof = proof_of_key(_values(metadata, _PROOF), url)
+    if peer.leaf_pem:
+        return PresentedIdentity(peer=peer, proof=proof)
+    return PresentedIdentity(token=bearer_token(_values(metadata, _AUTHORIZATION)), proof=proof)
 
 
 def peer_evidence(auth_context: Mapping[str, Iterable[bytes]]) -> PeerEvidence:
@@ -28,35 +42,5 @@ def _first(auth_context: Mapping[str, Iterable[bytes]], name: str) -> bytes:
     return next(iter(auth_context.get(name, ())), b"")
 
 
-def bearer_token(metadata: Metadata | None) -> str:
-    """Return the token that proves the caller's identity (JWT-SVID section 5.2); empty, if there is none.
-
-    Raises:
-        Refusal: IDENTITY_INVALID, if there are several, or it is of another kind.
-    """
-    values = _values(metadata, _AUTHORIZATION)
-    if not values:
-        return ""
-    if len(values) > 1 or values[0][: len(_SCHEME)].lower() != _SCHEME:
-        raise Refusal(
-            Reason.IDENTITY_INVALID,
-            "the metadata `authorization` is not exactly one bearer token",
-            Hints(next="send the metadata `authorization: Bearer TOKEN`, once"),
-        )
-    return values[0][len(_SCHEME) :].strip()
-
-
-def proof(metadata: Metadata | None) -> str:
-    """Return the DPoP proof that came with a call; empty, if there is none.
-
-    Raises:
-        Refusal: PROOF_INVALID, if there are several.
-    """
-    values = _values(metadata, _PROOF)
-    if len(values) > 1:
-        dpop.refuse("there is more than one")
-    return values[0] if values else ""
-
-
-def _values(metadata: Metadata | None, name: str) -> list[str]:
-    return [str(value) for found, value in metadata or () if found == name]
+def _values(metadata: Iterable[tuple[str, str | bytes]], name: str) -> list[str]:
+    return [str(value) for key, value in metadata if key == name]

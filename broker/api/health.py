@@ -8,7 +8,10 @@ from typing import Any
 
 import grpc
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import SERVICE_NAME
+
+from broker.api.pipeline import serve_anybody
 
 _EVERY_SECONDS = 0.5
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -19,7 +22,7 @@ Sign = Callable[[], str | None]
 """Says what is wrong with a part of the broker now; None: nothing. Asked often, so it only looks."""
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ships no types
+class Health:
     """One health for the broker and each of its services: all of them need the database."""
 
     def __init__(self, signs: Sequence[Sign]) -> None:
@@ -53,7 +56,19 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ships no 
         self._stopping = True
         self._tell(serving=False)
 
-    async def Check(  # noqa: N802 (gRPC's name)
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the service, for a server."""
+        request = health_pb2.HealthCheckRequest.FromString
+        response = health_pb2.HealthCheckResponse.SerializeToString
+        return serve_anybody(
+            SERVICE_NAME,
+            {
+                "Check": grpc.unary_unary_rpc_method_handler(self.check, request, response),
+                "Watch": grpc.unary_stream_rpc_method_handler(self.watch, request, response),
+            },
+        )
+
+    async def check(
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> health_pb2.HealthCheckResponse:
         """Report how a service is now."""
@@ -62,7 +77,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ships no 
             await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
         return health_pb2.HealthCheckResponse(status=status)
 
-    async def Watch(  # noqa: N802
+    async def watch(
         self, request: health_pb2.HealthCheckRequest, _context: object
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """Report how a service is, and each time that this changes."""

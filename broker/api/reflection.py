@@ -16,6 +16,8 @@ from google.protobuf.descriptor_pool import Default, DescriptorPool
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from broker.api.pipeline import serve_anybody
+
 Found = TypeVar("Found")
 
 _OLD, _NEW = "grpc.reflection.v1alpha", "grpc.reflection.v1"
@@ -33,7 +35,7 @@ def handlers(served: Iterable[str]) -> tuple[grpc.GenericRpcHandler, ...]:
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    return tuple(grpc.method_handlers_generic_handler(name, {_METHOD: method}) for name in NAMES)
+    return tuple(serve_anybody(name, {_METHOD: method}) for name in NAMES)
 
 
 class _Symbols:

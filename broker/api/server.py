@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME
 
 from broker.api import reflection
@@ -68,8 +67,7 @@ class Server:
         self._server.add_generic_rpc_handlers(
             tuple(pipeline.serve(service, implementation) for service, implementation in services.items())
         )
-        health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
-        self._server.add_generic_rpc_handlers(reflection.handlers((*names, SERVICE_NAME)))
+        self._server.add_generic_rpc_handlers((health.handler(), *reflection.handlers((*names, SERVICE_NAME))))
         self.port = self._listen(*mutual)
         self.jwt_port = None if for_tokens is None else self._listen(*for_tokens)
 

@@ -10,7 +10,6 @@ from datetime import timedelta
 from broker.credential.keys import Signer
 from broker.identity.directory import IdentityRule
 from broker.lease.lookup import LeaseLookup
-from broker.lease.rations import Rations
 from broker.lease.withheld import Withheld
 from broker.model.clock import Clock, Ids
 from broker.model.task import Task
@@ -95,5 +94,4 @@ class Desk:
     issuer: str
     limits: Limits
     rules: tuple[IdentityRule, ...] = ()
-    rations: Rations = field(default_factory=Rations)
     withheld: Withheld = field(default_factory=Withheld)

@@ -7,19 +7,9 @@ from datetime import datetime
 from broker.lease.desk import Limits
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Lease, LeaseState
-from broker.model.principal import Principal, Role
+from broker.model.principal import Principal
 from broker.model.task import Task, TaskState
 from broker.store.transaction import Stale, Transaction
-
-
-def in_role(principal: Principal, role: Role) -> None:
-    """Refuse a caller that has not the role for which something is; its configuration calls it a group."""
-    if role not in principal.roles:
-        raise Refusal(
-            Reason.GROUP_REQUIRED,
-            f"this is for the group `{role.value}`, and `{principal.id}` is not in it",
-            Hints(missing=f"group:{role.value}", next="operators: see [[identity.rule]] in the configuration"),
-        )
 
 
 def known_task(task: Task | None, task_id: str, principal: Principal) -> Task:

@@ -1,1 +1,1 @@
-"""The HTTP door: the key set, and OAuth for callers who speak no gRPC."""
+"""The HTTP door: documents for everybody, and OAuth for callers who speak no gRPC, behind one pipeline."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from starlette.responses import JSONResponse, Response
 
 from broker.model.errors import Reason, Refusal
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # RFC 6749 appendix A.8
+NO_STORE: Mapping[str, str] = MappingProxyType({"cache-control": "no-store"})
+
 _UNAUTHORIZED = 401
 _RETRY_SECONDS = 5
 _ERRORS: Mapping[Reason, tuple[int, str]] = MappingProxyType(
@@ -52,23 +55,14 @@ _FIELDS = MappingProxyType(
 _AS_GRANT = frozenset({"invalid_client", "unauthorized_client"})
 
 
-@dataclass(frozen=True, slots=True)
-class OAuthError:
-    """An error response."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: Mapping[str, object]
-
-
-def oauth_error(refusal: Refusal, *, grant: bool = False) -> OAuthError:
-    """Return a refusal as an error response. With `grant`, the identity was the grant, not the client's proof."""
+def error_response(refusal: Refusal, *, is_grant: bool = False) -> Response:
+    """Return a refusal as an error response. `is_grant`: the identity was the grant, not the client's."""
     status, error = _ERRORS.get(refusal.reason, (500, "server_error"))
     if refusal.reason is Reason.INVALID_ARGUMENT and refusal.violations:
         error = _FIELDS.get(re.split(r"[.\[]", refusal.violations[0].field)[0], error)
-    if grant and error in _AS_GRANT:
+    if is_grant and error in _AS_GRANT:
         status, error = 400, "invalid_grant"
-    headers = {}
+    headers = dict(NO_STORE)
     if status == _UNAUTHORIZED:
         headers["www-authenticate"] = f'Bearer error="{error}"'
     if error == "temporarily_unavailable":
@@ -80,4 +74,4 @@ def oauth_error(refusal: Refusal, *, grant: bool = False) -> OAuthError:
         "reason": refusal.reason.value,
         **refusal.hints.metadata(),
     }
-    return OAuthError(status, headers, body)
+    return JSONResponse(body, status, headers)

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from broker.credential import dpop, jose
 from broker.identity.jwks import ALGORITHMS
-from broker.web.token_endpoint import GRANT_TYPES
+from broker.web.grant_types import GRANT_TYPES
 
-_OAUTH, _OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
+OAUTH, OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
 JWKS, TOKEN, INTROSPECT, REVOKE, AUTHORIZE = "/jwks", "/token", "/introspect", "/revoke", "/authorize"
 
 
@@ -19,7 +19,7 @@ def metadata_paths(issuer: str) -> list[str]:
     section 5).
     """
     path = urlsplit(issuer).path
-    return list(dict.fromkeys([_OAUTH + path, _OPENID + path, path + _OPENID]))
+    return list(dict.fromkeys([OAUTH + path, OPENID + path, path + OPENID]))
 
 
 def metadata(issuer: str) -> dict[str, object]:

@@ -41,7 +41,7 @@ def well(facade: Facade, task_id: str, folder: Path) -> Iterator[None]:
     assert facade.token(client_assertion=facade.workload(), task=task_id).status_code == 200
     log = (folder / "broker.log").read_text()
     assert "Traceback" not in log
-    assert "http.failed" not in log
+    assert "request.failed" not in log
     assert KEPT not in log
 
 

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, text
 
-from broker.access.refusals import RequestSummary, refuse
+from broker.access.entrances import entrance_of
+from broker.access.refusals import Refusals, RequestSummary
 from broker.audit.note import verify_note
 from broker.lease import tasks
 from broker.lease.desk import Limits
@@ -24,6 +25,8 @@ from broker.store.ledger import LedgerMismatch
 from broker.store.schema import ledger_entries, ledger_head, requests
 from broker.store.transaction import Change, Transaction
 from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, ManualClock, note_signer, opened
+
+ISSUE = entrance_of("/broker.v1.AgentService/IssueCredential")
 
 
 async def test_concurrent_requests_share_transactions_and_get_consecutive_indexes(database_url: str) -> None:
@@ -77,10 +80,8 @@ async def test_a_work_that_fails_fails_alone(database_url: str) -> None:
 async def test_a_refused_request_leaves_nothing_but_its_refusal(database_url: str) -> None:
     async with opened(database_url) as world:
         refusal = Refusal(Reason.POLICY_DENIED, "no")
-        assert (
-            await refuse(world.desk, RESEARCHER, RequestSummary(method="IssueCredential", task_id="t"), refusal)
-            is refusal
-        )
+        summary = RequestSummary(task_id="t")
+        assert await Refusals(world.desk).settle(ISSUE, RESEARCHER, summary, refusal) is refusal
         stored = await world.desk.database.read(lambda connection: ledger.entry(connection, 1))
     assert stored is not None
     assert stored.kind == Kind.REQUEST_REFUSED.value
@@ -97,9 +98,9 @@ def everything(database_url: str) -> list[ledger.StoredEntry]:
 
 async def test_a_flood_of_refusals_is_summed_up_in_an_entry(database_url: str) -> None:
     async with opened(database_url) as world:
-        refusal = Refusal(Reason.POLICY_DENIED, "no")
-        asked = RequestSummary(method="IssueCredential")
-        await asyncio.gather(*(refuse(world.desk, RESEARCHER, asked, refusal) for _ in range(3_000)))
+        refusals, refusal = Refusals(world.desk), Refusal(Reason.POLICY_DENIED, "no")
+        summary = RequestSummary()
+        await asyncio.gather(*(refusals.settle(ISSUE, RESEARCHER, summary, refusal) for _ in range(3_000)))
     stored = everything(database_url)
     single = sum(entry.kind == Kind.REQUEST_REFUSED.value for entry in stored)
     sums = [json.loads(entry.body) for entry in stored if entry.kind == Kind.REFUSALS_SUMMARISED.value]
@@ -111,9 +112,10 @@ async def test_a_flood_of_refusals_is_summed_up_in_an_entry(database_url: str) -
 
 async def test_refusals_of_nobody_are_counted_but_for_a_sample(database_url: str) -> None:
     async with opened(database_url) as world:
-        asked = RequestSummary(method="IssueCredential", task_id="x" * 10_000, tools=("y" * 10_000,) * 99)
+        refusals = Refusals(world.desk)
+        summary = RequestSummary(task_id="x" * 10_000, tools=("y" * 10_000,) * 99)
         for reason in (Reason.IDENTITY_MISSING, Reason.IDENTITY_INVALID) * 100:
-            await refuse(world.desk, None, asked, Refusal(reason, "no"))
+            await refusals.settle(ISSUE, None, summary, Refusal(reason, "no"))
     stored = everything(database_url)
     refused = [json.loads(entry.body) for entry in stored if entry.kind == Kind.REQUEST_REFUSED.value]
     sums = [json.loads(entry.body) for entry in stored if entry.kind == Kind.REFUSALS_SUMMARISED.value]
@@ -131,8 +133,9 @@ async def test_counts_are_recorded_without_anything_else_to_do(database_url: str
         return sum(json.loads(entry.body)["effected"].get("count", 0) for entry in stored)
 
     async with opened(database_url) as world:
+        refusals = Refusals(world.desk)
         for _ in range(50):
-            await refuse(world.desk, None, RequestSummary(method="x"), Refusal(Reason.IDENTITY_MISSING, "no"))
+            await refusals.settle(ISSUE, None, RequestSummary(), Refusal(Reason.IDENTITY_MISSING, "no"))
         found = 0
         for _ in range(600):
             await asyncio.sleep(0.05)

@@ -30,7 +30,7 @@ class Part:
 @asynccontextmanager
 async def serving(health: Health) -> AsyncIterator[health_pb2_grpc.HealthStub]:
     server = grpc.aio.server()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    server.add_generic_rpc_handlers((health.handler(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     running = asyncio.create_task(health.run())
