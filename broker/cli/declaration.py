@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from broker.cli.notation import gather, parse_duration
+from broker.cli.notation import gather
 from broker.model import strict_json
+from broker.model.duration import parse_duration
 from broker.model.grant import ResourceGrants
 from broker.model.nearest import meant
 

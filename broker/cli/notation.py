@@ -1,4 +1,4 @@
-"""How people write tools, constraints and durations on a command line, and how tables show them.
+"""How people write tools and constraints on a command line, and how tables show them.
 
     RESOURCE#TOOL            https://repo.example.org#read_file
     TOOL:/path:op:value      read_file:/repo:eq:acme/web        create_issue:/labels:max_len:3
@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 
 from broker.model import strict_json
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants, Scalar, qualified
@@ -32,16 +31,6 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
 _VALUE = re.compile(r'("(?:[^"\\]|\\.)*"|[^",]*)(,|$)', re.DOTALL)
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _FLAGS = {"true": True, "false": False}
-
-_UNITS = {
-    "d": timedelta(days=1),
-    "h": timedelta(hours=1),
-    "m": timedelta(minutes=1),
-    "s": timedelta(seconds=1),
-    "ms": timedelta(milliseconds=1),
-}
-_DURATION = re.compile(r"(?:(?:[0-9]{1,6})(?:d|h|ms|m|s))+", re.ASCII)
-_DURATION_PART = re.compile(r"([0-9]+)(d|h|ms|m|s)", re.ASCII)
 
 
 def parse_tool(text: str) -> tuple[str, str]:
@@ -170,27 +159,3 @@ def _meant(granted: Mapping[tuple[str, str], object], resource: str, tool: str, 
     if len(meant) > 1:
         raise ValueError(f"`{text}` could mean {' or '.join(qualified(*named) for named in meant)}: name the resource")
     return meant[0]
-
-
-def parse_duration(text: str) -> timedelta:
-    """Read a duration such as `90s`, `15m`, `1h30m` or `7d`.
-
-    Raises:
-        ValueError: it is not of that form, or zero.
-    """
-    if not _DURATION.fullmatch(text):
-        raise ValueError(f"`{text}` is not a duration: write it like 90s, 15m, 1h30m or 7d")
-    total = sum((int(count) * _UNITS[unit] for count, unit in _DURATION_PART.findall(text)), timedelta())
-    if not total:
-        raise ValueError(f"`{text}` is no time at all")
-    return total
-
-
-def format_duration(span: timedelta) -> str:
-    """Write a duration, to the millisecond, as `parse_duration` reads it."""
-    rest, parts = span, []
-    for unit, size in _UNITS.items():
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"

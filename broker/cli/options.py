@@ -12,8 +12,8 @@ from typing import Any
 import click
 from google.protobuf.duration_pb2 import Duration
 
-from broker.cli.notation import format_duration, parse_duration
 from broker.cli.output import output_option
+from broker.model.duration import format_duration, parse_duration
 from broker.wire.times import duration_to_wire
 
 

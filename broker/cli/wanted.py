@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from broker.cli.notation import format_duration, gather
+from broker.cli.notation import gather
 from broker.cli.options import lifetime_option, span
 from broker.cli.unverified import decode
+from broker.model.duration import format_duration
 from broker.model.grant import ResourceGrants
 from broker.v1 import agent_service_pb2 as pb
 from broker.wire.grants import grants_to_wire

@@ -8,34 +8,17 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from broker.model.duration import parse_duration
 from broker.model.errors import CannotStart
 from broker.model.grant import Scalar
 from broker.model.nearest import meant, nearest
 
-_DURATION = re.compile(r"(\d+)(s|m|h|d)")
+_SHORTEST = timedelta(seconds=1)
 _VISIBLE = re.compile(r"[!-~]+")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class ConfigError(CannotStart):
     """The configuration cannot be used. The message names the file, the key and the remedy."""
-
-
-def parse_duration(text: str) -> timedelta:
-    """Parse a duration such as `90s`, `5m`, `24h` or `7d`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        msg = f"`{text}` is not a duration; write a whole number and a unit, such as 90s, 5m, 24h or 7d"
-        raise ValueError(msg)
-    try:
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
-    except OverflowError:
-        msg = f"`{text}` is longer than a million years"
-        raise ValueError(msg) from None
 
 
 def is_url(text: str, schemes: Collection[str]) -> bool:
@@ -107,17 +90,17 @@ class Table:
         return value
 
     def duration(self, key: str, default: timedelta) -> timedelta:
-        """Return a duration longer than nothing."""
+        """Return a duration of at least a second."""
         value = self._get(key, default)
         if isinstance(value, timedelta):
             return value
         try:
-            found = parse_duration(str(value))
+            span = parse_duration(str(value))
         except ValueError as error:
-            raise ConfigError(f"{self._name(key)}: {error}") from error
-        if not found:
-            raise self._wrong(key, "must be longer than nothing", value)
-        return found
+            raise self.wrong(key, str(error)) from error
+        if span < _SHORTEST:
+            raise self.wrong(key, "must be at least a second")
+        return span
 
     def table(self, key: str) -> Table:
         """Return a table; empty, if it is not there."""

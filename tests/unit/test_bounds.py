@@ -47,7 +47,12 @@ OF_NO_CALLER = {
     *("cli.ledger._MOST_TOLD", "cli.helper._MOST_INPUT", "cli.paging._LARGEST_PAGE", "cli.unverified._LONGEST"),
     # What other parsers, files and formats can hold, or a step on the way to a bound that is on the page.
     *("audit.canonical._LARGEST_INTEGER", "sdk.guard.http_request._LARGEST_EXACT", "policy.request._LARGEST"),
-    *("policy.statements._DEEPEST", "policy.tables._MOST_SENSITIVE", "intent.prefixes._MOST_LAYERS"),
+    *(
+        "policy.statements._DEEPEST",
+        "model.duration._LONGEST",
+        "policy.tables._MOST_SENSITIVE",
+        "intent.prefixes._MOST_LAYERS",
+    ),
     *("lease.release._LONGEST", "trust.workload_stream._LONGEST_DETAILS", "trust.fetch._MAX_AGE"),
     *(
         "sdk.guard.mcp.stdio._LARGEST",

@@ -1,5 +1,4 @@
 from contextlib import suppress
-from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -7,10 +6,8 @@ from hypothesis import strategies as st
 
 from broker.cli.notation import (
     format_constraint,
-    format_duration,
     gather,
     parse_constraint,
-    parse_duration,
     parse_tool,
 )
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
@@ -126,27 +123,3 @@ def test_constraints_go_to_their_tools_and_tools_to_their_resources() -> None:
 def test_a_constraint_that_has_no_one_tool_is_refused(tools: list[str], constraint: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         gather(tools, [constraint])
-
-
-@given(st.integers(1, 10**12).map(lambda milliseconds: timedelta(milliseconds=milliseconds)))
-def test_a_duration_reads_back_as_it_was_written(span: timedelta) -> None:
-    assert parse_duration(format_duration(span)) == span
-
-
-@pytest.mark.parametrize(
-    ("text", "span"),
-    [
-        ("90s", timedelta(seconds=90)),
-        ("1h30m", timedelta(minutes=90)),
-        ("7d", timedelta(days=7)),
-        ("250ms", timedelta(seconds=0.25)),
-    ],
-)
-def test_people_write_durations_like_this(text: str, span: timedelta) -> None:
-    assert parse_duration(text) == span
-
-
-@pytest.mark.parametrize("text", ["", "5", "0s", "-5m", "5 m", "1y", "1.5h", "٣s", "9999999d"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"duration|no time"):
-        parse_duration(text)
