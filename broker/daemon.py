@@ -49,12 +49,13 @@ from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.revocation.feed import Feed
 from broker.store import migrate
+from broker.store.committer import Committed
 from broker.store.database import Database, open_database
 from broker.store.follower import Follower
 from broker.store.marks import Marks
 from broker.store.reserve import Reserve
 from broker.store.sole import sole_writer
-from broker.store.writer import Committed, Writer
+from broker.store.writer import Writer
 from broker.trust.files import SvidFiles
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource

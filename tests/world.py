@@ -25,11 +25,12 @@ from broker.model.selector import Rule, Selector
 from broker.model.task import Environment, Task, TaskState
 from broker.policy import bundle
 from broker.policy.engine import Policy
+from broker.store.committer import Committed
 from broker.store.database import Database, open_database
 from broker.store.follower import Follower
 from broker.store.marks import Marks
 from broker.store.reserve import Reserve
-from broker.store.writer import Committed, Writer
+from broker.store.writer import Writer
 
 ISSUER = "https://broker.example"
 ORIGIN = "broker.example/ledger"

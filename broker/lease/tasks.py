@@ -20,7 +20,7 @@ from broker.model.selector import Cause, Selector, Target
 from broker.model.task import Environment, Task, TaskState
 from broker.store import tasks
 from broker.store.encoding import dump_names, dump_resources
-from broker.store.transaction import Change, Transaction
+from broker.store.transaction import Afterwards, Change, Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +43,11 @@ async def begin(desk: Desk, orchestrator: Principal, declaration: Declaration, r
         Refusal: as in protos/broker/v1/orchestrator_service.proto.
     """
     asked = idempotency.digest("task", declaration) if request_id else b""
-    change: Change[Task | str] = Change(
+    change: Change[Task] = Change(
         partial(_record_begin, desk, orchestrator, declaration, request_id, asked),
         requests=idempotency.keys(orchestrator, request_id),
     )
-    outcome = await desk.ledger.write(change)
-    return outcome if isinstance(outcome, Task) else await show(desk, orchestrator, outcome)
+    return await desk.ledger.write(change)
 
 
 async def show(desk: Desk, principal: Principal, task_id: str) -> Task:
@@ -93,10 +92,10 @@ async def page(
 
 def _record_begin(
     desk: Desk, orchestrator: Principal, declared: Declaration, request_id: str, asked: bytes, transaction: Transaction
-) -> Task | str:
+) -> Task | Afterwards[Task]:
     earlier = idempotency.earlier_result(transaction, orchestrator, request_id, asked)
     if earlier is not None:
-        return transaction.tasks.find(earlier) or earlier
+        return transaction.tasks.find(earlier) or Afterwards(partial(show, desk, orchestrator, earlier))
     _check_deadline(desk, declared.deadline, transaction.at)
     guards.within_task_quota(transaction, orchestrator.tenant, desk.limits)
     task = Task(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -44,6 +44,17 @@ class AfterCommit(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Afterwards(Generic[T]):
+    """What comes of a change only when it is durable, and may take its time: another look, a signature made elsewhere.
+
+    Whoever wrote the change awaits it, when the batch is over and others are under way. It is lost with its caller:
+    what must be done in any case is an effect (`store.effects`).
+    """
+
+    finish: Callable[[], Awaitable[T]]
+
+
+@dataclass(frozen=True, slots=True)
 class Change(Generic[T]):
     """Something to do at the head of the ledger.
 
@@ -52,7 +63,7 @@ class Change(Generic[T]):
     still done when the disk is full.
     """
 
-    run: Callable[[Transaction], T | AfterCommit[T]]
+    run: Callable[[Transaction], T | AfterCommit[T] | Afterwards[T]]
     tasks: tuple[str, ...] = ()
     leases: tuple[str, ...] = ()
     requests: tuple[tuple[str, str], ...] = ()

@@ -9,7 +9,7 @@ The order is the design (docs/decisions/0003):
 5. commit: before this nobody has learnt anything, after it everything is durable;
 6. sign what may now be released, and tell the callers.
 
-A crash before 5 leaves nothing; after it, a recorded lease whose token nobody holds.
+Steps 2 to 5 are the committer's. A crash before 5 leaves nothing; after it, a recorded lease whose token nobody holds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -28,25 +28,22 @@ from sqlalchemy import Connection
 
 from broker.audit.in_force import InForce
 from broker.audit.note import NoteSigner
-from broker.audit.tree import Frontier
-from broker.model.clock import Clock, SurelyPast
+from broker.model.clock import Clock
 from broker.model.entry import Entry
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Lease
-from broker.model.selector import Rule
-from broker.model.task import Task
-from broker.store import failures, ledger, opening, refusal_counts
+from broker.store import failures, ledger
+from broker.store.committer import Committed, Committer
 from broker.store.database import Database
 from broker.store.failures import UNAVAILABLE
-from broker.store.follower import Follower, Tail
+from broker.store.follower import Follower
 from broker.store.gathering import until_quiet
 from broker.store.ledger import LedgerMismatch
 from broker.store.marks import Marks
-from broker.store.provenance import Proven
 from broker.store.pulse import PROBE_SECONDS, Pulse
 from broker.store.refusal_counts import RefusalCounts, Refused
 from broker.store.reserve import Reserve
-from broker.store.transaction import AfterCommit, Change, HeadState, Stale, Transaction
+from broker.store.transaction import AfterCommit, Afterwards, Change
 
 T = TypeVar("T")
 
@@ -55,24 +52,6 @@ _MOST_WAITING = 20_000
 _REFUSALS_PER_BATCH = 16
 _MOST_REFUSALS_WAITING = 1_000
 _AGAIN = "try again in a moment"
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What a commit has changed that others keep copies of."""
-
-    rules: Sequence[Rule]
-    tasks: Mapping[str, Task]
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A transaction that wants only to be committed, and what follows from it then."""
-
-    transaction: Transaction
-    outcomes: list[object]
-    head: HeadState
-    tail: Tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +79,8 @@ class Writer:
         """Make a writer; `committed` is called on the event loop after each commit. Without `marks` none are kept."""
         self._follower = follower or Follower(signer.vkey)
         self._marks = marks or Marks((), signer.vkey)
-        self._proven = Proven()
-        self._horizon = SurelyPast(clock)
         self._database = database.apart("ledger-writer")
-        self._origin = origin
-        self._signer = signer
-        self._clock = clock
+        self._committer = Committer(self._database, origin, signer, clock, self._follower, self._marks)
         self._committed = committed
         self._reserve = reserve or Reserve(None)
         self._changes: deque[_Waiting] = deque()
@@ -115,7 +90,6 @@ class Writer:
         self._counts_are_due = False
         self._wake = asyncio.Event()
         self._stopping = False
-        self._head: HeadState | None = None
         self._writing: asyncio.Task[None] | None = None
         self._pulse = Pulse()
         self._log = structlog.get_logger("ledger")
@@ -128,7 +102,7 @@ class Writer:
             LedgerMismatch: the database holds another ledger, or a damaged one.
         """
         try:
-            opening.open_ledger(self._database, self._origin, self._signer, self._clock, self._follower, self._marks)
+            self._committer.open()
         except UNAVAILABLE as error:
             raise failures.unavailable(f"the ledger cannot be opened: {failures.cause(error)}") from error
         self._writing = asyncio.create_task(self._run(), name="ledger-writer")
@@ -169,11 +143,12 @@ class Writer:
                 "the broker is shutting down" if self._stopping else "too many requests wait for the ledger",
                 Hints(next=_AGAIN),
             )
-        return await self._enqueue(self._changes, change)  # type: ignore[return-value]
+        outcome = await self._enqueue(self._changes, change)
+        return await outcome.finish() if isinstance(outcome, Afterwards) else outcome  # type: ignore[return-value]
 
     def recall(self, lease_id: str) -> Lease | None:
         """Return a lease as it was last recorded or proven here: to decide upon, not to act on."""
-        return self._proven.lease(lease_id)
+        return self._committer.proven.lease(lease_id)
 
     def heard_of(self, index: int) -> None:
         """Take it for proven that the entry at an index was signed: without it nothing more is."""
@@ -248,16 +223,19 @@ class Writer:
             self._take_counts()
             return
         self._pulse.begin(time.monotonic())
+        counted = self._take_counts()
         try:
-            transaction, outcomes = await self._try(batch)
+            committed, outcomes = await self._committer.commit([waiting.change for waiting in batch], counted)
         except Exception as error:  # noqa: BLE001 (whatever a change did, the writer must live on)
-            self._head = None
             await self._failed(batch, error)
         else:
+            # Durable, and nobody has been told. After a crash here, whoever asks again with the same request_id gets
+            # what was recorded; whoever ends or revokes does it once more.
             self._pulse.end(time.monotonic(), failed=False)
+            self._counts.recorded(counted)
             try:
-                if transaction.rules.new or transaction.tasks.changed:
-                    self._committed(Committed(transaction.rules.new, transaction.tasks.changed))
+                if committed.rules or committed.tasks:
+                    self._committed(committed)
             finally:
                 _tell(batch, outcomes)
 
@@ -273,6 +251,7 @@ class Writer:
         refusal = error.refusal() if isinstance(error, LedgerMismatch) else failures.refusal(error)
         self._pulse.end(time.monotonic(), failed=refusal is not None)
         if any(waiting.change.urgent for waiting in batch) and self._reserve.give_up(error):
+            # The file is gone. A crash here leaves its room to anybody: a start makes a smaller one of what is left.
             await self._commit(batch)
         elif refusal is not None:
             cause = failures.cause(error)
@@ -294,76 +273,12 @@ class Writer:
         self._refusals.clear()
         _tell(waiting, [refusal] * len(waiting))
 
-    async def _try(self, batch: list[_Waiting]) -> tuple[Transaction, list[object]]:
-        """Do steps 2 to 5; return what came of each change.
-
-        Waiting for a lock, a server or a disk is for the thread. What changes do with a file is over sooner than two
-        threads could take turns.
-        """
-        counted = self._take_counts()
-        connection = await self._database.run(self._database.begin)
-        try:
-            prepare = partial(self._prepare, connection, batch, counted)
-            made = await self._database.run(prepare) if self._database.is_shared else prepare()
-        except BaseException as error:
-            await self._database.run(partial(_undo, connection, error))
-            raise
-        await self._database.run(partial(_finish, connection))
-        # Durable. A crash here leaves a mark that is behind, and a follower that reads the entries again.
-        self._follower.apply(made.tail)
-        if made.tail.note:
-            self._marks.move(made.tail.note)
-        made.transaction.committed()
-        self._head = made.head
-        self._counts.recorded(counted)
-        return made.transaction, made.outcomes
-
     def _take_counts(self) -> Mapping[Refused, int]:
         """Take the sums that are due. They stay until they are durable; if that fails, the next count sees to them."""
         if not self._counts_are_due:
             return {}
         self._counts_are_due, self._counting = False, None
         return self._counts.so_far()
-
-    def _prepare(self, connection: Connection, batch: list[_Waiting], counted: Mapping[Refused, int]) -> _Prepared:
-        """Do steps 2 to 4, but for beginning."""
-        state = self._head_state(ledger.lock_head(connection), connection)
-        transaction = Transaction(connection, self._clock(), state, self._follower.in_force, self._proven)
-        transaction.prefetch([waiting.change for waiting in batch])
-        outcomes = [_outcome(waiting.change, transaction) for waiting in batch]
-        for entry in refusal_counts.entries(counted, transaction.at):
-            transaction.record(entry)
-        state, tail = transaction.write(self._horizon())
-        if tail.start == tail.end:
-            return _Prepared(transaction, outcomes, state, tail)
-        head = opening.signed_head(self._origin, self._signer, tail.end, transaction.committed_index)
-        ledger.advance(connection, tail.start.frontier.size, head)
-        return _Prepared(transaction, outcomes, state, replace(tail, note=head.note))
-
-    def _head_state(self, head: Frontier, connection: Connection) -> HeadState:
-        """Return what we know at a head; if others have moved it, follow them first.
-
-        Raises:
-            LedgerMismatch: the ledger is not the one that we have signed, or is behind it.
-        """
-        state = self._head
-        if state is None or state.position.frontier != head:
-            self._follower.apply(self._follower.read(connection))
-            state = HeadState(self._follower.position)
-        self._follower.refuse_behind()
-        return state
-
-
-def _undo(connection: Connection, error: BaseException) -> None:
-    """Return a transaction up."""
-    with suppress(type(error)), failures.using(connection):
-        raise error
-
-
-def _finish(connection: Connection) -> None:
-    """5. Commit."""
-    with failures.using(connection):
-        failures.commit(connection)
 
 
 def _tell(batch: Sequence[_Waiting], outcomes: Sequence[object]) -> None:
@@ -385,15 +300,3 @@ def _made(outcome: object) -> object:
         return outcome.make()
     except Exception as error:  # noqa: BLE001 (it is the caller's, and the others want theirs)
         return error
-
-
-def _outcome(change: Change[object], transaction: Transaction) -> object:
-    """3. Run a change; a refusal is an outcome like any other, and leaves nothing behind."""
-    before = transaction.next_index()
-    try:
-        return change.run(transaction)
-    except (Refusal, Stale) as refusal:
-        if transaction.next_index() != before:
-            msg = "a change refused after it had recorded something"
-            raise RuntimeError(msg) from refusal
-        return refusal

@@ -13,11 +13,12 @@ from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Cause, Rule, Selector, Target
 from broker.store import ledger, migrate, opening, tasks
+from broker.store.committer import Committed
 from broker.store.database import open_database
 from broker.store.follower import Follower
 from broker.store.marks import Marks
 from broker.store.transaction import Change, Transaction
-from broker.store.writer import Committed, Writer
+from broker.store.writer import Writer
 from tests.world import ORIGIN, ManualClock, World, note_signer, opened
 
 

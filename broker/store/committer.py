@@ -1,0 +1,154 @@
+"""Steps 2 to 5 of the ledger's writer: a batch of changes, in one transaction at the ledger's head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+
+from sqlalchemy import Connection
+
+from broker.audit.note import NoteSigner
+from broker.audit.tree import Frontier
+from broker.model.clock import Clock, SurelyPast
+from broker.model.errors import Refusal
+from broker.model.selector import Rule
+from broker.model.task import Task
+from broker.store import failures, ledger, opening, refusal_counts
+from broker.store.database import Database
+from broker.store.follower import Follower, Tail
+from broker.store.marks import Marks
+from broker.store.provenance import Proven
+from broker.store.refusal_counts import Refused
+from broker.store.transaction import Change, HeadState, Stale, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit has changed that others keep copies of."""
+
+    rules: Sequence[Rule]
+    tasks: Mapping[str, Task]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A transaction that wants only to be committed, and what follows from it then."""
+
+    transaction: Transaction
+    outcomes: list[object]
+    state: HeadState
+    tail: Tail
+
+
+class Committer:
+    """Commits batches, one after the other. `follower` and `proven` learn of each what its entries say."""
+
+    def __init__(
+        self, database: Database, origin: str, signer: NoteSigner, clock: Clock, follower: Follower, marks: Marks
+    ) -> None:
+        """Commit to a database that has one thread, for nobody else."""
+        self.follower, self.proven = follower, Proven()
+        self._database = database
+        self._origin = origin
+        self._signer = signer
+        self._clock = clock
+        self._horizon = SurelyPast(clock)
+        self._marks = marks
+        self._state: HeadState | None = None
+
+    def open(self) -> None:
+        """Find the ledger, or start it.
+
+        Raises:
+            LedgerMismatch: the database holds another ledger, or a damaged one.
+        """
+        opening.open_ledger(self._database, self._origin, self._signer, self._clock, self.follower, self._marks)
+
+    async def commit(
+        self, changes: Sequence[Change[object]], counted: Mapping[Refused, int]
+    ) -> tuple[Committed, list[object]]:
+        """Do changes, and record sums of refusals; return what came of each change when all are durable.
+
+        Waiting for a lock, a server or a disk is for the thread. What changes do with a file is over sooner than two
+        threads could take turns.
+        """
+        state, self._state = self._state, None  # if this fails, the next batch reads afresh
+        connection = await self._database.run(self._database.begin)
+        # The head is not held yet on a server, and on a file the one lock is. A crash frees either.
+        try:
+            prepare = partial(self._prepare, connection, state, changes, counted)
+            prepared = await self._database.run(prepare) if self._database.is_shared else prepare()
+        except BaseException as error:
+            await self._database.run(partial(_undo, connection, error))
+            raise
+        # Written and signed, and nothing is durable. A crash here leaves nothing: the signature has left nobody's hand.
+        await self._database.run(partial(_finish, connection))
+        # Durable. A crash from here on leaves leases whose tokens nobody holds: the same request_id gets them anew, or
+        # they expire. Verifiers hear of new rules from whichever broker reads the ledger next. Effects are due.
+        self.follower.apply(prepared.tail)
+        if prepared.tail.note:
+            # A crash here leaves a mark that is behind: the next start finds that the ledger goes on from it.
+            self._marks.move(prepared.tail.note)
+        prepared.transaction.committed()
+        self._state = prepared.state
+        transaction = prepared.transaction
+        return Committed(transaction.rules.new, transaction.tasks.changed), prepared.outcomes
+
+    def _prepare(
+        self,
+        connection: Connection,
+        state: HeadState | None,
+        changes: Sequence[Change[object]],
+        counted: Mapping[Refused, int],
+    ) -> _Prepared:
+        """Do steps 2 to 4, but for beginning."""
+        state = self._at_head(ledger.lock_head(connection), state, connection)
+        transaction = Transaction(connection, self._clock(), state, self.follower.in_force, self.proven)
+        transaction.prefetch(changes)
+        outcomes = [_outcome(change, transaction) for change in changes]
+        for entry in refusal_counts.entries(counted, transaction.at):
+            transaction.record(entry)
+        state, tail = transaction.write(self._horizon())
+        if tail.start == tail.end:
+            return _Prepared(transaction, outcomes, state, tail)
+        head = opening.signed_head(self._origin, self._signer, tail.end, transaction.committed_index)
+        ledger.advance(connection, tail.start.frontier.size, head)
+        return _Prepared(transaction, outcomes, state, replace(tail, note=head.note))
+
+    def _at_head(self, head: Frontier, state: HeadState | None, connection: Connection) -> HeadState:
+        """Return what we know at a head; if others have moved it, follow them first.
+
+        Raises:
+            LedgerMismatch: the ledger is not the one that we have signed, or is behind it.
+        """
+        if state is None or state.position.frontier != head:
+            self.follower.apply(self.follower.read(connection))
+            state = HeadState(self.follower.position)
+        self.follower.refuse_behind()
+        return state
+
+
+def _undo(connection: Connection, error: BaseException) -> None:
+    """Give a transaction up."""
+    with suppress(type(error)), failures.using(connection):
+        raise error
+
+
+def _finish(connection: Connection) -> None:
+    """5. Commit."""
+    with failures.using(connection):
+        failures.commit(connection)
+
+
+def _outcome(change: Change[object], transaction: Transaction) -> object:
+    """3. Run a change; a refusal is an outcome like any other, and leaves nothing behind."""
+    before = transaction.next_index()
+    try:
+        return change.run(transaction)
+    except (Refusal, Stale) as refusal:
+        if transaction.next_index() != before:
+            msg = "a change refused after it had recorded something"
+            raise RuntimeError(msg) from refusal
+        return refusal
