@@ -14,7 +14,8 @@ import grpc
 from broker.cli.failure import Exit, Stop
 from broker.cli.options import Caller
 from broker.cli.repeating import Repeating
-from broker.sdk.connect.connection import Endpoint, open_channel
+from broker.sdk.connect.connection import open_channel
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
 from broker.v1.agent_service_pb2_grpc import AgentServiceStub
 from broker.v1.auditor_service_pb2_grpc import AuditorServiceStub

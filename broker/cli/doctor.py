@@ -64,8 +64,8 @@ def _of_broker(config: Path) -> Iterator[Finding]:
 def _of_client(caller: Caller, *, alone: bool) -> Iterator[Finding]:
     """Look at our identity and the way to the broker; beside a broker's deployment, only if an address is told."""
     from broker.model.errors import Refusal
-    from broker.sdk.connect.connection import Endpoint
     from broker.sdk.connect.diagnosis import diagnose
+    from broker.sdk.connect.endpoint import Endpoint
 
     try:
         endpoint = Endpoint.of(caller.address, caller.svid_dir)

@@ -23,9 +23,9 @@ from broker.cli.demo.stage import Stage
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment
 from broker.sdk.client.client import Client, TaskDeclaration
-from broker.sdk.connect.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE, Endpoint
-from broker.sdk.verify.feed import watching_in_thread
+from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE, Endpoint
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching_in_thread
 from tests import mcp1
 from tests.tool_servers import grpc_tools, http_tools
 

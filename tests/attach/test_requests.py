@@ -25,9 +25,9 @@ from broker.sdk.attach.grpc import call_credentials
 from broker.sdk.client.client import Client
 from broker.sdk.client.secret import Secret
 from broker.sdk.client.sync import SyncClient
-from broker.sdk.connect.connection import Endpoint
-from broker.sdk.verify.feed import watching_in_thread
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching_in_thread
 from tests.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
 from tests.tool_servers import SERVICE, grpc_tools, http_tools
 

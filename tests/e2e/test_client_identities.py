@@ -27,11 +27,11 @@ from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect import workload
-from broker.sdk.connect.connection import Endpoint
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.identity import WorkloadSocket
 from broker.sdk.connect.token_file import TokenFile
-from broker.sdk.verify.feed import watching
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
 from tests.doors import DAY
 from tests.facade import JOB, NOTES, RESEARCHER, SAFE, Facade, opened
 from tests.fakes import authority, eventually

@@ -32,10 +32,11 @@ from broker.model.grant import Grant
 from broker.model.task import TaskState
 from broker.sdk.client.client import Client
 from broker.sdk.client.sync import SyncClient
-from broker.sdk.connect.connection import Endpoint, connect, connect_sync
-from broker.sdk.verify.feed import watching
+from broker.sdk.connect.connection import connect, connect_sync
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
 from broker.store.schema import leases
 from broker.store.verification import verify
 

@@ -14,10 +14,10 @@ from broker.model.grant import Grant
 from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.sync import SyncClient
-from broker.sdk.connect.connection import Endpoint
-from broker.sdk.verify.feed import watching
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
 from tests.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
 
 GRANTS = [Grant("search_notes")]

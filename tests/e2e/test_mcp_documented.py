@@ -17,7 +17,7 @@ from mcp.client.stdio import stdio_client
 from broker.cli.demo.mcp_story import SCENES, set_up
 from broker.cli.demo.scene import Scene, play
 from broker.cli.demo.stage import Stage
-from broker.sdk.connect.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
+from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
 from broker.sdk.guard.mcp.stdio import TOKEN_FILE_VARIABLE
 from tests.pages import blocks, section
 

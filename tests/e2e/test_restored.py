@@ -17,10 +17,10 @@ from broker.cli.failure import Stop
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.sdk.client.sync import SyncClient
-from broker.sdk.connect.connection import Endpoint
-from broker.sdk.verify.feed import watching
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
 from broker.store.verification import verify
 
 HOLDER = Presentation(spiffe_id=AGENT)

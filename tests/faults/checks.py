@@ -16,9 +16,9 @@ from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.model.task import TaskState
 from broker.sdk.client.client import Client
-from broker.sdk.connect.connection import Endpoint
-from broker.sdk.verify.feed import watching
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
 from broker.store import leases, ledger, schema, tasks
 from broker.store.database import open_database
 from broker.store.verification import verify

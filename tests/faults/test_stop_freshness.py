@@ -13,10 +13,11 @@ from broker.cli.bench.broker import RESOURCE, Broker
 from broker.cli.unverified import decode
 from broker.model.errors import Reason, Refusal
 from broker.revocation.feed import FRESHNESS
-from broker.sdk.connect.connection import Endpoint, connect
+from broker.sdk.connect.connection import connect
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
-from broker.sdk.verify.feed import watching
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
 from broker.v1 import operator_service_pb2 as pb
 from broker.v1 import verifier_service_pb2 as verifier_pb
 from broker.v1.operator_service_pb2_grpc import OperatorServiceStub

@@ -15,9 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from broker.cli.bench.broker import RESOURCE, TOOL, Broker
 from broker.model.errors import Refusal
 from broker.revocation.feed import FRESHNESS
-from broker.sdk.connect.connection import Endpoint, connect
-from broker.sdk.verify.feed import watching
+from broker.sdk.connect.connection import connect
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1.agent_service_pb2_grpc import AgentServiceStub

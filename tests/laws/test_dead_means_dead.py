@@ -18,10 +18,12 @@ from sqlalchemy import create_engine, text
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
 from broker.cli.unverified import decode
 from broker.model.errors import Reason, Refusal
-from broker.sdk.connect.connection import Connection, Endpoint, connect
-from broker.sdk.verify.feed import Subscription, watching
+from broker.sdk.connect.connection import Connection, connect
+from broker.sdk.connect.endpoint import Endpoint
+from broker.sdk.verify.feed import Subscription
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
 from broker.v1 import operator_service_pb2 as pb
 from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
 from broker.v1.selector_pb2 import Selector

@@ -150,9 +150,9 @@ def verify(*, given: _Given | None, tokens: int, rounds: int) -> None:
     credbroker bench verify -o json
     """
     from broker.cli.bench.verifying import measure
-    from broker.sdk.connect.connection import Endpoint
-    from broker.sdk.verify.feed import watching_in_thread
+    from broker.sdk.connect.endpoint import Endpoint
     from broker.sdk.verify.verifier import Verifier
+    from broker.sdk.verify.watching import watching_in_thread
 
     with _folder() as directory, _broker(directory, given) as broker:
         issued = broker.issue(tokens)

@@ -21,7 +21,7 @@ from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment
 from broker.sdk.client.client import TaskDeclaration
 from broker.sdk.client.sync import SyncClient
-from broker.sdk.connect.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
+from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
 
 AGENT = "spiffe://example.org/agent/researcher"
 RESOURCE = "https://repo.tools.example"

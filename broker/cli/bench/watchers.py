@@ -17,10 +17,10 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from broker.model.errors import Reason, Refusal
-from broker.sdk.connect.connection import Endpoint
-from broker.sdk.verify.feed import watching
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
 
 _POLL_SECONDS = 0.001
 

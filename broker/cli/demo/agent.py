@@ -23,7 +23,8 @@ from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.sdk.client.client import Client
 from broker.sdk.client.secret import Secret
-from broker.sdk.connect.connection import Endpoint, connect
+from broker.sdk.connect.connection import connect
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
 
 _CALL_SECONDS = 5

@@ -11,10 +11,10 @@ from typing import Any
 import grpc
 
 from broker.cli.demo.lines import converse
-from broker.sdk.connect.connection import Endpoint
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.guard.grpc import GrpcGuard
-from broker.sdk.verify.feed import watching
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
 
 RESOURCE = "https://repo.tools.example"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from broker.model.errors import Reason, Refusal
-from broker.sdk.connect.connection import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
+from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
 
 _ANSWER_SECONDS = 45  # a barrier may take the time that verifiers stay fresh
 _STOP_SECONDS = 15

@@ -29,7 +29,8 @@ from broker.sdk.client.keeping import CredentialRequest, Event, Keeper, Tell, te
 from broker.sdk.client.possession import Prover, issuer_of
 from broker.sdk.client.secret import Secret
 from broker.sdk.connect.answers import Send, answered
-from broker.sdk.connect.connection import Connection, Endpoint
+from broker.sdk.connect.connection import Connection
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.identity import Identity
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import agent_service_pb2_grpc, lease_pb2, orchestrator_service_pb2_grpc

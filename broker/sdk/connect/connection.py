@@ -6,27 +6,17 @@ A broker's certificate must be of the roots that go with our identity, and in th
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import grpc
 
-from broker.model.errors import Hints, Reason, Refusal
+from broker.model.errors import Refusal
 from broker.sdk.connect.diagnosis import diagnose
-from broker.sdk.connect.identity import Credentials, Identity, Source, WorkloadSocket
-from broker.sdk.connect.svid import MutualTls, SvidFolder
-from broker.sdk.connect.token_file import TokenFile
+from broker.sdk.connect.endpoint import Endpoint
+from broker.sdk.connect.identity import Credentials, Identity, Source
+from broker.sdk.connect.svid import MutualTls
 
-ADDRESS_VARIABLE = "CREDBROKER_ADDRESS"
-SVID_DIR_VARIABLE = "CREDBROKER_SVID_DIR"
-TOKEN_FILE_VARIABLE = "CREDBROKER_IDENTITY_TOKEN_FILE"
-CA_FILE_VARIABLE = "CREDBROKER_CA_FILE"
-TRUST_DOMAIN_VARIABLE = "CREDBROKER_TRUST_DOMAIN"
-SOCKET_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"  # SPIFFE Workload Endpoint section 4
 _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -35,103 +25,6 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),  # by default minutes, for which a verifier would stay stale
     ("grpc.use_local_subchannel_pool", 1),  # a channel is a connection of its own, with its own certificate
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where the broker is, and as whom to call it."""
-
-    address: str
-    identity: Identity
-
-    @classmethod
-    def of(
-        cls, address: str | None = None, svid_dir: str | Path | None = None, identity: Identity | None = None
-    ) -> Endpoint:
-        """Take what is not given from the environment: the address from CREDBROKER_ADDRESS.
-
-        The identity is the first one that is there: CREDBROKER_SVID_DIR or CREDBROKER_IDENTITY_TOKEN_FILE, each with
-        CREDBROKER_CA_FILE; and last SPIFFE_ENDPOINT_SOCKET, as that may be meant for others, with
-        CREDBROKER_TRUST_DOMAIN, which is the broker's if it is not ours.
-
-        Raises:
-            Refusal: INVALID_ARGUMENT, if something is set nowhere, or two identities are given.
-        """
-        address = address or os.environ.get(ADDRESS_VARIABLE)
-        if not address:
-            raise Refusal(
-                Reason.INVALID_ARGUMENT,
-                "the broker's address is not known",
-                Hints(missing="--address", next=f"pass --address or set {ADDRESS_VARIABLE}"),
-            )
-        if address.startswith(("http://", "https://")):
-            raise Refusal(
-                Reason.INVALID_ARGUMENT,
-                f"the broker's address is a URL: `{address}`",
-                Hints(next=f"write {ADDRESS_VARIABLE} or --address as HOST:PORT, such as broker.example.org:8443"),
-            )
-        return cls(address, _identity(svid_dir, identity))
-
-    @property
-    def svid_dir(self) -> Path:
-        """Return the folder of the X.509-SVID, for servers that show it themselves.
-
-        Raises:
-            Refusal: INVALID_ARGUMENT, if the identity is of another kind.
-        """
-        if not isinstance(self.identity, SvidFolder):
-            raise Refusal(
-                Reason.INVALID_ARGUMENT,
-                "our identity is not an X.509-SVID in a folder",
-                Hints(missing=SVID_DIR_VARIABLE, next=f"set {SVID_DIR_VARIABLE}"),
-            )
-        return self.identity.path
-
-    def credentials(self) -> Credentials:
-        """Return what to show now, once. May block for some seconds.
-
-        Raises:
-            Refusal: IDENTITY_MISSING, IDENTITY_EXPIRED or IDENTITY_INVALID.
-        """
-        with contextlib.closing(self.identity.open()) as source:
-            return source.credentials()
-
-
-def _identity(svid_dir: str | Path | None, identity: Identity | None) -> Identity:
-    if svid_dir and identity is not None:
-        raise Refusal(
-            Reason.INVALID_ARGUMENT,
-            "two identities are given: the folder of an X.509-SVID, and another one",
-            Hints(next="pass `svid_dir` or `identity`, and not both"),
-        )
-    if svid_dir:
-        return SvidFolder(Path(svid_dir), _ca_file(os.environ))
-    found = identity or _from_environment(os.environ)
-    if found is None:
-        raise Refusal(
-            Reason.INVALID_ARGUMENT,
-            "it is not known as whom to call the broker",
-            Hints(
-                missing="--svid-dir",
-                next=f"pass --svid-dir, or set {SVID_DIR_VARIABLE}, {TOKEN_FILE_VARIABLE} or {SOCKET_VARIABLE}",
-            ),
-        )
-    return found
-
-
-def _from_environment(variables: Mapping[str, str]) -> Identity | None:
-    if folder := variables.get(SVID_DIR_VARIABLE):
-        return SvidFolder(Path(folder), _ca_file(variables))
-    if token_file := variables.get(TOKEN_FILE_VARIABLE):
-        return TokenFile(Path(token_file), _ca_file(variables))
-    if socket := variables.get(SOCKET_VARIABLE):
-        return WorkloadSocket(socket, variables.get(TRUST_DOMAIN_VARIABLE, ""))
-    return None
-
-
-def _ca_file(variables: Mapping[str, str]) -> Path | None:
-    found = variables.get(CA_FILE_VARIABLE)
-    return Path(found) if found else None
 
 
 def connect(

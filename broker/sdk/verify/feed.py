@@ -11,10 +11,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 
 import grpc
@@ -23,7 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from broker.credential.keys import KeySet
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.selector import Rule
-from broker.sdk.connect.connection import Connection, Endpoint
+from broker.sdk.connect.connection import Connection
 from broker.sdk.connect.refusals import refusal_from
 from broker.sdk.verify.verifier import Verifier
 from broker.v1 import verifier_service_pb2 as pb
@@ -40,57 +37,6 @@ _KEYS_AT_MOST_EVERY = 5.0  # for tokens that name unknown keys
 _START_SECONDS = 10.0
 _LOG = logging.getLogger("credbroker")
 _NO_IDENTITY = (Reason.IDENTITY_MISSING, Reason.IDENTITY_EXPIRED, Reason.IDENTITY_INVALID)
-
-
-@asynccontextmanager
-async def watching(verifier: Verifier, endpoint: Endpoint) -> AsyncIterator[Verifier]:
-    """Keep a verifier fresh while the block runs. Waits for the first snapshot.
-
-    Raises:
-        Refusal: we have no identity; or for ten seconds the broker gave no snapshot, and the reason is that of the
-            last attempt.
-    """
-    subscription = Subscription(verifier, await Connection.open(endpoint))
-    task = asyncio.create_task(subscription.run())
-    try:
-        await subscription.wait_until_started()
-        yield verifier
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        await subscription.close()
-
-
-@contextmanager
-def watching_in_thread(verifier: Verifier, endpoint: Endpoint) -> Iterator[Verifier]:
-    """Keep a verifier fresh from a thread of its own, for servers without an event loop; else as `watching`."""
-    ready, stop = threading.Event(), threading.Event()
-    failures: list[Exception] = []
-
-    async def main() -> None:
-        async with watching(verifier, endpoint):
-            ready.set()
-            await asyncio.to_thread(stop.wait)
-
-    def run() -> None:
-        try:
-            asyncio.run(main())
-        except Exception as error:  # noqa: BLE001 (raised again in the caller's thread)
-            failures.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=run, name="credbroker-feed", daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        if failures:
-            raise failures[0]
-        yield verifier
-    finally:
-        stop.set()
-        thread.join()
 
 
 class Subscription:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from broker.cli.demo.lines import converse
-from broker.sdk.connect.connection import Endpoint
-from broker.sdk.verify.feed import watching
+from broker.sdk.connect.endpoint import Endpoint
+from broker.sdk.verify.watching import watching
 
 
 def search_notes(about: str, limit: int = 10) -> str:

@@ -22,7 +22,7 @@ from broker.sdk.client.credential import Credential
 from broker.sdk.client.keeping import Event
 from broker.sdk.client.secret import Secret
 from broker.sdk.client.sync import SyncClient
-from broker.sdk.connect.connection import Endpoint
+from broker.sdk.connect.endpoint import Endpoint
 from tests.desk import FakeDesk, serving
 from tests.fakes import eventually
 

@@ -12,7 +12,8 @@ from broker.model.errors import Reason, Refusal
 from broker.sdk.client.client import Client
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect import workload
-from broker.sdk.connect.connection import Connection, Endpoint, connect, connect_sync
+from broker.sdk.connect.connection import Connection, connect, connect_sync
+from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.identity import WorkloadSocket
 from broker.sdk.connect.refusals import refusal_from
 from broker.sdk.connect.svid import SvidFolder

@@ -14,8 +14,8 @@ from broker.credential.keys import EcSigner
 from broker.identity.authority import Authority
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Cause, Rule, Selector, Target
-from broker.sdk.verify.feed import watching, watching_in_thread
 from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching, watching_in_thread
 from tests.fakes import FakeBroker, authority, eventually, serving
 
 AUDIENCE = "https://repo.tools.example"
