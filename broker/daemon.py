@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ async def serve(
         keys = _keystore(settings, clock)
         signer = NoteSigner(settings.origin, keys.checkpoint)
         follower, marks = Follower(signer.vkey), Marks(settings.mark_dirs, signer.vkey)
-        feed = Feed(database, follower, clock, uuid7)
+        feed = Feed(database, follower, time.monotonic, uuid7)
 
         def writer(committed: Callable[[Committed], None]) -> Writer:
             return Writer(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 
 from broker.api import pages, requests
 from broker.lease import lock, revoke, slips
 from broker.lease.desk import Desk
 from broker.lease.revoke import LockRequest
 from broker.model.errors import Hints, Reason, Refusal
-from broker.model.principal import ANY_TENANT, Principal
+from broker.model.principal import Principal
 from broker.model.selector import Selector, Target
-from broker.revocation.feed import FRESHNESS, Feed
+from broker.revocation.feed import Feed
+from broker.revocation.unrecorded import unrecorded
 from broker.store import leases, locks
 from broker.v1 import lease_pb2, selector_pb2
 from broker.v1 import operator_service_pb2 as pb
@@ -71,26 +71,13 @@ class OperatorService:
         except Refusal as refusal:
             if refusal.reason is not Reason.LEDGER_UNAVAILABLE:
                 raise
-            raise self._unrecorded(selector, refusal, stop_freshness=request.or_stop_freshness) from refusal
+            raise unrecorded(self.feed, selector, refusal, stop_freshness=request.or_stop_freshness) from refusal
         response = pb.RevokeLeasesResponse(rule=rule_to_wire(rule), lock=None if made is None else lock_to_wire(made))
         if request.barrier:
             receipt = await self.feed.barrier(rule.index, rule.selector.tenant)
             response.confirmed_verifiers, response.stale_verifiers = receipt.confirmed, receipt.stale
         response.warnings.extend(await slips.in_selector(self.desk, selector))
         return response
-
-    def _unrecorded(self, selector: Selector, refusal: Refusal, *, stop_freshness: bool) -> Refusal:
-        """Do what can be done about a revocation without the ledger; return what its caller is told."""
-        if not stop_freshness:
-            following = (
-                f"{refusal.hints.next}; if it cannot wait, ask for or_stop_freshness (revoke --or-stop-freshness)"
-            )
-            return replace(refusal, hints=replace(refusal.hints, next=following))
-        self.feed.withhold(selector)
-        whose = "" if selector.tenant == ANY_TENANT else f" of `{selector.tenant}`"
-        bound = f"in {FRESHNESS // timedelta(seconds=1)} seconds no verifier{whose} that listens here accepts anything"
-        following = "ask every other broker as well; when the ledger can be written, revoke again, which starts them"
-        return replace(refusal, message=f"{refusal.message}; {bound}", hints=Hints(next=following))
 
     async def create_lock(self, operator: Principal, request: pb.CreateLockRequest) -> selector_pb2.Lock:
         """Set a lock."""

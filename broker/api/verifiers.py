@@ -10,7 +10,8 @@ from broker.credential.keys import KeySet
 from broker.lease.desk import Desk
 from broker.lease.introspect import introspect
 from broker.model.principal import Principal
-from broker.revocation.feed import FRESHNESS, Feed, Update
+from broker.revocation.feed import FRESHNESS, Feed
+from broker.revocation.publishing import Update
 from broker.v1 import verifier_service_pb2 as pb
 from broker.wire.leases import lease_to_wire
 from broker.wire.selectors import rule_to_wire

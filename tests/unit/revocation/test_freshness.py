@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from broker.revocation.freshness import NEVER, Barrier, Looks, Session
+from broker.revocation.freshness import NEVER, Barrier, Freshness, Session
 
 WINDOW = 10.0
 TENANTS = ("acme", "globex")
@@ -32,7 +32,7 @@ class Verifier:
 
 @dataclass
 class Broker:
-    looks: Looks = field(default_factory=lambda: Looks(WINDOW))
+    looks: Freshness = field(default_factory=lambda: Freshness(WINDOW))
     sessions: list[Session] = field(default_factory=list)
     listeners: dict[str, Verifier] = field(default_factory=dict)
     began: float | None = None
@@ -118,7 +118,7 @@ class Model:
                 barrier, tenant, strangers_until = waiting
                 if not barrier.waits_for(self.now) and self.now >= strangers_until:
                     broker.waiting.remove(waiting)
-                    barrier.over()
+                    barrier.receipt()
                     self.dead.append((barrier.index, tenant))
 
     def a_look_begins(self, number: int) -> None:
@@ -227,7 +227,7 @@ def session(**changes: object) -> Session:
 
 
 def test_freshness_counts_from_the_start_of_the_last_successful_look() -> None:
-    looks = Looks(WINDOW)
+    looks = Freshness(WINDOW)
     looks.looked(100.0, 5)
     assert looks.fresh_until(5, 108.0) == 110.0
     looks.looked(103.0, 5)
@@ -235,7 +235,7 @@ def test_freshness_counts_from_the_start_of_the_last_successful_look() -> None:
 
 
 def test_whoever_lacks_a_rule_is_fresh_for_one_window_from_the_look_that_had_not_found_it() -> None:
-    looks = Looks(WINDOW)
+    looks = Freshness(WINDOW)
     looks.looked(100.0, 5)
     looks.looked(102.0, 7)
     looks.looked(104.0, 9)
@@ -246,7 +246,7 @@ def test_whoever_lacks_a_rule_is_fresh_for_one_window_from_the_look_that_had_not
 
 
 def test_a_steady_flow_of_rules_of_which_the_last_is_always_missed_makes_nobody_stale() -> None:
-    looks, watching = Looks(WINDOW), session()
+    looks, watching = Freshness(WINDOW), session()
     looks.looked(0.0, 0)
     for number in range(1, 100):
         looks.looked(float(number), number)
@@ -255,7 +255,7 @@ def test_a_steady_flow_of_rules_of_which_the_last_is_always_missed_makes_nobody_
 
 
 def test_a_barrier_waits_for_whom_its_rule_concerns_of_those_who_were_there() -> None:
-    looks = Looks(WINDOW)
+    looks = Freshness(WINDOW)
     looks.looked(100.0, 5)
     there, elsewhere = session(fresh_until=110.0), Session("2", "v", "globex", 110.0)
     everywhere, gone = Session("3", "v", "*", 110.0), session(fresh_until=99.0)
@@ -267,23 +267,23 @@ def test_a_barrier_waits_for_whom_its_rule_concerns_of_those_who_were_there() ->
     looks.confirm(there, 6, 102.0)
     assert barrier.waits_for(102.0) == [everywhere]
     assert barrier.waits_for(110.0) == []
-    receipt = barrier.over()
+    receipt = barrier.receipt()
     assert (receipt.confirmed, receipt.stale) == (1, 2)
 
 
 def test_after_a_barrier_nobody_is_made_fresh_who_has_not_confirmed_its_rule() -> None:
-    looks, stale = Looks(WINDOW), session(fresh_until=100.0)
+    looks, stale = Freshness(WINDOW), session(fresh_until=100.0)
     looks.looked(100.0, 5)
     barrier = Barrier(6, "acme", [stale])
     assert not barrier.waits_for(101.0)
-    barrier.over()
+    barrier.receipt()
     assert looks.confirm(stale, 5, 101.0) == NEVER
     looks.looked(102.0, 6)
     assert looks.confirm(stale, 6, 103.0) == pytest.approx(112.0)
 
 
 def test_an_index_that_there_is_not_yet_counts_as_the_newest() -> None:
-    looks, ahead = Looks(WINDOW), session(fresh_until=110.0)
+    looks, ahead = Freshness(WINDOW), session(fresh_until=110.0)
     looks.looked(100.0, 5)
     looks.confirm(ahead, 1_000, 101.0)
     barrier = Barrier(6, "acme", [ahead])

@@ -1,0 +1,137 @@
+"""What is sent to the verifiers that watch: each has a queue, and whoever lets it fill up is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from broker.model.selector import Rule
+from broker.revocation.freshness import Session
+
+_MOST_QUEUED = 10_000
+_CHUNK = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """One message to a verifier; the fields are those of `RevocationUpdate`."""
+
+    session_id: str
+    rules: Sequence[Rule]
+    index: int
+    snapshot: bool = False
+    confirm: bool = False
+    keys_changed: bool = False
+    more: bool = False
+    tenant: str
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A verifier that watches, and what waits to be sent to it."""
+
+    session: Session
+    queue: asyncio.Queue[Update]
+
+    def send(self, update: Update) -> None:
+        """Queue a message. Whoever reads too slowly is cut off: it goes stale, and watches again."""
+        try:
+            self.queue.put_nowait(update)
+        except asyncio.QueueFull:
+            self.session.connected = False
+
+    async def next(self, seconds: float) -> Update | None:
+        """Return the next message, waiting for so long; None if there is none."""
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(self.queue.get(), seconds)
+        return None
+
+
+class Publisher:
+    """All verifiers that watch. `head` tells the index of the newest rule, and the checkpoint of what holds it."""
+
+    def __init__(self, head: Callable[[], tuple[int, str]]) -> None:
+        """Publish to nobody yet."""
+        self._head = head
+        self._listeners: dict[str, Listener] = {}
+
+    def add(self, session: Session) -> Listener:
+        """Queue for a verifier from now on."""
+        listener = Listener(session, asyncio.Queue(_MOST_QUEUED))
+        self._listeners[session.id] = listener
+        return listener
+
+    def remove(self, listener: Listener) -> None:
+        """Queue for a verifier no more."""
+        del self._listeners[listener.session.id]
+
+    def publish(self, rules: Sequence[Rule]) -> None:
+        """Send each verifier those of the new rules that concern it."""
+        for listener in self._listeners.values():
+            mine = [rule for rule in rules if listener.session.serves(rule.selector.tenant)]
+            if mine:
+                self._send(listener, rules=mine)
+
+    def ask(self, sessions: Iterable[str]) -> None:
+        """Ask verifiers to confirm at once, by the ids of their sessions."""
+        for session_id in sessions:
+            if (listener := self._listeners.get(session_id)) is not None:
+                self._send(listener, confirm=True)
+
+    def ask_all(self) -> None:
+        """Ask every verifier to confirm at once."""
+        self.ask(self._listeners)
+
+    def keys_changed(self) -> None:
+        """Tell every verifier to fetch the key set."""
+        for listener in self._listeners.values():
+            self._send(listener, keys_changed=True)
+
+    def end(self, whose: Callable[[str], bool]) -> None:
+        """Let the verifiers of some tenants go."""
+        for listener in self._listeners.values():
+            if whose(listener.session.tenant):
+                self._send(listener)  # which ends its wait
+                listener.session.connected = False
+
+    def news(
+        self, session: Session, *, rules: Sequence[Rule] = (), confirm: bool = False, keys_changed: bool = False
+    ) -> Update:
+        """Return a message with what is new for a verifier; without anything, a heartbeat."""
+        index, checkpoint = self._head()
+        return Update(
+            session_id=session.id,
+            rules=rules,
+            index=index,
+            confirm=confirm,
+            keys_changed=keys_changed,
+            tenant=session.tenant,
+            checkpoint="" if rules else checkpoint,
+        )
+
+    def _send(
+        self, listener: Listener, *, rules: Sequence[Rule] = (), confirm: bool = False, keys_changed: bool = False
+    ) -> None:
+        if listener.session.connected:
+            listener.send(self.news(listener.session, rules=rules, confirm=confirm, keys_changed=keys_changed))
+
+
+def first_updates(
+    session: Session, rules: Sequence[Rule], index: int, checkpoint: str, *, snapshot: bool
+) -> Iterable[Update]:
+    """Return what brings a verifier to an index, in pieces that end: a snapshot, or what it has missed."""
+    chunks = [rules[start : start + _CHUNK] for start in range(0, len(rules), _CHUNK)] or [()]
+    for number, chunk in enumerate(chunks, 1):
+        yield Update(
+            session_id=session.id,
+            rules=chunk,
+            index=index,
+            snapshot=snapshot and number == 1,
+            keys_changed=number == 1,
+            more=number < len(chunks),
+            tenant=session.tenant,
+            checkpoint=checkpoint,
+        )
