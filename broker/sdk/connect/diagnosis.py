@@ -76,6 +76,7 @@ def _over(connection: socket.socket, host: str, port: int, credentials: Credenti
     with contextlib.ExitStack() as stack:
         if ours is not None:
             context.load_cert_chain(stack.enter_context(files.passing(ours.key_pem + b"\n" + ours.svid_pem)))
+        connection.getpeername()  # one that is reset by now raises here: wrapped, it would stay open (CPython)
         try:
             tls = stack.enter_context(context.wrap_socket(connection, server_hostname=host))
         except ssl.SSLError as error:
