@@ -45,7 +45,7 @@ from broker.keystore.rotation import Keystore, Rotation
 from broker.lease import activation
 from broker.lease.desk import Desk, TaskCache
 from broker.lease.lookup import LeaseLookup
-from broker.model.clock import Clock, system_clock, uuid7, uuid7_in_bulk
+from broker.model.clock import Clock
 from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.revocation.feed import Feed
@@ -57,6 +57,7 @@ from broker.store.marks import Marks
 from broker.store.reserve import Reserve
 from broker.store.sole import sole_writer
 from broker.store.writer import Writer
+from broker.system import system_clock, uuid7, uuid7_in_bulk
 from broker.trust.files import SvidFiles
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource

@@ -11,10 +11,10 @@ from typing import Any
 
 import grpc
 
-from broker.model.clock import system_clock
 from broker.model.errors import Refusal
 from broker.model.task import TaskState
 from broker.sdk.connect.endpoint import Endpoint
+from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import agent_service_pb2_grpc, lease_pb2, orchestrator_service_pb2_grpc, task_pb2
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb

@@ -17,10 +17,10 @@ from broker.api import descriptors
 from broker.cli import authority
 from broker.cli.bench.broker import Broker, prepare, running
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
 from broker.model.errors import Refusal
 from broker.sdk.connect.connection import connect_sync
 from broker.sdk.connect.refusals import refusal_from
+from broker.system import system_clock
 
 DAY = timedelta(days=1)
 GLOBEX = {"agents": "researcher", "orchestrators": "orchestrator", "operators": "operator", "auditors": "auditor"}

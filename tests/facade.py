@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from broker.cli.bench.broker import Broker, prepare, running
 from broker.cli.demo.ports import free_port
 from broker.identity.authority import Authority
-from broker.model.clock import system_clock
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.task import Environment
 from broker.sdk.client.client import TaskDeclaration
 from broker.sdk.client.sync import SyncClient
+from broker.system import system_clock
 from tests.doors import Doors
 from tests.issuer import OidcIssuer, compact, issuing, jwk
 

@@ -15,10 +15,10 @@ import grpc
 from broker.credential.keys import EcSigner, KeySet
 from broker.identity.authority import Authority, issue_svid, new_authority
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Rule
 from broker.sdk.connect.endpoint import Endpoint
+from broker.system import system_clock
 from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc
 from broker.wire.codes import grpc_code

@@ -17,7 +17,6 @@ from broker.lease.desk import Desk, Limits, TaskCache
 from broker.lease.lookup import LeaseLookup
 from broker.lease.tasks import Declaration
 from broker.lease.token import Issued
-from broker.model.clock import uuid7
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.intent import Intent
 from broker.model.principal import Principal, Role
@@ -31,6 +30,7 @@ from broker.store.follower import Follower
 from broker.store.marks import Marks
 from broker.store.reserve import Reserve
 from broker.store.writer import Writer
+from broker.system import uuid7
 
 ISSUER = "https://broker.example"
 ORIGIN = "broker.example/ledger"

@@ -12,11 +12,11 @@ from broker.cli.failure import Stop
 from broker.cli.output import note
 from broker.config.settings import Settings, load
 from broker.keystore.folder import open_keys, replace_token_keys
-from broker.model.clock import system_clock, uuid7
 from broker.store import adoption, migrate
 from broker.store.database import Database, open_database, plain_problems
 from broker.store.marks import Marks, read_note
 from broker.store.sole import sole_writer
+from broker.system import system_clock, uuid7
 
 
 def run(config: Path, reason: str, kept: Sequence[Path], *, sure: bool) -> dict[str, object]:

@@ -15,7 +15,7 @@ from broker.cli.running import run
 from broker.cli.sample import IDENTITIES, Deployment
 from broker.config.settings import load
 from broker.daemon import Ready
-from broker.model.clock import system_clock
+from broker.system import system_clock
 
 
 def develop(directory: Path, port: int, also: Sequence[grpc.GenericRpcHandler] = ()) -> None:

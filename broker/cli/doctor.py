@@ -11,7 +11,7 @@ from broker.cli.failure import Stop
 from broker.cli.findings import Finding, look
 from broker.cli.options import Caller, remote
 from broker.cli.output import printable, show_list, wants_json
-from broker.model.clock import system_clock
+from broker.system import system_clock
 
 
 @click.command()

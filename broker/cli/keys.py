@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from broker.cli.options import DurationType
 from broker.cli.output import output_option, show_list
-from broker.model.clock import system_clock
+from broker.system import system_clock
 
 
 def _directory_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,12 +13,13 @@ import grpc
 from google.protobuf.message import Message
 
 from broker.cli.output import note, printable
-from broker.model.clock import Ids, uuid7
+from broker.model.clock import Ids
 from broker.model.errors import Reason, Refusal
 from broker.sdk.connect.diagnosis import diagnose
 from broker.sdk.connect.identity import Credentials
 from broker.sdk.connect.patience import Patience
 from broker.sdk.connect.refusals import refusal_from, words_of_the_broker
+from broker.system import uuid7
 
 _ATTEMPT_SECONDS = 10.0
 _ONCE = ("CreateLock", "DeleteLock")

@@ -11,7 +11,7 @@ import click
 from broker.cli.options import lifetime_option
 from broker.cli.output import output_option, show
 from broker.identity.spiffe import SpiffeId, parse_spiffe_id
-from broker.model.clock import system_clock
+from broker.system import system_clock
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)

@@ -13,8 +13,8 @@ from broker.cli.options import Caller, lifetime_option, remote
 from broker.cli.output import note, show, show_list
 from broker.cli.paging import take
 from broker.cli.render import plain
-from broker.model.clock import system_clock
 from broker.model.task import Environment, TaskState
+from broker.system import system_clock
 from broker.v1 import orchestrator_service_pb2 as pb
 from broker.v1 import task_pb2
 from broker.wire.grants import resources_to_wire

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -54,7 +55,7 @@ class Committer:
         self._origin = origin
         self._signer = signer
         self._clock = clock
-        self._horizon = SurelyPast(clock)
+        self._horizon = SurelyPast(clock, time.monotonic)
         self._marks = marks
         self._state: HeadState | None = None
 

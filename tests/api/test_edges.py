@@ -13,8 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.cli import authority
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock, to_micros
+from broker.model.clock import to_micros
 from broker.model.errors import Reason, Refusal
+from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import auditor_service_pb2 as auditor_pb
 from broker.v1 import grant_pb2, lease_pb2

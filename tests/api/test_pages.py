@@ -14,9 +14,10 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.api.verifiers import VerifierService
-from broker.model.clock import system_clock, to_micros
+from broker.model.clock import to_micros
 from broker.model.selector import Cause, Rule, Selector, Target
 from broker.revocation.publishing import Update
+from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import auditor_service_pb2 as auditor_pb
 from broker.v1 import grant_pb2, selector_pb2

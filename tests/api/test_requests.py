@@ -13,8 +13,9 @@ from grpc_status import rpc_status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.model.clock import system_clock, to_micros
+from broker.model.clock import to_micros
 from broker.model.errors import Reason
+from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import auditor_service_pb2 as auditor_pb
 from broker.v1 import grant_pb2, selector_pb2, task_pb2

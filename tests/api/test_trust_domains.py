@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from broker.cli.bench.broker import prepare, running
 from broker.identity.authority import Svid
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.sdk.connect.refusals import refusal_from
+from broker.system import system_clock
 from broker.trust.files import write_svid
 from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc

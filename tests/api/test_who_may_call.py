@@ -16,8 +16,8 @@ from broker.access.entrances import ENTRANCES
 from broker.api import descriptors
 from broker.identity.authority import issue_svid, new_authority
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
 from broker.model.errors import Reason
+from broker.system import system_clock
 from broker.v1 import auditor_service_pb2
 from tests.doors import METHODS as DESCRIBED
 from tests.doors import PEOPLE, Doors

@@ -14,7 +14,7 @@ from broker.config.settings import load
 from broker.config.table import ConfigError
 from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
+from broker.system import system_clock
 from tests.doors import DAY
 
 LEAST = """

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from broker.identity.authority import issue_svid
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
+from broker.system import system_clock
 from broker.web.server import Certificate, HttpServer
 from tests.fakes import authority
 

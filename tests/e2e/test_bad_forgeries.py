@@ -16,10 +16,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.identity.authority import Authority
-from broker.model.clock import system_clock
 from broker.model.errors import Reason
 from broker.sdk.connect.connection import connect_sync
 from broker.sdk.connect.refusals import refusal_from
+from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import agent_service_pb2_grpc as pb_grpc
 from broker.v1 import grant_pb2

@@ -16,9 +16,9 @@ import pytest
 from broker.cli.bench.broker import prepare, running
 from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.sdk.connect.refusals import refusal_from
+from broker.system import system_clock
 from broker.trust.files import write_svid
 from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc

@@ -20,12 +20,12 @@ import pytest
 from grpc.experimental import session_cache
 
 from broker.identity.authority import Authority
-from broker.model.clock import system_clock
 from broker.model.errors import Reason
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching_in_thread
+from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import grant_pb2
 from tests import http2

@@ -20,7 +20,6 @@ from broker.credential.claims import from_payload
 from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model import compact_jws
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.sdk.client.client import Client
@@ -32,6 +31,7 @@ from broker.sdk.connect.identity import WorkloadSocket
 from broker.sdk.connect.token_file import TokenFile
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
+from broker.system import system_clock
 from tests.doors import DAY
 from tests.facade import JOB, NOTES, RESEARCHER, SAFE, Facade, opened
 from tests.fakes import authority, eventually

@@ -26,7 +26,6 @@ from broker.cli import authority
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
 from broker.identity.spiffe import parse_spiffe_id
 from broker.keystore.folder import create_keys
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.model.task import TaskState
@@ -39,6 +38,7 @@ from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
 from broker.store.schema import leases
 from broker.store.verification import verify
+from broker.system import system_clock
 
 GRANTS = [Grant(TOOL)]
 BROKER, DAY = "spiffe://example.org/broker", timedelta(days=1)

@@ -15,7 +15,7 @@ from broker.cli.bench.broker import prepare, running
 from broker.cli.failure import Exit
 from broker.identity.spiffe import parse_spiffe_id
 from broker.keystore.folder import create_keys
-from broker.model.clock import system_clock
+from broker.system import system_clock
 from tests.facade import opened
 
 DAY = timedelta(days=1)

@@ -15,11 +15,11 @@ import pytest
 from broker.cli.bench.broker import prepare
 from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.sdk.client.client import Client
 from broker.sdk.connect.identity import WorkloadSocket
+from broker.system import system_clock
 from tests.facade import NOTES, Facade, opened
 from tests.fakes import DAY, authority, write_svid
 from tests.workload_api_server import WorkloadApiServer, der, jwt_response, x509_response, x509_svid

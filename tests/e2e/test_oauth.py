@@ -15,9 +15,9 @@ from joserfc.jwk import KeySet
 
 from broker.credential import dpop
 from broker.credential.keys import EcSigner
-from broker.model.clock import system_clock, uuid7
 from broker.model.errors import Reason, Refusal
 from broker.sdk.connect.refusals import refusal_from
+from broker.system import system_clock, uuid7
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import agent_service_pb2_grpc as pb_grpc
 from broker.v1 import auditor_service_pb2 as auditor_pb

@@ -18,7 +18,6 @@ from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, proc
 from broker.cli.demo.ports import free_port
 from broker.cli.unverified import decode
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
 from broker.model.errors import Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.selector import Selector, Target
@@ -31,6 +30,7 @@ from broker.sdk.connect.svid import SvidFolder
 from broker.store import leases
 from broker.store.database import open_database
 from broker.store.verification import verify
+from broker.system import system_clock
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1 import operator_service_pb2_grpc, selector_pb2
 from tests.cutter import cuttable

@@ -15,8 +15,8 @@ import pytest
 from broker.cli.bench.broker import prepare, running
 from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
+from broker.system import system_clock
 from tests.doors import DAY, Doors
 from tests.fakes import authority
 from tests.workload_api_server import WorkloadApiServer, jwt_response, x509_response, x509_svid

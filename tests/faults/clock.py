@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from broker.model.clock import system_clock
+from broker.system import system_clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import grpc
 
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker
-from broker.model.clock import uuid7
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment, Task, TaskState
 from broker.sdk.client.client import Client, TaskDeclaration
 from broker.sdk.connect.connection import connect
 from broker.sdk.connect.refusals import refusal_from
+from broker.system import uuid7
 from broker.v1 import auditor_service_pb2 as audit_pb
 from broker.v1 import operator_service_pb2 as pb
 from broker.v1.auditor_service_pb2_grpc import AuditorServiceStub

@@ -15,12 +15,12 @@ import uvicorn
 from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.credential.keys import EcSigner, KeySet
-from broker.model.clock import system_clock
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from broker.model.selector import Cause, Rule, Selector, Target
 from broker.sdk.guard.http_request import App
 from broker.sdk.verify.verifier import Verifier
+from broker.system import system_clock
 
 BROKER = "https://broker.example"
 GRANTS = (Grant("search_notes", (Constraint("/limit", Operator.RANGE, (1, 50)),)), Grant("add_note"))

@@ -13,13 +13,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from broker.credential.keys import EcSigner
 from broker.credential.replays import Nonces
-from broker.model.clock import system_clock, uuid7
 from broker.model.grant import Grant
 from broker.model.lease import Binding
 from broker.sdk.client.possession import Prover
 from broker.sdk.guard.mcp.http import McpGuard
 from broker.sdk.guard.mcp.resource import ResourceMetadata
 from broker.sdk.verify.verifier import Verifier
+from broker.system import system_clock, uuid7
 from tests.mcp import servers
 from tests.mcp.notes import BROKER, Notes, listening
 

@@ -13,12 +13,12 @@ import httpx2
 import pytest
 
 from broker.credential.keys import EcSigner
-from broker.model.clock import system_clock, uuid7
 from broker.model.lease import Binding
 from broker.sdk.client.possession import Prover
 from broker.sdk.guard.http import HttpGuard
 from broker.sdk.guard.http_request import App
 from broker.sdk.guard.mcp.http import McpGuard
+from broker.system import system_clock, uuid7
 from tests.mcp import servers
 from tests.mcp.notes import BROKER, Notes, listening
 

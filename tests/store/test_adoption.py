@@ -18,7 +18,6 @@ from broker.lease import lock
 from broker.lease.release import revoke_token
 from broker.lease.single_use import use_once
 from broker.lease.token import Issued
-from broker.model.clock import uuid7
 from broker.model.errors import Reason, Refusal
 from broker.model.lease import LeaseState
 from broker.model.task import Task
@@ -26,6 +25,7 @@ from broker.store import adoption, leases, ledger, locks, migrate, proofs, tasks
 from broker.store.database import open_database
 from broker.store.ledger import LedgerMismatch
 from broker.store.marks import Marks
+from broker.system import uuid7
 from tests import world
 from tests.world import OPERATOR, ORIGIN, ManualClock, World, note_signer, opened
 

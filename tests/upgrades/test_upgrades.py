@@ -22,7 +22,6 @@ from broker.cli import authority, cli
 from broker.cli.bench.broker import Broker
 from broker.cli.sample import IDENTITIES, Deployment
 from broker.identity.spiffe import SpiffeId
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
@@ -30,6 +29,7 @@ from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching_in_thread
 from broker.store import migrate
+from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import lease_pb2, operator_service_pb2_grpc
 from broker.v1 import operator_service_pb2 as operator_pb

@@ -16,12 +16,12 @@ from typing import Any
 from broker.cli import authority
 from broker.cli.failure import Stop
 from broker.cli.sample import Deployment
-from broker.model.clock import system_clock
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment
 from broker.sdk.client.client import TaskDeclaration
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
+from broker.system import system_clock
 
 AGENT = "spiffe://example.org/agent/researcher"
 RESOURCE = "https://repo.tools.example"

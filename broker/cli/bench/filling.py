@@ -11,7 +11,6 @@ from broker.audit.note import NoteSigner
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL
 from broker.config.settings import Settings
 from broker.keystore.folder import open_keys
-from broker.model.clock import system_clock, uuid7
 from broker.model.entry import Entry, Kind
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.lease import Binding, Lease
@@ -23,6 +22,7 @@ from broker.store.marks import Marks
 from broker.store.sole import sole_writer
 from broker.store.transaction import Change, Transaction
 from broker.store.writer import Writer
+from broker.system import system_clock, uuid7
 
 _BATCH = 5_000
 _LIFETIME = timedelta(hours=1)

@@ -23,8 +23,8 @@ from broker.cli.sample import Deployment
 from broker.cli.unverified import decode
 from broker.config.settings import load
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
 from broker.sdk.connect.connection import connect_sync
+from broker.system import system_clock
 from broker.v1 import operator_service_pb2 as pb
 from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
 from broker.v1.selector_pb2 import Selector

@@ -9,7 +9,7 @@ from pathlib import Path
 from broker.cli.demo.mcp_deployment import RESEARCHER, prepare
 from broker.cli.demo.scene import Scene
 from broker.cli.demo.stage import Stage, actor, opened
-from broker.model.clock import system_clock
+from broker.system import system_clock
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Self, TypeVar
 import grpc
 
 from broker.credential.keys import EcSigner
-from broker.model.clock import Clock, Ids, system_clock, uuid7
+from broker.model.clock import Clock, Ids
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment, Task, TaskState
@@ -32,6 +32,7 @@ from broker.sdk.connect.answers import Send, answered
 from broker.sdk.connect.connection import Connection
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.identity import Identity
+from broker.system import system_clock, uuid7
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import agent_service_pb2_grpc, lease_pb2, orchestrator_service_pb2_grpc
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb

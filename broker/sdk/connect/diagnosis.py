@@ -17,11 +17,12 @@ from datetime import datetime
 from cryptography import x509
 
 from broker.disk import files
-from broker.model.clock import Clock, system_clock
+from broker.model.clock import Clock
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk.connect.identity import Credentials
 from broker.sdk.connect.svid import MutualTls
 from broker.sdk.connect.token_file import TokenOverTls
+from broker.system import system_clock
 
 _STEP_SECONDS = 2.0
 _TARGET = re.compile(r"(?:dns:(?:///?)?)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")

@@ -13,9 +13,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from broker.model.clock import Clock, system_clock
+from broker.model.clock import Clock
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk.connect.pem import certificates
+from broker.system import system_clock
 
 _FILES = Hints(next="an SVID folder holds svid.pem, key.pem and bundle.pem; see `credbroker svid --help`")
 _WRITER = Hints(next="see that what writes it runs (spiffe-helper, say), and that this machine's clock is right")

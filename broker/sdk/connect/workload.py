@@ -6,9 +6,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk.connect.svid import MutualTls
+from broker.system import system_clock
 from broker.trust.source import SvidMaterial
 from broker.trust.workload_api import WorkloadApi, WorkloadApiError
 

@@ -16,12 +16,13 @@ from broker.credential.claims import Claims
 from broker.credential.keys import KeySet
 from broker.credential.replays import Nonces
 from broker.intent.scopes import check_resource
-from broker.model.clock import Clock, system_clock
+from broker.model.clock import Clock
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import ANY_TENANT
 from broker.sdk.verify.admitted import Admitted, Call
 from broker.sdk.verify.presentation import TOKEN_ALONE, Presentation, SenderConstraint
 from broker.sdk.verify.revocations import Revocations
+from broker.system import system_clock
 
 _REMEMBERED = 10_000
 _LEEWAY = timedelta(seconds=5)  # for clocks that differ; none is given to expiry

@@ -12,9 +12,9 @@ from broker.identity.directory import Directory, IdentityRule
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.trust_bundles import TrustBundles, parse_certificates
 from broker.identity.x509 import Authenticator, PeerEvidence
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Role
+from broker.system import system_clock
 
 NOW = system_clock().replace(microsecond=0)
 HOUR = timedelta(hours=1)

@@ -4,7 +4,7 @@ import pytest
 from cryptography import x509
 
 from broker.identity.trust_bundles import TrustBundles, parse_certificates
-from broker.model.clock import system_clock
+from broker.system import system_clock
 from tests.certificates import root
 
 ONE, TWO = root("one", system_clock()), root("two", system_clock())

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from broker.identity.directory import Directory, IdentityRule
 from broker.identity.trust_bundles import TrustBundles
 from broker.identity.x509 import Authenticator, PeerEvidence
-from broker.model.clock import system_clock
 from broker.model.compact_jws import base64url
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Principal, Role
+from broker.system import system_clock
 from tests.certificates import (
     CLIENT,
     HOUR,

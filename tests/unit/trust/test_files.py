@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtensionOID
 from broker.identity.authority import Authority, Svid, issue_svid, new_authority
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.trust_bundles import parse_certificates
-from broker.model.clock import system_clock
+from broker.system import system_clock
 from broker.trust.files import SvidFiles, write_svid
 from broker.trust.kept import SvidFileError
 from tests.certificates import Shape, make, of_a_version_that_there_is_not

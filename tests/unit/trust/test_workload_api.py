@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from broker.identity.authority import Authority, Svid, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.trust_bundles import parse_certificates
-from broker.model.clock import system_clock
+from broker.system import system_clock
 from broker.trust import workload_api
 from broker.trust.workload_api import WorkloadApi, WorkloadApiError
 from tests.fakes import authority
@@ -471,7 +471,7 @@ class Missing(PathFinder):
         return None if name.startswith("spiffe") else super().find_spec(name, *rest)
 
 sys.meta_path[:] = [Missing if found is PathFinder else found for found in sys.meta_path]
-from broker.model.clock import system_clock
+from broker.system import system_clock
 from broker.trust.workload_api import WorkloadApi, WorkloadApiError
 try:
     WorkloadApi("unix:///agent.sock", system_clock)

@@ -12,7 +12,6 @@ import pytest
 
 from broker.credential import dpop
 from broker.credential.keys import EcSigner
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Environment, TaskState
@@ -23,6 +22,7 @@ from broker.sdk.client.keeping import Event
 from broker.sdk.client.secret import Secret
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.endpoint import Endpoint
+from broker.system import system_clock
 from tests.desk import FakeDesk, serving
 from tests.fakes import eventually
 

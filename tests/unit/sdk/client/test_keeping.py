@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from broker.model.clock import system_clock, uuid7
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.grant import Grant
 from broker.sdk.client import keeping
@@ -19,6 +18,7 @@ from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.keeping import CredentialRequest, Event, Keeper
 from broker.sdk.client.secret import Secret
+from broker.system import system_clock, uuid7
 from tests.desk import FakeDesk, serving
 from tests.fakes import eventually
 from tests.world import START, ManualClock

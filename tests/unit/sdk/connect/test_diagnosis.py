@@ -16,13 +16,13 @@ import pytest
 
 from broker.identity.authority import Authority, issue_svid, new_authority
 from broker.identity.spiffe import parse_spiffe_id
-from broker.model.clock import system_clock
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.sdk.client.client import Client
 from broker.sdk.connect.diagnosis import diagnose
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.svid import SvidFolder
+from broker.system import system_clock
 from broker.v1 import agent_service_pb2_grpc
 from tests.desk import Agents, FakeDesk
 from tests.fakes import DAY, server_credentials

@@ -18,7 +18,6 @@ from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.credential.keys import EcSigner, KeySet
 from broker.identity.authority import Authority
-from broker.model.clock import system_clock
 from broker.model.errors import Reason
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
@@ -26,6 +25,7 @@ from broker.sdk.connect.connection import connect_sync
 from broker.sdk.connect.refusals import refusal_from
 from broker.sdk.guard.grpc import GrpcGuard, SyncGrpcGuard
 from broker.sdk.verify.verifier import Verifier
+from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as pb
 from tests.fakes import authority, server_credentials, write_svid
 

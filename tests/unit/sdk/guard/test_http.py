@@ -19,7 +19,6 @@ from starlette.routing import Route
 from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.credential.keys import EcSigner, KeySet
-from broker.model.clock import system_clock, uuid7
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from broker.sdk.client.credential import Credential
@@ -27,6 +26,7 @@ from broker.sdk.client.possession import Prover
 from broker.sdk.client.secret import Secret
 from broker.sdk.guard.http import HttpGuard
 from broker.sdk.verify.verifier import Verifier
+from broker.system import system_clock, uuid7
 
 AUDIENCE = "https://notes.tools.example"
 SIGNER = EcSigner.generate()

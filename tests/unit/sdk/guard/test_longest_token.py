@@ -21,7 +21,6 @@ from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.credential.jose import LONGEST_ISSUED
 from broker.credential.keys import EcSigner, KeySet
-from broker.model.clock import system_clock, uuid7
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from broker.sdk.client.possession import Prover
@@ -30,6 +29,7 @@ from broker.sdk.guard.grpc import GrpcGuard
 from broker.sdk.guard.http import HttpGuard
 from broker.sdk.guard.mcp.http import McpGuard
 from broker.sdk.verify.verifier import Verifier
+from broker.system import system_clock, uuid7
 from tests.fakes import authority, server_credentials, write_svid
 
 SIGNER, HOLDER = EcSigner.generate(), EcSigner.generate()
