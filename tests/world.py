@@ -15,13 +15,12 @@ from broker.credential.keys import EcSigner, KeySet
 from broker.lease import issue, lock, release, renew, revoke, tasks
 from broker.lease.desk import Desk, Limits, TaskCache
 from broker.lease.lookup import LeaseLookup
-from broker.lease.tasks import Declaration
 from broker.lease.token import Issued
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.intent import Intent
 from broker.model.principal import Principal, Role
 from broker.model.selector import Rule, Selector
-from broker.model.task import Environment, Task, TaskState
+from broker.model.task import Declaration, Environment, Task, TaskState
 from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.store.committer import Committed

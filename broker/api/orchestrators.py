@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from broker.api import pages, requests
 from broker.lease import slips, tasks
 from broker.lease.desk import Desk
-from broker.lease.tasks import Declaration
 from broker.model.errors import invalid
 from broker.model.principal import Principal
-from broker.model.task import TaskState
+from broker.model.task import RISK_THRESHOLD, Declaration, TaskState
 from broker.revocation.feed import Feed
 from broker.v1 import orchestrator_service_pb2 as pb
 from broker.v1 import task_pb2
 from broker.wire.grants import resources_from_wire
 from broker.wire.tasks import environment_from_wire, task_state_from_wire, task_to_wire
 
-_RISK_THRESHOLD = 50
 _MOST_AGENTS = 64
 _LONGEST_OWNER = 256
 
@@ -31,7 +29,7 @@ class OrchestratorService:
 
     async def create_task(self, orchestrator: Principal, request: pb.CreateTaskRequest) -> task_pb2.Task:
         """Declare a task."""
-        threshold = request.risk_threshold if request.HasField("risk_threshold") else _RISK_THRESHOLD
+        threshold = request.risk_threshold if request.HasField("risk_threshold") else RISK_THRESHOLD
         if not 0 <= threshold <= 100:  # noqa: PLR2004 (the scale of risk scores)
             raise invalid("risk_threshold", "must be from 0 to 100")
         declaration = Declaration(

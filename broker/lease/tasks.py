@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -14,26 +14,12 @@ from broker.lease.revoke import next_rule
 from broker.model.clock import to_micros
 from broker.model.entry import Entry, Kind
 from broker.model.errors import invalid
-from broker.model.grant import ResourceGrants
 from broker.model.principal import Principal
 from broker.model.selector import Cause, Selector, Target
-from broker.model.task import Environment, Task, TaskState
+from broker.model.task import Declaration, Task, TaskState
 from broker.store import tasks
 from broker.store.encoding import dump_names, dump_resources
 from broker.store.transaction import Afterwards, Change, Transaction
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declaration:
-    """What an orchestrator declares. The fields are those of `Task`."""
-
-    owner: str
-    purpose: str
-    environment: Environment
-    agents: tuple[str, ...]
-    tools: tuple[ResourceGrants, ...]
-    deadline: datetime
-    risk_threshold: int
 
 
 async def begin(desk: Desk, orchestrator: Principal, declaration: Declaration, request_id: str) -> Task:
@@ -96,7 +82,8 @@ def _record_begin(
     earlier = idempotency.earlier_result(transaction, orchestrator, request_id, asked)
     if earlier is not None:
         return transaction.tasks.find(earlier) or Afterwards(partial(show, desk, orchestrator, earlier))
-    _check_deadline(desk, declared.deadline, transaction.at)
+    deadline = declared.due(transaction.at)
+    _check_deadline(desk, deadline, transaction.at)
     guards.within_task_quota(transaction, orchestrator.tenant, desk.limits)
     task = Task(
         id=desk.ids(),
@@ -104,9 +91,9 @@ def _record_begin(
         owner=declared.owner,
         purpose=declared.purpose,
         environment=declared.environment,
-        agents=declared.agents,
-        tools=declared.tools,
-        deadline=declared.deadline,
+        agents=tuple(declared.agents),
+        tools=tuple(declared.tools),
+        deadline=deadline,
         risk_threshold=declared.risk_threshold,
         state=TaskState.ACTIVE,
         created_at=transaction.at,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
 
@@ -25,6 +26,30 @@ class Environment(StrEnum):
     DEV = "dev"
     STAGING = "staging"
     PROD = "prod"
+
+
+RISK_THRESHOLD = 50
+"""The highest risk score that a task accepts, where its declaration does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What an orchestrator declares of a task; the fields are those of `Task`.
+
+    `deadline` is an instant, or a duration from when it is declared. `risk_threshold` is from 0 to 100.
+    """
+
+    owner: str
+    purpose: str
+    environment: Environment
+    agents: Sequence[str]
+    tools: Sequence[ResourceGrants]
+    deadline: datetime | timedelta
+    risk_threshold: int = RISK_THRESHOLD
+
+    def due(self, at: datetime) -> datetime:
+        """Return the deadline of a task that is declared at an instant."""
+        return self.deadline if isinstance(self.deadline, datetime) else at + self.deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
