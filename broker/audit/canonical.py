@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import cast
 
 from broker.model import strict_json
@@ -32,13 +33,18 @@ class EntryTooLong(MalformedEntry):
         super().__init__(f"an entry of {size} bytes is longer than {MAX_BODY}")
 
 
+def json_bytes(value: Mapping[str, object]) -> bytes:
+    """Return the canonical bytes of a JSON object whose values are `Json`."""
+    return _dumps(value).encode()
+
+
 def encode(entry: Entry) -> bytes:
     """Return the canonical bytes of an entry.
 
     Raises:
         EntryTooLong: it would be longer than MAX_BODY.
     """
-    body = _dumps(
+    body = json_bytes(
         {
             "v": 1,
             "kind": entry.kind.value,
@@ -50,7 +56,7 @@ def encode(entry: Entry) -> bytes:
             "decided": entry.decided,
             "effected": entry.effected,
         }
-    ).encode()
+    )
     if len(body) > MAX_BODY:
         raise EntryTooLong(len(body))
     return body
@@ -69,7 +75,7 @@ def decode(body: bytes) -> dict[str, Json]:
         value = strict_json.parse(body, fractions=False, integer=_integer)
     except ValueError as error:
         raise MalformedEntry(str(error)) from error
-    if not isinstance(value, dict) or _dumps(value).encode() != body:
+    if not isinstance(value, dict) or json_bytes(value) != body:
         msg = "the entry is not in canonical form"
         raise MalformedEntry(msg)
     return cast("dict[str, Json]", value)

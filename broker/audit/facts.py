@@ -12,7 +12,7 @@ from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.lease import Lease
 from broker.model.principal import Principal
 from broker.model.selector import Lock, Rule, Selector
-from broker.model.task import Task
+from broker.model.task import Declaration, Task
 
 
 def principal_facts(principal: Principal) -> dict[str, Json]:
@@ -33,7 +33,7 @@ def decision_facts(decision: Decision, decision_id: str) -> dict[str, Json]:
 
 
 def lease_facts(lease: Lease) -> dict[str, Json]:
-    """Return what was issued. The token itself is nowhere."""
+    """Return what was issued or renewed. The token itself is nowhere."""
     return {
         "lease": lease.id,
         "holder": lease.holder,
@@ -43,20 +43,25 @@ def lease_facts(lease: Lease) -> dict[str, Json]:
         **({"confirmation": lease.confirmation} if lease.confirmation else {}),
         "expires_at": to_micros(lease.expires_at),
         "max_expires_at": to_micros(lease.max_expires_at),
+        **({"renewals": lease.renewals} if lease.renewals else {}),
+    }
+
+
+def declaration_facts(declared: Declaration | Task) -> dict[str, Json]:
+    """Return what an orchestrator declared, but for the deadline."""
+    return {
+        "owner": declared.owner,
+        "purpose": declared.purpose,
+        "environment": declared.environment.value,
+        "agents": list(declared.agents),
+        "tools": resources_to_json(declared.tools),
+        "risk_threshold": declared.risk_threshold,
     }
 
 
 def task_facts(task: Task) -> dict[str, Json]:
     """Return what an orchestrator declared."""
-    return {
-        "owner": task.owner,
-        "purpose": task.purpose,
-        "environment": task.environment.value,
-        "agents": list(task.agents),
-        "tools": resources_to_json(task.tools),
-        "deadline": to_micros(task.deadline),
-        "risk_threshold": task.risk_threshold,
-    }
+    return {**declaration_facts(task), "deadline": to_micros(task.deadline)}
 
 
 def selector_facts(selector: Selector) -> dict[str, Json]:

@@ -59,6 +59,18 @@ def unchanged(transaction: Transaction, decided_on: Task) -> Task:
     return task
 
 
+def unchanged_lease(transaction: Transaction, decided_on: Lease, holder: Principal) -> None:
+    """Refuse to go on from a lease that is not its holder's, not live, or locked.
+
+    Raises:
+        Stale: it is not what policy decided on.
+    """
+    lease = live_lease(own_lease(transaction.leases.find(decided_on.id), decided_on.id, holder), transaction.at)
+    if lease != decided_on:
+        raise Stale
+    unlocked(transaction, lease)
+
+
 def unlocked(transaction: Transaction, lease: Lease) -> None:
     """Refuse a credential that an operator's lock covers."""
     lock = transaction.locks.on(lease)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from broker.audit.facts import principal_facts, rule_facts, task_facts
+from broker.audit.facts import declaration_facts, principal_facts, rule_facts, task_facts
 from broker.lease import guards, idempotency
 from broker.lease.desk import Desk
 from broker.lease.revoke import next_rule
@@ -28,12 +28,19 @@ async def begin(desk: Desk, orchestrator: Principal, declaration: Declaration, r
     Raises:
         Refusal: as in protos/broker/v1/orchestrator_service.proto.
     """
-    asked = idempotency.digest("task", declaration) if request_id else b""
+    request = identified(orchestrator, declaration, request_id)
     change: Change[Task] = Change(
-        partial(_record_begin, desk, orchestrator, declaration, request_id, asked),
-        requests=idempotency.keys(orchestrator, request_id),
+        partial(_record_begin, desk, orchestrator, declaration, request), requests=idempotency.keys(request)
     )
     return await desk.ledger.write(change)
+
+
+def identified(orchestrator: Principal, declared: Declaration, request_id: str) -> idempotency.Request | None:
+    """Return what tells this declaration from another under the same id."""
+    deadline = declared.deadline
+    at, after = (to_micros(deadline), None) if isinstance(deadline, datetime) else (None, idempotency.micros(deadline))
+    body = {**declaration_facts(declared), "deadline": at, "lifetime": after}
+    return idempotency.identified(orchestrator, request_id, "task", body)
 
 
 async def show(desk: Desk, principal: Principal, task_id: str) -> Task:
@@ -77,9 +84,13 @@ async def page(
 
 
 def _record_begin(
-    desk: Desk, orchestrator: Principal, declared: Declaration, request_id: str, asked: bytes, transaction: Transaction
+    desk: Desk,
+    orchestrator: Principal,
+    declared: Declaration,
+    request: idempotency.Request | None,
+    transaction: Transaction,
 ) -> Task | Afterwards[Task]:
-    earlier = idempotency.earlier_result(transaction, orchestrator, request_id, asked)
+    earlier = idempotency.earlier_result(transaction, request)
     if earlier is not None:
         return transaction.tasks.find(earlier) or Afterwards(partial(show, desk, orchestrator, earlier))
     deadline = declared.due(transaction.at)
@@ -112,7 +123,7 @@ def _record_begin(
         largest="agents" if len(dump_names(task.agents)) > len(dump_resources(task.tools)) else "tools",
     )
     transaction.tasks.add(task)
-    idempotency.remember(transaction, orchestrator, request_id, asked, task.id)
+    idempotency.remember(transaction, request, task.id)
     return task
 
 
