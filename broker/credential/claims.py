@@ -1,29 +1,26 @@
-"""The claims of a token: an RFC 9068 access token that carries its grants as RFC 9396 authorization details."""
+"""The claims of a token: an RFC 9068 access token that carries its grants as RFC 9396 authorization details.
+
+Each claim is a line of a table: its name, how it is read, and how it is written. A token has exactly these claims.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, NoReturn
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
 
-from broker.model.grant import Constraint, Grant, Operator, Scalar
+from broker.credential.details import detail_of, grant_from_detail
+from broker.credential.reading import filled_list, instant, integer, refuse, text
+from broker.model.grant import Grant
 from broker.model.lease import Binding
 
-_TYPE = "tool_call"
 _PRIVATE = "credbroker"
 _CONFIRMATION = "cnf"
-_NAMES = frozenset(
-    {"iss", "aud", "sub", "client_id", "iat", "nbf", "exp", "jti", "scope", "authorization_details", _PRIVATE}
-)
-_PRIVATE_NAMES = frozenset({"task", "tenant", "index", "binding"})
-_DETAIL_NAMES = frozenset({"type", "locations", "actions", "constraints"})
-_LIST_OPERANDS = frozenset({Operator.IN, Operator.RANGE, Operator.HOST_IN})
-_NO_OPERANDS = frozenset({Operator.ABSENT, Operator.PRESENT})
-_CONFIRMATIONS = {Binding.CERTIFICATE: "x5t#S256", Binding.DPOP: "jkt"}  # RFC 8705 section 3.1, RFC 9449 section 6.1
+_THUMBPRINTS = {Binding.CERTIFICATE: "x5t#S256", Binding.DPOP: "jkt"}  # RFC 8705 section 3.1, RFC 9449 section 6.1
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
-_LATEST = 253_402_300_799  # the end of the year 9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,174 +48,135 @@ class Claims:
         return next((grant for grant in self.grants if grant.tool == tool), None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """One member of a token.
+
+    `read` takes its value and its name, and raises ValueError. `write` returns None for what a token does not have,
+    which only a claim that is not `required` may be.
+    """
+
+    name: str
+    read: Callable[[Any, str], object]
+    write: Callable[[Claims], object]
+    required: bool = True
+
+
+class _Table:
+    """The members of an object: exactly these, in this order. Messages name each as `path` and its own name."""
+
+    def __init__(self, path: str, *claims: _Claim) -> None:
+        self._names = frozenset(claim.name for claim in claims)
+        self._required = frozenset(claim.name for claim in claims if claim.required)
+        self._readers = tuple((claim.name, claim.read, path + claim.name) for claim in claims)
+        self._writers = tuple((claim.name, claim.write) for claim in claims)
+
+    def read(self, members: object) -> dict[str, Any]:
+        """Read an object, strictly: what is unknown, missing or of another type refuses."""
+        if not isinstance(members, dict) or not self._required <= members.keys() <= self._names:
+            refuse("it does not have exactly the claims of a credbroker token")
+        return {name: read(members[name], path) for name, read, path in self._readers if name in members}
+
+    def write(self, claims: Claims) -> dict[str, object]:
+        """Write an object."""
+        return {name: value for name, write in self._writers if (value := write(claims)) is not None}
+
+
 def to_payload(claims: Claims) -> dict[str, object]:
     """Return the claims as the members of a JWT."""
-    issued_at = int(claims.issued_at.timestamp())
-    name = _CONFIRMATIONS.get(claims.binding)
-    return {
-        "iss": claims.issuer,
-        "aud": claims.audience,
-        "sub": claims.subject,
-        "client_id": claims.subject,
-        "iat": issued_at,
-        "nbf": issued_at,
-        "exp": int(claims.expires_at.timestamp()),
-        "jti": claims.lease_id,
-        "scope": _scope(claims.grants),
-        "authorization_details": [detail_of(claims.audience, grant) for grant in claims.grants],
-        _PRIVATE: {
-            "task": claims.task_id,
-            "tenant": claims.tenant,
-            "index": claims.index,
-            "binding": claims.binding.value,
-        },
-        **({} if name is None else {_CONFIRMATION: {name: claims.confirmation}}),
-    }
+    return _CLAIMS.write(claims)
 
 
 def from_payload(payload: Mapping[str, Any]) -> Claims:
-    """Parse the members of a JWT, strictly: what is unknown, missing or of another type refuses.
+    """Parse the members of a JWT, strictly.
 
     Raises:
         ValueError: it is not exactly a token of ours.
     """
-    private = payload.get(_PRIVATE)
-    if payload.keys() - {_CONFIRMATION} != _NAMES or not isinstance(private, dict) or private.keys() != _PRIVATE_NAMES:
-        _refuse("it does not have exactly the claims of a credbroker token")
-    for name in ("iss", "aud", "sub", "client_id", "jti", "scope"):
-        _text(payload[name], name)
-    for name in ("task", "tenant"):
-        _text(private[name], f"{_PRIVATE}.{name}")
-    if payload["client_id"] != payload["sub"]:
-        _refuse("`client_id` is not `sub`")
-    details = payload["authorization_details"]
-    if not isinstance(details, list) or not details:
-        _refuse("`authorization_details` is not a list")
-    grants = tuple(grant_from_detail(detail, payload["aud"]) for detail in details)
-    if payload["scope"] != _scope(grants):
-        _refuse("`scope` and `authorization_details` do not say the same")
-    try:
-        binding = Binding(private["binding"])
-    except ValueError:
-        _refuse(f"`{_PRIVATE}.binding` is unknown")
+    said = _CLAIMS.read(payload)
+    private = said[_PRIVATE]
+    if said["client_id"] != said["sub"]:
+        refuse("`client_id` is not `sub`")
+    grants = tuple(grant_from_detail(detail, said["aud"]) for detail in said["authorization_details"])
+    if said["scope"] != _scope(grants):
+        refuse("`scope` and `authorization_details` do not say the same")
     return Claims(
-        issuer=payload["iss"],
-        audience=payload["aud"],
-        subject=payload["sub"],
-        lease_id=payload["jti"],
+        issuer=said["iss"],
+        audience=said["aud"],
+        subject=said["sub"],
+        lease_id=said["jti"],
         task_id=private["task"],
         tenant=private["tenant"],
-        index=_integer(private["index"], f"{_PRIVATE}.index"),
+        index=private["index"],
         grants=grants,
-        binding=binding,
-        confirmation=_confirmation(binding, payload),
-        issued_at=_instant(max(_integer(payload["iat"], "iat"), _integer(payload["nbf"], "nbf"))),
-        expires_at=_instant(_integer(payload["exp"], "exp")),
+        binding=private["binding"],
+        confirmation=_thumbprint(private["binding"], said),
+        issued_at=max(said["iat"], said["nbf"]),
+        expires_at=said["exp"],
     )
 
 
-def _confirmation(binding: Binding, payload: Mapping[str, Any]) -> str:
-    name = _CONFIRMATIONS.get(binding)
+def _binding(value: object, name: str) -> Binding:
+    try:
+        return Binding(text(value, name))
+    except ValueError:
+        refuse(f"`{name}` is unknown")
+
+
+def _thumbprint(binding: Binding, said: Mapping[str, Any]) -> str:
+    name = _THUMBPRINTS.get(binding)
     if name is None:
-        if _CONFIRMATION in payload:
-            _refuse("`cnf` does not go with its binding")
+        if _CONFIRMATION in said:
+            refuse("`cnf` does not go with its binding")
         return ""
-    found = payload.get(_CONFIRMATION)
-    thumbprint = found.get(name) if isinstance(found, dict) and len(found) == 1 else None
+    confirmation = said.get(_CONFIRMATION)
+    thumbprint = confirmation.get(name) if isinstance(confirmation, dict) and len(confirmation) == 1 else None
     if not isinstance(thumbprint, str) or not _THUMBPRINT.fullmatch(thumbprint):
-        _refuse(f"`cnf` is not exactly the `{name}` of its binding")
+        refuse(f"`cnf` is not exactly the `{name}` of its binding")
     return thumbprint
+
+
+def _confirmation(claims: Claims) -> dict[str, str] | None:
+    name = _THUMBPRINTS.get(claims.binding)
+    return None if name is None else {name: claims.confirmation}
 
 
 def _scope(grants: tuple[Grant, ...]) -> str:
     return " ".join([f"tool:{grant.tool}" for grant in grants])
 
 
-def detail_of(audience: str, grant: Grant) -> dict[str, object]:
-    """Return a grant at a resource as an object of `authorization_details` (RFC 9396 section 2)."""
-    return {
-        "type": _TYPE,
-        "locations": [audience],
-        "actions": [grant.tool],
-        "constraints": [_constraint_to_json(constraint) for constraint in grant.constraints],
-    }
+def _seconds(at: datetime) -> int:
+    return int(at.timestamp())
 
 
-def _constraint_to_json(constraint: Constraint) -> dict[str, object]:
-    plain: dict[str, object] = {"path": constraint.path, "op": constraint.op.value}
-    if constraint.op in _LIST_OPERANDS:
-        plain["value"] = list(constraint.values)
-    elif constraint.op not in _NO_OPERANDS:
-        plain["value"] = constraint.values[0]
-    return plain
-
-
-def grant_from_detail(detail: object, audience: str) -> Grant:
-    """Parse one object of `authorization_details`, for a resource.
-
-    Raises:
-        ValueError: it is malformed.
-    """
-    if not isinstance(detail, dict) or detail.keys() != _DETAIL_NAMES or detail["type"] != _TYPE:
-        _refuse("an object of `authorization_details` is not of the type `tool_call`")
-    if detail["locations"] != [audience]:
-        _refuse("an object of `authorization_details` is for another resource")
-    actions, constraints = detail["actions"], detail["constraints"]
-    if not isinstance(actions, list) or len(actions) != 1 or not isinstance(constraints, list):
-        _refuse("an object of `authorization_details` is not for exactly one tool")
-    return Grant(_text(actions[0], "actions"), tuple(_constraint(item) for item in constraints))
-
-
-def _constraint(item: object) -> Constraint:
-    if not isinstance(item, dict) or not isinstance(item.get("op"), str):
-        _refuse("a constraint has no operator")
-    try:
-        operator = Operator(item["op"])
-    except ValueError:
-        _refuse("a constraint has an unknown operator")
-    names = {"path", "op"} if operator in _NO_OPERANDS else {"path", "op", "value"}
-    if item.keys() != names:
-        _refuse("a constraint does not have exactly its members")
-    path = _text(item["path"], "path")
-    if operator in _NO_OPERANDS:
-        return Constraint(path, operator)
-    value = item["value"]
-    values = value if operator in _LIST_OPERANDS else [value]
-    if not isinstance(values, list) or not all(isinstance(scalar, (str, int)) for scalar in values):
-        _refuse("a constraint has an operand of another type")
-    return Constraint(path, operator, _operands(operator, values))
-
-
-def _operands(operator: Operator, values: list[Scalar]) -> tuple[Scalar, ...]:
-    """Check operands as far as evaluating them relies on it."""
-    integers = [isinstance(value, int) and not isinstance(value, bool) for value in values]
-    texts = [isinstance(value, str) for value in values]
-    good = {
-        Operator.RANGE: len(values) == 2 and all(integers),  # noqa: PLR2004 (from and to)
-        Operator.MAX_LEN: all(integers),
-        Operator.PREFIX: all(texts),
-        Operator.HOST_IN: all(texts),
-    }
-    if not values or not good.get(operator, True):
-        _refuse("a constraint has operands of another number or type")
-    return tuple(values)
-
-
-def _text(value: object, name: str) -> str:
-    if not isinstance(value, str) or not value:
-        _refuse(f"`{name}` is not a text")
+def _unread(value: object, _name: str) -> object:
+    """Return a value that is read with its binding alone."""
     return value
 
 
-def _integer(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LATEST:
-        _refuse(f"`{name}` is not a whole number in range")
-    return value
-
-
-def _instant(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _refuse(what: str) -> NoReturn:
-    raise ValueError(what)
+_PRIVATE_CLAIMS = _Table(
+    f"{_PRIVATE}.",
+    _Claim("task", text, attrgetter("task_id")),
+    _Claim("tenant", text, attrgetter("tenant")),
+    _Claim("index", integer, attrgetter("index")),
+    _Claim("binding", _binding, attrgetter("binding.value")),
+)
+_CLAIMS = _Table(
+    "",
+    _Claim("iss", text, attrgetter("issuer")),
+    _Claim("aud", text, attrgetter("audience")),
+    _Claim("sub", text, attrgetter("subject")),
+    _Claim("client_id", text, attrgetter("subject")),
+    _Claim("iat", instant, lambda claims: _seconds(claims.issued_at)),
+    _Claim("nbf", instant, lambda claims: _seconds(claims.issued_at)),
+    _Claim("exp", instant, lambda claims: _seconds(claims.expires_at)),
+    _Claim("jti", text, attrgetter("lease_id")),
+    _Claim("scope", text, lambda claims: _scope(claims.grants)),
+    _Claim(
+        "authorization_details",
+        filled_list,
+        lambda claims: [detail_of(claims.audience, grant) for grant in claims.grants],
+    ),
+    _Claim(_PRIVATE, lambda value, _name: _PRIVATE_CLAIMS.read(value), _PRIVATE_CLAIMS.write),
+    _Claim(_CONFIRMATION, _unread, _confirmation, required=False),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.credential.claims import grant_from_detail
+from broker.credential.details import grant_from_detail
 from broker.intent import validation
 from broker.intent.scopes import check_resource, scope_of
 from broker.model import strict_json

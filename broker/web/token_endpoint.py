@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from broker.access.presented import PresentedIdentity
 from broker.access.refusals import RequestSummary
-from broker.credential.claims import detail_of
+from broker.credential.details import detail_of
 from broker.intent import validation
 from broker.intent.scopes import scope_of
 from broker.lease.desk import Desk
