@@ -12,7 +12,7 @@ A fold over the effects of entries, in their order:
 
 >>> state = InForce()
 >>> state.apply(effects(4, body))      # the entry 4 revokes
->>> state.ended_by(selectors_of(...), 3)   # a lease of index 3
+>>> state.ended_by(lease.selectors(), lease.index)
 Rule(index=4, ...)
 """
 

@@ -16,6 +16,7 @@ from broker.credential.details import detail_of, grant_from_detail
 from broker.credential.reading import filled_list, instant, integer, refuse, text
 from broker.model.grant import Grant
 from broker.model.lease import Binding
+from broker.model.selector import Selector, selectors_of
 
 _PRIVATE = "credbroker"
 _CONFIRMATION = "cnf"
@@ -46,6 +47,17 @@ class Claims:
     def grant(self, tool: str) -> Grant | None:
         """Find the grant for a tool."""
         return next((grant for grant in self.grants if grant.tool == tool), None)
+
+    def selectors(self) -> set[Selector]:
+        """Return every selector that covers the lease."""
+        return selectors_of(
+            tenant=self.tenant,
+            lease_ids=(self.lease_id,),
+            task_id=self.task_id,
+            holder=self.subject,
+            resource=self.audience,
+            tools=[grant.tool for grant in self.grants],
+        )
 
 
 @dataclass(frozen=True, slots=True)

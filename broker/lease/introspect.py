@@ -12,7 +12,6 @@ from broker.lease.release import behind
 from broker.model.errors import Refusal
 from broker.model.lease import Lease, LeaseState
 from broker.model.principal import Principal
-from broker.model.selector import Selector, selectors_of
 from broker.store import leases
 from broker.store.ledger import LedgerMismatch
 from broker.store.proofs import newest_head
@@ -46,7 +45,7 @@ async def introspect(desk: Desk, caller: Principal, keys: KeySet, token: str) ->
         ended_by, lease, next_index = await desk.database.read(
             lambda connection: (
                 # First, before the connection has taken its view: the writer may go on meanwhile.
-                desk.ledger.follow(connection).ended_by(_selectors_of(claims), claims.index),
+                desk.ledger.follow(connection).ended_by(claims.selectors(), claims.index),
                 leases.fetch(connection, [claims.lease_id]).get(claims.lease_id),
                 newest_head(connection).next_index,
             )
@@ -58,15 +57,3 @@ async def introspect(desk: Desk, caller: Principal, keys: KeySet, token: str) ->
     if lease is None or ended_by is not None or lease.state(now) is not LeaseState.LIVE:
         return None
     return Introspected(claims, lease)
-
-
-def _selectors_of(claims: Claims) -> set[Selector]:
-    """List the selectors that cover a token, by what it says itself."""
-    return selectors_of(
-        tenant=claims.tenant,
-        lease_id=claims.lease_id,
-        task_id=claims.task_id,
-        holder=claims.subject,
-        resource=claims.audience,
-        tools=(grant.tool for grant in claims.grants),
-    )

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from broker.model.grant import Grant
+from broker.model.selector import Selector, naming, selectors_of
 
 
 class LeaseState(StrEnum):
@@ -58,6 +59,21 @@ class Lease:
     renewals: int = 0
     closed: bool = False
     revoked_index: int | None = None
+
+    def selectors(self) -> set[Selector]:
+        """Return every selector that covers it."""
+        return selectors_of(
+            tenant=self.tenant,
+            lease_ids=(self.id,),
+            task_id=self.task_id,
+            holder=self.holder,
+            resource=self.resource,
+            tools=[grant.tool for grant in self.grants],
+        )
+
+    def own_selectors(self) -> set[Selector]:
+        """Return those of its selectors that leases which are otherwise alike do not share."""
+        return naming(self.tenant, (self.id,))
 
     def state(self, at: datetime) -> LeaseState:
         """Report where it stands at an instant. Revocation wins over expiry."""

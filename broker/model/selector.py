@@ -34,12 +34,22 @@ class Selector:
 
 
 def selectors_of(
-    *, tenant: str, lease_id: str, task_id: str, holder: str, resource: str, tools: Iterable[str]
+    *, tenant: str, lease_ids: Iterable[str], task_id: str, holder: str, resource: str, tools: Iterable[str]
 ) -> set[Selector]:
-    """List every selector that covers a lease. A lease is covered by a rule if the rule's selector is among these."""
-    named = {(Target.LEASE, lease_id), (Target.TASK, task_id), (Target.AGENT, holder), (Target.ALL, "")}
-    named.update((Target.TOOL, qualified(resource, tool)) for tool in tools)
-    return {Selector(owner, target, value) for owner in (tenant, ANY_TENANT) for target, value in named}
+    """Return every selector that covers a lease: a rule or lock covers it if its selector is among these.
+
+    `lease_ids` are its own id and those of its ancestors, since a lease ends with what it was derived from.
+    """
+    named = {(Target.TASK, task_id), (Target.AGENT, holder), (Target.ALL, "")}
+    named.update([(Target.TOOL, qualified(resource, tool)) for tool in tools])
+    selectors = {Selector(owner, target, value) for owner in (tenant, ANY_TENANT) for target, value in named}
+    selectors.update(naming(tenant, lease_ids))
+    return selectors
+
+
+def naming(tenant: str, lease_ids: Iterable[str]) -> set[Selector]:
+    """Return the selectors that name leases of a tenant by their ids."""
+    return {Selector(owner, Target.LEASE, lease_id) for lease_id in lease_ids for owner in (tenant, ANY_TENANT)}
 
 
 class Cause(StrEnum):

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Select,
     and_,
@@ -22,9 +21,8 @@ from sqlalchemy import (
 from broker.audit.effects import Effect, LeaseIssued
 from broker.model.clock import from_micros, to_micros
 from broker.model.lease import Lease
-from broker.model.principal import ANY_TENANT
-from broker.model.selector import Selector, Target, selectors_of
-from broker.store import rules
+from broker.model.selector import Selector
+from broker.store import coverage, rules
 from broker.store.aggregate import Aggregate, AtHead, Named
 from broker.store.lease_row import LeaseRow
 from broker.store.provenance import refuse_altered
@@ -47,18 +45,6 @@ _RENEW = (
         changed_index=bindparam("new_changed_index"),
     )
 )
-
-
-def covers(lease: Lease) -> set[Selector]:
-    """List the selectors that cover a lease."""
-    return selectors_of(
-        tenant=lease.tenant,
-        lease_id=lease.id,
-        task_id=lease.task_id,
-        holder=lease.holder,
-        resource=lease.resource,
-        tools=(grant.tool for grant in lease.grants),
-    )
 
 
 def fetch(connection: Connection, ids: Collection[str]) -> dict[str, Lease]:
@@ -93,11 +79,7 @@ def page(
 def count_live(connection: Connection, selector: Selector, at: datetime, most: int) -> int:
     """Count the live leases a selector covers, up to `most`."""
     matching = (
-        _selected(selector, at, None)
-        .where(~rules.ended(leases))
-        .limit(most)
-        .with_only_columns(literal(1))
-        .order_by(None)
+        _selected(selector, at, None).where(~coverage.ended()).limit(most).with_only_columns(literal(1)).order_by(None)
     )
     return connection.execute(select(func.count()).select_from(matching.subquery())).scalar_one()
 
@@ -147,31 +129,10 @@ def forget(connection: Connection, before: datetime, limit: int) -> int:
 
 
 def _selected(selector: Selector, live_at: datetime | None, before: int | None) -> Select:  # type: ignore[type-arg]
-    query = _SELECT.where(*_matches(selector)).order_by(leases.c.index.desc())
+    query = _SELECT.where(*coverage.leases_of(selector)).order_by(leases.c.index.desc())
     if live_at is not None:
         query = query.where(leases.c.expires_at > to_micros(live_at))
     return query if before is None else query.where(leases.c.index < before)
-
-
-def _matches(selector: Selector) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if selector.tenant != ANY_TENANT:
-        conditions.append(leases.c.tenant == selector.tenant)
-    match selector.target:
-        case Target.LEASE:
-            conditions.append(leases.c.id == selector.value)
-        case Target.TASK:
-            conditions.append(leases.c.task_id == selector.value)
-        case Target.AGENT:
-            conditions.append(leases.c.holder == selector.value)
-        case Target.TOOL:
-            resource, _, tool = selector.value.rpartition("#")
-            conditions.append(leases.c.resource == resource)
-            # A quotation mark inside a JSON text is escaped, so this can match nothing but the name of a grant's tool.
-            conditions.append(leases.c.grants.contains(f'{{"tool":"{tool}"', autoescape=True))
-        case Target.ALL:
-            pass
-    return conditions
 
 
 def with_rules(connection: Connection, found: Sequence[Lease]) -> list[Lease]:
@@ -182,9 +143,9 @@ def with_rules(connection: Connection, found: Sequence[Lease]) -> list[Lease]:
     selectors = []
     for lease in found:
         alike = (lease.tenant, lease.task_id, lease.holder, lease.resource, lease.grants)
+        own = lease.own_selectors()
         if alike not in shared:
-            shared[alike] = {selector for selector in covers(lease) if selector.target is not Target.LEASE}
-        own = [Selector(owner, Target.LEASE, lease.id) for owner in (lease.tenant, ANY_TENANT)]
+            shared[alike] = lease.selectors() - own
         selectors.append((shared[alike], own))
     recorded = rules.fetch(connection, set().union(*shared.values(), *(own for _, own in selectors)))
     if not recorded:
@@ -223,7 +184,7 @@ class Leases(Aggregate):
         lease = self._leases.get(lease_id)
         if lease is None or not self._rules.any_since(lease.index):
             return lease
-        ends = self._rules.ends(covers(lease), lease.index)
+        ends = self._rules.ends(lease.selectors(), lease.index)
         if not ends and lease.expires_at <= self._head.at:  # what ended it need not be in force any more
             (lease,) = with_rules(self._head.connection, [lease])
         return replace(lease, revoked_index=min(ends, default=lease.revoked_index))

@@ -12,7 +12,6 @@ from broker.model.clock import from_micros, to_micros
 from broker.model.lease import Lease
 from broker.model.selector import Lock, Selector, Target
 from broker.store.aggregate import Aggregate, AtHead
-from broker.store.leases import covers
 from broker.store.rows import delete_some
 from broker.store.schema import ledger_head, locks
 
@@ -101,7 +100,7 @@ class Locks(Aggregate):
         """Find a lock in force that covers a lease."""
         if not self._active:
             return None
-        selectors = covers(lease)
+        selectors = lease.selectors()
         return next((lock for lock in self._active if lock.selector in selectors), None)
 
     def add(self, lock: Lock) -> None:

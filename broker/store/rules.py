@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, exists, func, insert, or_, select
+from sqlalchemy import Connection, Row, Select, insert, or_, select
 
 from broker.audit.effects import Adopted, Effect
 from broker.model.clock import from_micros, to_micros
-from broker.model.principal import ANY_TENANT
 from broker.model.selector import Cause, Rule, Selector, Target
 from broker.store.aggregate import Aggregate, AtHead
 from broker.store.rows import delete_some
@@ -53,31 +52,6 @@ def _with(selectors: Collection[Selector]) -> Select[int, str, str, str]:
         select(rules.c.index, rules.c.tenant, rules.c.target, rules.c.value)
         .where(or_(*named), rules.c.tenant.in_({selector.tenant for selector in selectors}))
         .order_by(rules.c.index)
-    )
-
-
-def ended(leases: Table) -> ColumnElement[bool]:
-    """Say, within a query on leases, that a rule covers the lease."""
-    tool = func.substr(rules.c.value, func.length(leases.c.resource) + 2)
-    named_as = {
-        Target.LEASE: rules.c.value == leases.c.id,
-        Target.TASK: rules.c.value == leases.c.task_id,
-        Target.AGENT: rules.c.value == leases.c.holder,
-        Target.ALL: rules.c.value == "",
-        # `replace` changes the text only if the tool's name is in it: containment that LIKE's wildcards cannot fool.
-        Target.TOOL: (func.substr(rules.c.value, 1, func.length(leases.c.resource) + 1) == leases.c.resource + "#")
-        & (func.replace(leases.c.grants, '{"tool":"' + tool + '"', "") != leases.c.grants),
-    }
-    return or_(
-        *(
-            exists().where(
-                rules.c.target == target.value,
-                named,
-                rules.c.tenant.in_([leases.c.tenant, ANY_TENANT]),
-                rules.c.index > leases.c.index,
-            )
-            for target, named in named_as.items()
-        )
     )
 
 

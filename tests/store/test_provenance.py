@@ -29,7 +29,6 @@ from broker.model.selector import Selector, Target
 from broker.model.task import Task
 from broker.store import migrate, verification
 from broker.store.database import open_database
-from broker.store.leases import covers
 from broker.store.schema import ledger_head
 from tests.world import (
     NOTES,
@@ -290,7 +289,7 @@ async def test_nobody_is_told_that_something_has_ended_which_has_not(deployment:
         else:
             await hidden.end(world, scene)
             lease = scene.live.lease
-            assert world.follower.in_force.ended_by(covers(lease), lease.index) is not None
+            assert world.follower.in_force.ended_by(lease.selectors(), lease.index) is not None
 
 
 async def test_a_revoked_token_is_not_called_active_because_its_rule_is_gone(deployment: Deployment) -> None:

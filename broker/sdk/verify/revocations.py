@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from broker.credential.claims import Claims
-from broker.model.selector import Rule, Selector, selectors_of
+from broker.model.selector import Rule, Selector
 
 
 class Revocations:
@@ -43,15 +43,7 @@ class Revocations:
         newest = self._newest
         if not newest:
             return None
-        selectors = selectors_of(
-            tenant=claims.tenant,
-            lease_id=claims.lease_id,
-            task_id=claims.task_id,
-            holder=claims.subject,
-            resource=claims.audience,
-            tools=(grant.tool for grant in claims.grants),
-        )
-        rules = (newest.get(selector) for selector in selectors)
+        rules = (newest.get(selector) for selector in claims.selectors())
         return next((rule for rule in rules if rule is not None and rule.index > claims.index), None)
 
 

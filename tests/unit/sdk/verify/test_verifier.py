@@ -13,7 +13,7 @@ from broker.credential.keys import EcSigner, KeySet
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
-from broker.model.selector import Cause, Rule, Selector, Target, selectors_of
+from broker.model.selector import Cause, Rule, Selector, Target
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 
@@ -285,14 +285,7 @@ def test_a_token_with_any_character_changed_is_refused(position: int, character:
     st.sets(
         st.sampled_from(
             sorted(
-                selectors_of(
-                    tenant="acme",
-                    lease_id="l-1",
-                    task_id="t-1",
-                    holder=HOLDER,
-                    resource=AUDIENCE,
-                    tools=["read_file", "list_files"],
-                ),
+                CLAIMS.selectors(),
                 key=str,
             )
         )
