@@ -19,8 +19,7 @@ from broker.cli.bench.broker import Broker, prepare, running
 from broker.cli.demo.ports import free_port
 from broker.identity.authority import Authority
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
-from broker.model.task import Environment
-from broker.sdk.client.client import TaskDeclaration
+from broker.model.task import Declaration, Environment
 from broker.sdk.client.sync import SyncClient
 from broker.system import system_clock
 from tests.doors import Doors
@@ -97,7 +96,7 @@ class Facade:
 
     def begin(self, *agents: str, lifetime: timedelta = timedelta(hours=1)) -> str:
         """Declare a task for agents."""
-        declaration = TaskDeclaration(
+        declaration = Declaration(
             owner="team-web",
             purpose="triage",
             environment=Environment.DEV,
@@ -110,7 +109,7 @@ class Facade:
                 ResourceGrants(VAULT, (Grant("search_notes"),)),
                 ResourceGrants(SAFE, (Grant("search_notes"),)),
             ],
-            lifetime=lifetime,
+            deadline=lifetime,
             risk_threshold=60,
         )
         with SyncClient(self.broker.address, self.broker.svids / "orchestrator") as client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,27 +13,14 @@ import click
 from broker.cli.notation import gather
 from broker.model import strict_json
 from broker.model.duration import parse_duration
-from broker.model.grant import ResourceGrants
 from broker.model.nearest import meant
+from broker.model.task import RISK_THRESHOLD, Declaration, Environment
 
 _TEXT = ("owner", "purpose", "environment", "request_id")
+_ENVIRONMENTS = ", ".join(Environment)
 _LISTS = ("agents", "tools", "constraints")
 _REQUIRED = ("owner", "purpose", "environment", "agents", "tools", "lifetime")
 _KNOWN = frozenset({*_TEXT, *_LISTS, "lifetime", "risk_threshold"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declaration:
-    """What an orchestrator declares. `lifetime` counts from now; `risk_threshold` None: the broker's default."""
-
-    owner: str
-    purpose: str
-    environment: str
-    agents: tuple[str, ...]
-    tools: tuple[ResourceGrants, ...]
-    lifetime: timedelta
-    risk_threshold: int | None = None
-    request_id: str = ""
 
 
 def read_declaration(path: Path) -> dict[str, Any]:
@@ -72,10 +58,25 @@ def declare(given: Mapping[str, Any]) -> Declaration:
         lifetime = lifetime if isinstance(lifetime, timedelta) else parse_duration(_text("lifetime", lifetime))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    risk = given.get("risk_threshold")
-    if risk is not None and type(risk) is not int:
+    risk = given.get("risk_threshold", RISK_THRESHOLD)
+    if type(risk) is not int:
         raise click.UsageError("`risk_threshold` must be a whole number from 0 to 100")
-    return Declaration(agents=tuple(lists["agents"]), tools=tools, lifetime=lifetime, risk_threshold=risk, **text)
+    return Declaration(
+        owner=text["owner"],
+        purpose=text["purpose"],
+        environment=_environment(text["environment"]),
+        agents=tuple(lists["agents"]),
+        tools=tools,
+        deadline=lifetime,
+        risk_threshold=risk,
+    )
+
+
+def _environment(name: str) -> Environment:
+    try:
+        return Environment(name)
+    except ValueError:
+        raise click.UsageError(f"`environment` must be one of {_ENVIRONMENTS}") from None
 
 
 def _text(name: str, value: object) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from broker.cli.declaration import Declaration, declare, read_declaration
+from broker.cli.declaration import declare, read_declaration
 from broker.cli.options import Caller, lifetime_option, remote
 from broker.cli.output import note, show, show_list
 from broker.cli.paging import take
@@ -17,7 +17,7 @@ from broker.model.task import Environment, TaskState
 from broker.system import system_clock
 from broker.v1 import orchestrator_service_pb2 as pb
 from broker.v1 import task_pb2
-from broker.wire.grants import resources_to_wire
+from broker.wire.tasks import declaration_to_wire
 from broker.wire.times import instant_to_wire
 
 _COLUMNS = ("task_id", "state", "purpose", "environment", "owner", "deadline", "leases_issued")
@@ -60,24 +60,12 @@ def create(caller: Caller, file: Path | None, **flags: Any) -> None:  # noqa: AN
       --constraint read_file:/repo:eq:acme/web --lifetime 1h
     """
     typed = {name: value for name, value in flags.items() if value not in (None, ())}
-    declared = declare({**(read_declaration(file) if file else {}), **typed})
+    given = {**(read_declaration(file) if file else {}), **typed}
+    request = declaration_to_wire(declare(given), system_clock(), given.get("request_id", ""))
     from broker.cli.calls import as_orchestrator
 
     with as_orchestrator(caller) as broker:
-        show(plain(broker.CreateTask(_request(declared), timeout=caller.timeout)))
-
-
-def _request(declared: Declaration) -> pb.CreateTaskRequest:
-    return pb.CreateTaskRequest(
-        owner=declared.owner,
-        purpose=declared.purpose,
-        environment=declared.environment,
-        agents=declared.agents,
-        tools=resources_to_wire(declared.tools),
-        deadline=instant_to_wire(system_clock() + declared.lifetime),
-        risk_threshold=declared.risk_threshold,
-        request_id=declared.request_id,
-    )
+        show(plain(broker.CreateTask(request, timeout=caller.timeout)))
 
 
 @task.command()

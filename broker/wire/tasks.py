@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from broker.model.errors import invalid
-from broker.model.task import Environment, Task, TaskState
+from broker.model.task import Declaration, Environment, Task, TaskState
 from broker.v1 import task_pb2 as pb
+from broker.v1.orchestrator_service_pb2 import CreateTaskRequest
 from broker.wire.grants import resources_from_wire, resources_to_wire
 from broker.wire.times import instant_from_wire, instant_to_wire
 
@@ -39,6 +42,20 @@ def environment_from_wire(name: str, field: str) -> Environment:
         return Environment(name)
     except ValueError:
         raise invalid(field, f"must be one of {', '.join(Environment)}") from None
+
+
+def declaration_to_wire(declared: Declaration, at: datetime, request_id: str) -> CreateTaskRequest:
+    """Return a declaration that is made at an instant as a request."""
+    return CreateTaskRequest(
+        owner=declared.owner,
+        purpose=declared.purpose,
+        environment=declared.environment.value,
+        agents=declared.agents,
+        tools=resources_to_wire(declared.tools),
+        deadline=instant_to_wire(declared.due(at)),
+        risk_threshold=declared.risk_threshold,
+        request_id=request_id,
+    )
 
 
 def task_to_wire(task: Task) -> pb.Task:

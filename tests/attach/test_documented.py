@@ -21,8 +21,8 @@ from broker.cli.demo.mcp_story import set_up
 from broker.cli.demo.ports import free_port
 from broker.cli.demo.stage import Stage
 from broker.model.grant import Grant, ResourceGrants
-from broker.model.task import Environment
-from broker.sdk.client.client import Client, TaskDeclaration
+from broker.model.task import Declaration, Environment
+from broker.sdk.client.client import Client
 from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE, Endpoint
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching_in_thread
@@ -71,14 +71,14 @@ async def test_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             assert example(GRPC)["read_file"](task.id, address, tls, b"{}") == b"{}"
 
 
-def declared(*pairs: str) -> TaskDeclaration:
-    return TaskDeclaration(
+def declared(*pairs: str) -> Declaration:
+    return Declaration(
         owner="team-web",
         purpose="triage",
         environment=Environment.DEV,
         agents=["spiffe://example.org/agent/researcher"],
         tools=[ResourceGrants(uri, (Grant(tool),)) for uri, tool in zip(pairs[::2], pairs[1::2], strict=True)],
-        lifetime=timedelta(minutes=10),
+        deadline=timedelta(minutes=10),
         risk_threshold=60,
     )
 

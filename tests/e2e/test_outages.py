@@ -21,8 +21,8 @@ from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.selector import Selector, Target
-from broker.model.task import Environment, TaskState
-from broker.sdk.client.client import Client, TaskDeclaration
+from broker.model.task import Declaration, Environment, TaskState
+from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.keeping import Event
 from broker.sdk.connect.connection import connect
@@ -37,13 +37,13 @@ from tests.cutter import cuttable
 from tests.fakes import eventually
 
 GRANTS = [Grant(TOOL)]
-DECLARATION = TaskDeclaration(
+DECLARATION = Declaration(
     owner="team-web",
     purpose="triage",
     environment=Environment.DEV,
     agents=[AGENT],
     tools=[ResourceGrants(RESOURCE, (Grant(TOOL),))],
-    lifetime=timedelta(hours=1),
+    deadline=timedelta(hours=1),
     risk_threshold=60,
 )
 LONG = 60.0  # seconds: however busy the machine is

@@ -16,8 +16,8 @@ import grpc
 from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
-from broker.model.task import Environment, Task, TaskState
-from broker.sdk.client.client import Client, TaskDeclaration
+from broker.model.task import Declaration, Environment, Task, TaskState
+from broker.sdk.client.client import Client
 from broker.sdk.connect.connection import connect
 from broker.sdk.connect.refusals import refusal_from
 from broker.system import uuid7
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from broker.v1.auditor_service_pb2_grpc import AuditorServiceAsyncStub
     from broker.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub
 
-DECLARATION = TaskDeclaration(
+DECLARATION = Declaration(
     owner="team-web",
     purpose="triage",
     environment=Environment.DEV,
     agents=[AGENT],
     tools=[ResourceGrants(RESOURCE, (Grant(TOOL),))],
-    lifetime=timedelta(hours=4),
+    deadline=timedelta(hours=4),
     risk_threshold=60,
 )
 _CALL_SECONDS = 30.0

@@ -17,8 +17,7 @@ from broker.cli import authority
 from broker.cli.failure import Stop
 from broker.cli.sample import Deployment
 from broker.model.grant import Grant, ResourceGrants
-from broker.model.task import Environment
-from broker.sdk.client.client import TaskDeclaration
+from broker.model.task import Declaration, Environment
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
 from broker.system import system_clock
@@ -55,13 +54,13 @@ class Broker:
 
     def begin_task(self) -> str:
         """Declare a task for the agent; return its id."""
-        declaration = TaskDeclaration(
+        declaration = Declaration(
             owner="bench",
             purpose="measure",
             environment=Environment.DEV,
             agents=[self.agent],
             tools=[ResourceGrants(self.resource, (Grant(self.tool),))],
-            lifetime=timedelta(hours=4),
+            deadline=timedelta(hours=4),
             risk_threshold=60,
         )
         with SyncClient(self.address, self.svids / "orchestrator") as client:

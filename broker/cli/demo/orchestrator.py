@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from broker.cli.demo.lines import converse
 from broker.cli.notation import gather
-from broker.model.task import Environment, TaskState
-from broker.sdk.client.client import Client, TaskDeclaration
+from broker.model.task import Declaration, Environment, TaskState
+from broker.sdk.client.client import Client
 
 _LIFETIME = timedelta(minutes=10)
 
@@ -19,13 +19,13 @@ async def main() -> None:
 
         async def begin(agents: list[str], tools: list[str], constraints: list[str]) -> dict[str, str]:
             task = await client.create_task(
-                TaskDeclaration(
+                Declaration(
                     owner="team-web",
                     purpose="triage",
                     environment=Environment.DEV,
                     agents=agents,
                     tools=gather(tools, constraints),
-                    lifetime=_LIFETIME,
+                    deadline=_LIFETIME,
                     risk_threshold=60,
                 )
             )

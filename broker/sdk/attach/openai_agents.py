@@ -17,9 +17,9 @@ from agents import RunHooks
 
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.grant import ResourceGrants
-from broker.model.task import Task
+from broker.model.task import Declaration, Task
 from broker.sdk.attach.httpx2 import CredentialAuth
-from broker.sdk.client.client import Client, TaskDeclaration
+from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 
 
@@ -33,7 +33,7 @@ class TaskRun(RunHooks[Any]):
         self,
         orchestrator: Client,
         agent: Client,
-        declaration: TaskDeclaration,
+        declaration: Declaration,
         grants: Mapping[str, Sequence[ResourceGrants]],
         first: str,
     ) -> None:

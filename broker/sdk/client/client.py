@@ -12,7 +12,6 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Self, TypeVar
@@ -22,8 +21,8 @@ import grpc
 from broker.credential.keys import EcSigner
 from broker.model.clock import Clock, Ids
 from broker.model.errors import Reason, Refusal
-from broker.model.grant import Grant, ResourceGrants
-from broker.model.task import Environment, Task, TaskState
+from broker.model.grant import Grant
+from broker.model.task import Declaration, Task, TaskState
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.keeping import CredentialRequest, Event, Keeper, Tell, tell_log
 from broker.sdk.client.possession import Prover, issuer_of
@@ -36,28 +35,15 @@ from broker.system import system_clock, uuid7
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import agent_service_pb2_grpc, lease_pb2, orchestrator_service_pb2_grpc
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
-from broker.wire.grants import grants_to_wire, resources_to_wire
-from broker.wire.tasks import task_from_wire, task_state_to_wire
-from broker.wire.times import duration_to_wire, instant_from_wire, instant_to_wire
+from broker.wire.grants import grants_to_wire
+from broker.wire.tasks import declaration_to_wire, task_from_wire, task_state_to_wire
+from broker.wire.times import duration_to_wire, instant_from_wire
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
 
 _RELEASE_SECONDS = 10.0  # nobody waits for long at the end of a block
 _AGENT_SERVICE = agent_pb.DESCRIPTOR.services_by_name["AgentService"].full_name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskDeclaration:
-    """What an orchestrator declares of a task: the fields of CreateTaskRequest, with a lifetime for a deadline."""
-
-    owner: str
-    purpose: str
-    environment: Environment
-    agents: Sequence[str]
-    tools: Sequence[ResourceGrants]
-    lifetime: timedelta
-    risk_threshold: int = 50
 
 
 class Client:
@@ -111,7 +97,7 @@ class Client:
             await self._connection.close()
 
     @asynccontextmanager
-    async def task(self, declaration: TaskDeclaration) -> AsyncIterator[Task]:
+    async def task(self, declaration: Declaration) -> AsyncIterator[Task]:
         """Declare a task for the time of a block. It ends with it: completed, failed or cancelled as the block was.
 
         Raises:
@@ -160,18 +146,9 @@ class Client:
             await asyncio.wait([keeping])
             await asyncio.shield(self._release_all(credential, keeper.former, tell))
 
-    async def create_task(self, declaration: TaskDeclaration) -> Task:
+    async def create_task(self, declaration: Declaration) -> Task:
         """Declare a task that outlives this call; end it with `end_task`."""
-        request = orchestrator_pb.CreateTaskRequest(
-            owner=declaration.owner,
-            purpose=declaration.purpose,
-            environment=declaration.environment.value,
-            agents=declaration.agents,
-            tools=resources_to_wire(declaration.tools),
-            deadline=instant_to_wire(self._clock() + declaration.lifetime),
-            risk_threshold=declaration.risk_threshold,
-            request_id=self._ids(),
-        )
+        request = declaration_to_wire(declaration, self._clock(), self._ids())
         answer = await self._call(lambda seconds: self._orchestrator().CreateTask(request, timeout=seconds))
         return task_from_wire(answer)
 

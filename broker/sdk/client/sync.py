@@ -13,8 +13,8 @@ from typing import Any, Self, TypeVar
 
 from broker.credential.keys import EcSigner
 from broker.model.grant import Grant
-from broker.model.task import Task, TaskState
-from broker.sdk.client.client import Client, TaskDeclaration
+from broker.model.task import Declaration, Task, TaskState
+from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.keeping import Tell, tell_log
 from broker.sdk.connect.identity import Identity
@@ -62,7 +62,7 @@ class SyncClient:
             self._stop()
 
     @contextmanager
-    def task(self, declaration: TaskDeclaration) -> Iterator[Task]:
+    def task(self, declaration: Declaration) -> Iterator[Task]:
         """Declare a task for the time of a block; else as `Client.task`."""
         with self._block(self._client.task(declaration)) as task:
             yield task
@@ -82,7 +82,7 @@ class SyncClient:
         with self._block(held) as credential:
             yield credential
 
-    def create_task(self, declaration: TaskDeclaration) -> Task:
+    def create_task(self, declaration: Declaration) -> Task:
         """As `Client.create_task`."""
         return self._run(self._client.create_task(declaration))
 

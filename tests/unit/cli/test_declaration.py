@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from broker.cli import cli
-from broker.cli.declaration import Declaration, declare, read_declaration
+from broker.cli.declaration import declare, read_declaration
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
+from broker.model.task import Declaration, Environment
 
 GIVEN: dict[str, Any] = {
     "owner": "team-web",
@@ -24,7 +25,7 @@ TOML = "\n".join(f"{name} = {json.dumps(value)}" for name, value in GIVEN.items(
 DECLARED = Declaration(
     owner="team-web",
     purpose="triage-issues",
-    environment="dev",
+    environment=Environment.DEV,
     agents=("spiffe://example.org/agent/researcher",),
     tools=(
         ResourceGrants(
@@ -32,7 +33,7 @@ DECLARED = Declaration(
             (Grant("read_file", (Constraint("/repo", Operator.EQ, ("acme/web",)),)),),
         ),
     ),
-    lifetime=timedelta(hours=1),
+    deadline=timedelta(hours=1),
 )
 
 
@@ -61,6 +62,7 @@ def test_what_is_missing_is_named(name: str) -> None:
         ({"owner": 1}, "`owner` must be text"),
         ({"agents": "spiffe://example.org/a"}, "`agents` must be a list"),
         ({"tools": [1]}, "`tools` must be a list"),
+        ({"environment": "lab"}, "one of dev, staging, prod"),
         ({"risk_threshold": True}, "risk_threshold"),
         ({"lifetime": "soon"}, "not a duration"),
         ({"constraints": ["write:/x:present"]}, "not asked for"),

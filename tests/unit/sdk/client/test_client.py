@@ -14,9 +14,9 @@ from broker.credential import dpop
 from broker.credential.keys import EcSigner
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
-from broker.model.task import Environment, TaskState
+from broker.model.task import Declaration, Environment, TaskState
 from broker.sdk.client import keeping
-from broker.sdk.client.client import Client, TaskDeclaration
+from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.keeping import Event
 from broker.sdk.client.secret import Secret
@@ -28,13 +28,13 @@ from tests.fakes import eventually
 
 REPO = "https://repo.tools.example"
 GRANTS = [Grant("read_file")]
-DECLARATION = TaskDeclaration(
+DECLARATION = Declaration(
     owner="alice",
     purpose="triage",
     environment=Environment.DEV,
     agents=["spiffe://example.org/agent/researcher"],
     tools=[ResourceGrants(REPO, (Grant("read_file"),))],
-    lifetime=timedelta(hours=1),
+    deadline=timedelta(hours=1),
 )
 
 
