@@ -66,7 +66,7 @@ def principal(spiffe_id: str, role: Role, tenant: str = "acme") -> Principal:
 RESEARCHER = principal("spiffe://example.org/agent/researcher", Role.AGENTS)
 WRITER = principal("spiffe://example.org/agent/writer", Role.AGENTS)
 ORCHESTRATOR = principal("spiffe://example.org/orchestrator", Role.ORCHESTRATORS)
-OPERATOR = principal("spiffe://example.org/operator", Role.OPERATORS)
+OPERATOR = principal("spiffe://example.org/operator", Role.OPERATORS, tenant="*")
 STRANGER = principal("spiffe://example.org/agent/researcher", Role.AGENTS, tenant="globex")
 
 

@@ -8,6 +8,7 @@ from broker.lease.desk import Limits
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Lease, LeaseState
 from broker.model.principal import Principal
+from broker.model.selector import Selector
 from broker.model.task import Task, TaskState
 from broker.store.transaction import Stale, Transaction
 
@@ -21,6 +22,16 @@ def known_task(task: Task | None, task_id: str, principal: Principal) -> Task:
             Hints(next="check the id; a task is visible to its own tenant only"),
         )
     return task
+
+
+def within_tenant(operator: Principal, selector: Selector) -> None:
+    """Refuse a selector that reaches beyond the tenant to which an operator is confined."""
+    if not operator.may_see(selector.tenant):
+        raise Refusal(
+            Reason.TENANT_FORBIDDEN,
+            f"`{operator.id}` is confined to the tenant `{operator.tenant}`",
+            Hints(next=f"set selector.tenant to `{operator.tenant}`"),
+        )
 
 
 def live_task(task: Task, at: datetime) -> Task:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 
 from broker.audit.facts import lock_facts, principal_facts, selector_facts
+from broker.lease import guards
 from broker.lease.desk import Desk
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Hints, Reason, Refusal
@@ -18,8 +19,9 @@ async def lock(desk: Desk, operator: Principal, selector: Selector, reason: str,
     """Stop new and renewed credentials for what the selector covers.
 
     Raises:
-        Refusal: LEDGER_UNAVAILABLE.
+        Refusal: TENANT_FORBIDDEN, LEDGER_UNAVAILABLE.
     """
+    guards.within_tenant(operator, selector)
     return await desk.ledger.write(
         Change(lambda transaction: add_lock(desk, transaction, operator, selector, reason, lifetime), urgent=True)
     )

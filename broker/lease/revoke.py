@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.audit.facts import principal_facts, rule_facts, selector_facts
+from broker.lease import guards
 from broker.lease.desk import Desk
 from broker.lease.lock import add_lock
 from broker.model.entry import Entry, Kind
@@ -37,8 +38,13 @@ class Preview:
     sample: Sequence[Lease]
 
 
-async def preview(desk: Desk, selector: Selector) -> Preview:
-    """Return what a revocation would hit, changing nothing."""
+async def preview(desk: Desk, operator: Principal, selector: Selector) -> Preview:
+    """Return what a revocation would hit, changing nothing.
+
+    Raises:
+        Refusal: TENANT_FORBIDDEN, LEDGER_UNAVAILABLE.
+    """
+    guards.within_tenant(operator, selector)
     now = desk.clock()
     return await desk.database.read(
         lambda connection: Preview(
@@ -54,8 +60,9 @@ async def revoke(
     """Kill every lease the selector covers; with `lock`, stop new ones in the same transaction.
 
     Raises:
-        Refusal: LEDGER_UNAVAILABLE.
+        Refusal: TENANT_FORBIDDEN, LEDGER_UNAVAILABLE.
     """
+    guards.within_tenant(operator, selector)
     return await desk.ledger.write(Change(partial(_record, desk, operator, selector, reason, lock), urgent=True))
 
 

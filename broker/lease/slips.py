@@ -11,11 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from broker.identity.directory import IdentityRule
+from broker.lease import guards
 from broker.lease.desk import Desk
 from broker.model.errors import Refusal
 from broker.model.grant import qualified
 from broker.model.nearest import meant, nearest
-from broker.model.principal import ANY_TENANT, Role
+from broker.model.principal import ANY_TENANT, Principal, Role
 from broker.model.selector import Selector, Target
 from broker.model.task import Task
 from broker.policy.bundle import PolicyBundle
@@ -32,8 +33,13 @@ async def in_task(desk: Desk, task: Task) -> Sequence[str]:
     return [slip for slip in (*(_tool(bundle, tool) for tool in tools), *agents) if slip]
 
 
-async def in_selector(desk: Desk, selector: Selector) -> Sequence[str]:
-    """Tell of a tenant, an agent or a tool that a selector names and nobody knows."""
+async def in_selector(desk: Desk, operator: Principal, selector: Selector) -> Sequence[str]:
+    """Report on a tenant, an agent or a tool that an operator's selector names and nobody knows.
+
+    Raises:
+        Refusal: TENANT_FORBIDDEN.
+    """
+    guards.within_tenant(operator, selector)
     tenants = {rule.tenant for rule in desk.rules}
     slips = []
     if desk.rules and selector.tenant not in tenants | {ANY_TENANT}:

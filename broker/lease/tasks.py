@@ -79,7 +79,7 @@ async def page(
     desk: Desk, principal: Principal, state: TaskState | None, before: int | None, limit: int
 ) -> Sequence[Task]:
     """List the tasks that a principal may see, newest first."""
-    tenant = None if principal.may_see("") else principal.tenant
+    tenant = principal.confined_to
     return await desk.database.read(lambda connection: tasks.page(connection, tenant, state, before, limit))
 
 

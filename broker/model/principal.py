@@ -42,6 +42,11 @@ class Principal:
     proof_key: str = ""
     task_id: str = ""
 
+    @property
+    def confined_to(self) -> str | None:
+        """The one tenant that this principal may see; None: it may see all."""
+        return None if self.tenant == ANY_TENANT else self.tenant
+
     def may_see(self, tenant: str) -> bool:
         """Report whether this principal may see or touch what belongs to `tenant`."""
         return self.tenant in (tenant, ANY_TENANT)

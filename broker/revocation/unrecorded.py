@@ -8,14 +8,39 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from broker.model.errors import Hints, Refusal
-from broker.model.principal import ANY_TENANT
-from broker.model.selector import Selector
+from broker.lease import revoke
+from broker.lease.desk import Desk
+from broker.lease.revoke import LockRequest
+from broker.model.errors import Hints, Reason, Refusal
+from broker.model.principal import ANY_TENANT, Principal
+from broker.model.selector import Lock, Rule, Selector
 from broker.revocation.feed import FRESHNESS, Feed
 
 
-def unrecorded(feed: Feed, selector: Selector, refusal: Refusal, *, stop_freshness: bool) -> Refusal:
-    """Do what can be done without the ledger, if that is wanted; return what the operator is told."""
+async def revoke_or_stop(
+    desk: Desk,
+    feed: Feed,
+    operator: Principal,
+    selector: Selector,
+    reason: str,
+    lock: LockRequest | None,
+    *,
+    stop_freshness: bool,
+) -> tuple[Rule, Lock | None]:
+    """Revoke what a selector covers; if that cannot be recorded and `stop_freshness` is set, keep nobody fresh.
+
+    Raises:
+        Refusal: TENANT_FORBIDDEN; LEDGER_UNAVAILABLE, which says what was done instead, or what can be.
+    """
+    try:
+        return await revoke.revoke(desk, operator, selector, reason, lock)
+    except Refusal as refusal:
+        if refusal.reason is not Reason.LEDGER_UNAVAILABLE:
+            raise
+        raise _unrecorded(feed, selector, refusal, stop_freshness=stop_freshness) from refusal
+
+
+def _unrecorded(feed: Feed, selector: Selector, refusal: Refusal, *, stop_freshness: bool) -> Refusal:
     if not stop_freshness:
         following = f"{refusal.hints.next}; if it cannot wait, ask for or_stop_freshness (revoke --or-stop-freshness)"
         return replace(refusal, hints=replace(refusal.hints, next=following))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,6 @@ from tests import world
 from tests.world import OPERATOR, ORIGIN, ManualClock, World, note_signer, opened
 
 OTHER = f"{ORIGIN}.2"
-ROOT = replace(OPERATOR, tenant="*")
 
 
 def adopt(url: str, key: NoteSigner, clock: ManualClock, marks: Marks) -> adoption.Plan:
@@ -97,7 +96,7 @@ async def test_an_adopted_ledger_is_one_tree_whose_indexes_pass_over_what_was_lo
     async with adopted.opened() as new:
         database = new.desk.database
         (active,) = await database.read(lambda connection: locks.active(connection, adopted.clock()))
-        await lock.unlock(new.desk, ROOT, active.id)
+        await lock.unlock(new.desk, OPERATOR, active.id)
         fresh = await new.issue(await new.task())
         assert fresh.lease.index > first
         for index in (0, adopted.issued.lease.index, first, fresh.lease.index):
