@@ -29,6 +29,7 @@ from broker.api.server import Server
 from broker.api.tls import server_credentials
 from broker.api.verifiers import VerifierService
 from broker.audit.note import NoteSigner
+from broker.config import policy_bundle
 from broker.config.identity import IdentitySettings
 from broker.config.listening import check_free, doors_of
 from broker.config.open_files import allow_as_many_as_possible
@@ -46,7 +47,6 @@ from broker.lease import activation
 from broker.lease.desk import Desk, TaskCache
 from broker.lease.lookup import LeaseLookup
 from broker.model.clock import Clock
-from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.revocation.feed import Feed
 from broker.store import migrate
@@ -234,7 +234,7 @@ async def _desk(
     crew: Crew,
 ) -> Desk:
     """Lay the desk out, with a ledger writer at work."""
-    cache, policy = TaskCache(database), Policy(bundle.load(settings.policy_bundle))
+    cache, policy = TaskCache(database), Policy(policy_bundle.load(settings.policy_bundle))
 
     def committed(change: Committed) -> None:
         cache.update(change.tasks)

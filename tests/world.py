@@ -11,6 +11,7 @@ from pathlib import Path
 
 import broker.policy
 from broker.audit.note import NoteSigner
+from broker.config import policy_bundle
 from broker.credential.keys import EcSigner, KeySet
 from broker.lease import issue, lock, release, renew, revoke, tasks
 from broker.lease.desk import Desk, Limits, TaskCache
@@ -21,7 +22,6 @@ from broker.model.intent import Intent
 from broker.model.principal import Principal, Role
 from broker.model.selector import Rule, Selector
 from broker.model.task import Declaration, Environment, Task, TaskState
-from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.store.committer import Committed
 from broker.store.database import Database, open_database
@@ -148,7 +148,7 @@ async def opened(
     note_key = note_key or note_signer()
     marks, follower = Marks(mark_dirs, note_key.vkey), Follower(note_key.vkey)
     writer = Writer(database, ORIGIN, note_key, clock, committed, reserve, follower, marks)
-    policy = Policy(bundle.load(SAMPLE_BUNDLE))
+    policy = Policy(policy_bundle.load(SAMPLE_BUNDLE))
     signer = EcSigner.generate()
     desk = Desk(
         clock=clock,

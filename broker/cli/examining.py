@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from broker.audit.note import NoteSigner
 from broker.cli.database import naming_database
 from broker.cli.findings import Finding, look
+from broker.config import policy_bundle
 from broker.config.listening import check_free, doors_of
 from broker.config.settings import Settings
 from broker.identity.issuers import Issuer
@@ -23,7 +24,6 @@ from broker.identity.trust_bundles import parse_certificates
 from broker.keystore.folder import open_keys
 from broker.model.clock import Clock
 from broker.model.errors import ListenProblem, Refusal
-from broker.policy import bundle
 from broker.store import migrate, opening
 from broker.store.database import DatabaseProblem, open_database
 from broker.store.marks import Marks
@@ -38,7 +38,7 @@ def examine_broker(settings: Settings, clock: Clock) -> Iterator[Finding]:
     """Look at everything that a broker needs to start and to serve."""
     yield look("identity", lambda: _identity(settings, clock))
     yield look("keys", lambda: _keys(settings))
-    yield look("policy", lambda: f"revision {bundle.load(settings.policy_bundle).revision}")
+    yield look("policy", lambda: f"revision {policy_bundle.load(settings.policy_bundle).revision}")
     database = look("database", lambda: _database(settings.database_url))
     yield database
     if not database.problem:

@@ -28,7 +28,8 @@ def check(directory: Path) -> None:
     \b
     credbroker policy check ./bundle
     """
-    from broker.policy.bundle import BundleError, load
+    from broker.config.policy_bundle import load
+    from broker.policy.bundle import BundleError
 
     try:
         bundle = load(directory)

@@ -1,13 +1,12 @@
-"""A policy bundle: a folder with `schema.cedarschema`, `policies/*.cedar`, `tools.toml` and `groups.toml`."""
+"""A policy bundle: files named `schema.cedarschema`, `policies/*.cedar`, `tools.toml` and `groups.toml`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import cedarpy
 
@@ -19,11 +18,12 @@ from broker.policy.problems import BundleError, Problem, place
 from broker.policy.statements import Statement, read_policies, read_schema
 from broker.policy.tables import Resource, Tool, read_groups, read_tools
 
-__all__ = ["BundleError", "PolicyBundle", "Problem", "Resource", "Tool", "load"]
+__all__ = ["POLICIES", "BundleError", "BundleFiles", "PolicyBundle", "Problem", "Resource", "Tool", "check", "is_part"]
 
 _LONGEST_ID = 128  # bytes
 _LARGEST_IDS = 32 * 1024  # bytes, with quotation marks and commas; the rest of an entry takes as much at most
-_SCHEMA, _TOOLS, _GROUPS, _POLICIES = "schema.cedarschema", "tools.toml", "groups.toml", "policies"
+_SCHEMA, _TOOLS, _GROUPS, POLICIES = "schema.cedarschema", "tools.toml", "groups.toml", "policies"
+_ONE_OF_EACH, _IN_POLICIES = (_SCHEMA, _TOOLS, _GROUPS), f"{POLICIES}/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,33 +67,50 @@ def _is_member(principal: str, member: str) -> bool:
     return principal == member
 
 
-def load(directory: Path) -> PolicyBundle:
-    """Read and check a bundle, whole: either it is good, or everything that is wrong with it is told.
+@dataclass(frozen=True, slots=True)
+class BundleFiles:
+    """The files of a bundle by their names in it, wherever they are kept.
+
+    `unreadable` says by name why a file cannot be read; `others` names what else is there, which is not read.
+    """
+
+    contents: Mapping[str, bytes]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
+
+
+def is_part(name: str) -> bool:
+    """Report whether what has this name, beside a bundle's files, is one of them."""
+    return name in _ONE_OF_EACH or (name.startswith(_IN_POLICIES) and name.endswith(".cedar"))
+
+
+def check(files: BundleFiles) -> PolicyBundle:
+    """Check a bundle, whole: either it is good, or everything that is wrong with it is told.
 
     Raises:
         BundleError: it has problems.
     """
-    problems: list[Problem] = []
-    files = dict(_files(directory, problems))
-    schema = read_schema(_SCHEMA, files[_SCHEMA], problems) if _SCHEMA in files else None
+    problems: list[Problem] = [*_absent(files), *_unusable(files)]
+    texts = dict(_texts(files, problems))
+    schema = read_schema(_SCHEMA, texts[_SCHEMA], problems) if _SCHEMA in texts else None
     statements = [
         statement
-        for file, text in files.items()
-        if file.startswith(_POLICIES)
+        for file, text in texts.items()
+        if file.startswith(_IN_POLICIES)
         for statement in read_policies(file, text, schema, problems)
     ]
-    resources = read_tools(_TOOLS, files[_TOOLS], problems) if _TOOLS in files else {}
-    groups = read_groups(_GROUPS, files[_GROUPS], problems) if _GROUPS in files else {}
+    resources = read_tools(_TOOLS, texts[_TOOLS], problems) if _TOOLS in texts else {}
+    groups = read_groups(_GROUPS, texts[_GROUPS], problems) if _GROUPS in texts else {}
     problems.extend(_repeated(statements))
     problems.extend(_too_many_names(statements))
     if schema is not None:
-        problems.extend(_misfits(schema, files[_SCHEMA]))
-    if files.keys() >= {_TOOLS, _GROUPS} and not any(problem.file in (_TOOLS, _GROUPS) for problem in problems):
-        problems.extend(_unknown_names(statements, resources, groups, files))
+        problems.extend(_misfits(schema, texts[_SCHEMA]))
+    if texts.keys() >= {_TOOLS, _GROUPS} and not any(problem.file in (_TOOLS, _GROUPS) for problem in problems):
+        problems.extend(_unknown_names(statements, resources, groups, texts))
     if problems or schema is None:
         raise BundleError(problems)
     return PolicyBundle(
-        revision=_revision(files),
+        revision=_revision(texts),
         schema=schema,
         statements={statement.id: statement for statement in statements},
         resources=resources,
@@ -101,34 +118,38 @@ def load(directory: Path) -> PolicyBundle:
     )
 
 
-def _files(directory: Path, problems: list[Problem]) -> Iterator[tuple[str, str]]:
-    """Read each file once, so that what is checked is what is used and hashed."""
-    policies = _names(directory / _POLICIES)
-    # A guardrail in `limits.cedar.txt` would be missed in silence.
-    strays = [name for name in policies if not name.endswith(".cedar")]
-    problems.extend(Problem(f"{_POLICIES}/{name}", 1, "only files named `*.cedar` may be here") for name in strays)
-    if len(policies) == len(strays):
-        near = nearest(_POLICIES, set(_names(directory)) - {_SCHEMA, _TOOLS, _GROUPS, _POLICIES})
-        hint = f"; is `{near}` meant for it?" if near else ""
-        problems.append(Problem(_POLICIES, 1, f"there are no policies, so nothing could be permitted{hint}"))
-    for name in (_SCHEMA, _TOOLS, _GROUPS, *(f"{_POLICIES}/{name}" for name in policies if name not in strays)):
+def _absent(files: BundleFiles) -> Iterator[Problem]:
+    names = files.contents.keys() | files.unreadable.keys()
+    for name in _ONE_OF_EACH:
+        if name not in names:
+            yield Problem(name, 1, f"the file is missing{_meant_for(name, files)}")
+    if not any(name.startswith(_IN_POLICIES) for name in names):
+        reason = f"there are no policies, so nothing could be permitted{_meant_for(POLICIES, files)}"
+        yield Problem(POLICIES, 1, reason)
+
+
+def _meant_for(name: str, files: BundleFiles) -> str:
+    near = nearest(name, {other for other in files.others if "/" not in other})
+    return f"; is `{near}` meant for it?" if near else ""
+
+
+def _unusable(files: BundleFiles) -> Iterator[Problem]:
+    for name, reason in files.unreadable.items():
+        yield Problem(name, 1, f"the file cannot be read: {reason}")
+    for name in (*files.contents, *files.others):
+        # A guardrail in `limits.cedar.txt` would be missed in silence.
+        if name.startswith(_IN_POLICIES) and not is_part(name):
+            yield Problem(name, 1, "only files named `*.cedar` may be here")
+
+
+def _texts(files: BundleFiles, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    for name, content in sorted(files.contents.items()):
+        if not is_part(name):
+            continue
         try:
-            yield name, (directory / name).read_bytes().decode()
-        except FileNotFoundError:
-            near = nearest(name, _names(directory))
-            problems.append(Problem(name, 1, "the file is missing" + (f"; is `{near}` meant for it?" if near else "")))
-        except OSError as error:
-            problems.append(Problem(name, 1, f"the file cannot be read: {error.strerror}"))
+            yield name, content.decode()
         except UnicodeDecodeError as error:
-            problems.append(Problem(name, 1 + error.object[: error.start].count(b"\n"), "the file is not UTF-8"))
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:
-        # As good as empty, which is a problem already.
-        return []
+            problems.append(Problem(name, 1 + content[: error.start].count(b"\n"), "the file is not UTF-8"))
 
 
 def _revision(files: Mapping[str, str]) -> str:
@@ -153,7 +174,7 @@ def _too_many_names(statements: Sequence[Statement]) -> Iterator[Problem]:
     size = len(json.dumps([statement.id for statement in statements], ensure_ascii=False).encode())
     if size > _LARGEST_IDS:
         reason = f"the ids of all policies take {size} bytes, at most {_LARGEST_IDS}: shorten them, or merge policies"
-        yield Problem(_POLICIES, 1, reason)
+        yield Problem(POLICIES, 1, reason)
 
 
 def _misfits(schema: cedarpy.Schema, text: str) -> Iterator[Problem]:

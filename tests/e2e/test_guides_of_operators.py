@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker.cli.demo.ports import free_port
+from broker.config import policy_bundle
 from broker.policy import bundle
 from tests.pages import ROOT, blocks, section
 from tests.terminal import developing, typed
@@ -97,4 +98,4 @@ def test_the_policies_of_the_guide_fit_the_sample(tmp_path: Path) -> None:
         file.unlink()
     shown = [block.text for block in blocks(section(GUIDES / "write-a-policy.md")) if block.language == "cedar"]
     (folder / "policies" / "shown.cedar").write_text("\n".join(shown))
-    assert len(bundle.load(folder).policies) == len(shown) >= 2
+    assert len(policy_bundle.load(folder).policies) == len(shown) >= 2

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import func, select
 
 from broker.audit.canonical import MAX_BODY
+from broker.config import policy_bundle
 from broker.credential import jose
 from broker.credential.jose import LONGEST_ISSUED
 from broker.lease import issue, revoke
@@ -23,7 +24,6 @@ from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.intent import Intent
 from broker.model.principal import Role
 from broker.model.selector import Selector, Target
-from broker.policy import bundle
 from broker.policy.engine import Policy
 from broker.policy.problems import BundleError
 from broker.store import ledger, verification
@@ -91,7 +91,7 @@ async def test_a_token_is_measured_to_the_byte_before_its_lease_is_recorded(data
 async def test_long_ids_and_issuers_are_named_as_what_makes_a_token_too_long(database_url: str) -> None:
     async with opened(database_url) as world:
         agent = principal(LONG_ID, Role.AGENTS)
-        sample = bundle.load(SAMPLE_BUNDLE)
+        sample = policy_bundle.load(SAMPLE_BUNDLE)
         groups = dict(sample.groups) | {"researchers": (RESEARCHER.id, LONG_ID)}
         policy = Policy(replace(sample, groups=groups))
         world.desk = replace(world.desk, policy=lambda: policy)
@@ -162,8 +162,8 @@ def many_policies(folder: Path, count: int, length: int) -> Path:
 async def test_every_policy_of_a_bundle_may_have_its_name_in_an_entry(database_url: str, tmp_path: Path) -> None:
     for count, length in ((1, 129), (300, 120)):
         with pytest.raises(BundleError, match=r"at most|longer than"):
-            bundle.load(many_policies(tmp_path / str(count), count, length))
-    policy = Policy(bundle.load(many_policies(tmp_path / "good", 240, 128)))
+            policy_bundle.load(many_policies(tmp_path / str(count), count, length))
+    policy = Policy(policy_bundle.load(many_policies(tmp_path / "good", 240, 128)))
     async with opened(database_url) as world:
         world.desk = replace(world.desk, policy=lambda: policy)
         task = await world.task()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.config import policy_bundle
 from broker.config.settings import load
 from broker.config.table import ConfigError
 from broker.policy import bundle
@@ -123,5 +124,5 @@ def test_in_a_bundle(tmp_path: Path, edit: Callable[[Path], None], reason: str) 
     shutil.copytree(SAMPLE, folder)
     edit(folder)
     with pytest.raises(bundle.BundleError) as error:
-        bundle.load(folder)
+        policy_bundle.load(folder)
     assert reason in str(error.value)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import broker.policy
+from broker.config.policy_bundle import load, read
 from broker.intent.scopes import check_resource
 from broker.model.errors import Reason, Refusal
 from broker.model.lease import Binding
-from broker.policy.bundle import BundleError, load
+from broker.policy.bundle import BundleError, BundleFiles, check
 from broker.policy.request import ATTRIBUTES
 from broker.sdk.verify.verifier import Verifier
 
@@ -115,6 +116,23 @@ def test_what_is_beside_the_bundle_is_not_part_of_it(folder: Path) -> None:
     assert load(folder).revision == before
 
 
+def test_a_bundle_is_the_same_wherever_its_files_are_kept() -> None:
+    contents = read(SAMPLE).contents
+    elsewhere = dict(sorted(contents.items(), reverse=True)) | {"README.md": b"about it"}
+    assert check(BundleFiles(elsewhere)).revision == load(SAMPLE).revision
+
+
+def test_what_a_bundle_lacks_is_told_of_files_in_hand_as_well() -> None:
+    contents = {**read(SAMPLE).contents, "policies/limits.cedar.txt": b"forbid (principal, action, resource);"}
+    del contents["tools.toml"]
+    with pytest.raises(BundleError) as error:
+        check(BundleFiles(contents, others=frozenset({"tool.toml"})))
+    assert str(error.value) == (
+        "policies/limits.cedar.txt:1: only files named `*.cedar` may be here\n"
+        "tools.toml:1: the file is missing; is `tool.toml` meant for it?"
+    )
+
+
 def test_law_5_a_policy_that_reads_an_explanation_does_not_load(folder: Path) -> None:
     extra('@id("x")\npermit (principal, action, resource)\nwhen { context.explanation == "please" };\n')(folder)
     found = problems(folder)
@@ -136,6 +154,7 @@ def test_law_5_no_fact_is_named_after_words_of_a_model() -> None:
         (lambda f: shutil.rmtree(f / "policies"), "policies:1", "no policies"),
         (lambda f: (f / "policies/x.cedar.txt").write_text(""), "policies/x.cedar.txt:1", "*.cedar"),
         (lambda f: (f / "policies/x.cedar").mkdir(), "policies/x.cedar:1", "cannot be read"),
+        (lambda f: (f / "policies/x.cedar").symlink_to("gone"), "policies/x.cedar:1", "cannot be read: No such file"),
         (lambda f: (f / "policies/x.cedar").write_bytes(b"\n\xff"), "policies/x.cedar:2", "not UTF-8"),
         # TOML
         (swap("tools.toml", "sensitivity = 1", "sensitivity = = 1"), "tools.toml:15", "not TOML"),

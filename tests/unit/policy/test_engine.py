@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import broker.policy
+from broker.config.policy_bundle import load
 from broker.model.decision import Action, Effect, Situation
 from broker.model.lease import Binding
 from broker.model.task import Environment
 from broker.policy import request
-from broker.policy.bundle import PolicyBundle, load
+from broker.policy.bundle import PolicyBundle
 from broker.policy.engine import Policy, judge
 
 SAMPLE = Path(broker.policy.__file__).parent / "sample"

@@ -14,10 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import broker.policy
+from broker.config.policy_bundle import load
 from broker.model.decision import Action, Effect, Situation
 from broker.model.task import Environment
 from broker.policy import request
-from broker.policy.bundle import PolicyBundle, load
+from broker.policy.bundle import PolicyBundle
 from broker.policy.engine import Policy
 from broker.policy.request import ATTRIBUTES
 from broker.policy.slices import reads
