@@ -14,10 +14,10 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from broker.api import descriptors
-from broker.cli import authority
-from broker.cli.bench.broker import Broker, prepare, running
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Refusal
+from broker.sandbox import authority
+from broker.sandbox.broker import Broker, prepare, running
 from broker.sdk.connect.connection import connect_sync
 from broker.sdk.connect.refusals import refusal_from
 from broker.system import system_clock

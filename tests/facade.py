@@ -15,11 +15,11 @@ import grpc
 import httpx2
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from broker.cli.bench.broker import Broker, prepare, running
-from broker.cli.demo.ports import free_port
 from broker.identity.authority import Authority
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.task import Declaration, Environment
+from broker.sandbox.broker import Broker, prepare, running
+from broker.sandbox.ports import free_port
 from broker.sdk.client.sync import SyncClient
 from broker.system import system_clock
 from tests.doors import Doors

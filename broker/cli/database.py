@@ -44,7 +44,7 @@ def naming_database(url: str) -> Iterator[None]:
     Raises:
         DatabaseProblem: it fails.
     """
-    from broker.store.database import DatabaseProblem, plain_problems
+    from broker.store.database import DatabaseProblem, plain_problems, shown_url
 
     try:
         with plain_problems():
@@ -65,11 +65,3 @@ def _check(text: str, *, exists: bool) -> None:
         raise click.BadParameter(str(error), param_hint="--database") from None
     if exists and url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         raise click.BadParameter(f"there is no file `{url.database}`", param_hint="--database")
-
-
-def shown_url(text: str) -> str:
-    """Return a database's URL as people write it, its password hidden."""
-    from broker.store.database import parse_url
-
-    url = parse_url(text)
-    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)

@@ -28,6 +28,12 @@ def dev(directory: Path, port: int) -> None:
     CREDBROKER_ADDRESS=localhost:8443 CREDBROKER_SVID_DIR=./credbroker-dev/svids/orchestrator \\
       credbroker task list
     """
-    from broker.cli.developing import develop
+    from broker.cli.running import run
+    from broker.sandbox.deployment import Deployment
+    from broker.sandbox.serving import announcing
+    from broker.system import system_clock
 
-    develop(directory, port)
+    deployment = Deployment(directory.resolve())
+    deployment.prepare(system_clock())
+    settings = deployment.settings(port)
+    run(settings, announcing(deployment, settings))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import as_file, files
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 
 import click
 
@@ -58,13 +56,9 @@ def init(directory: Path) -> None:
     \b
     credbroker policy init ./bundle && credbroker policy check ./bundle
     """
+    from broker.sandbox.sample import write_sample
+
     if directory.exists() and any(directory.iterdir()):
         raise Stop(f"`{directory}` is not empty: name a new folder")
     write_sample(directory)
     show({"directory": str(directory)})
-
-
-def write_sample(directory: Path) -> None:
-    """Copy the sample bundle, hidden and compiled files left out."""
-    with as_file(files("broker.policy") / "sample") as sample:
-        copytree(sample, directory, dirs_exist_ok=True, ignore=ignore_patterns(".*", "__pycache__"))

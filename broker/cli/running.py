@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-
-import grpc
+from collections.abc import Callable
 
 from broker import logs
 from broker.cli.database import naming_database
@@ -15,8 +13,8 @@ from broker.daemon import Ready, serve
 from broker.jobs.crew import PartEnded
 
 
-def run(settings: Settings, ready: Callable[[Ready], None], also: Sequence[grpc.GenericRpcHandler] = ()) -> None:
-    """Serve until SIGTERM or SIGINT; logs go to stderr. `ready` is told when it serves; `also` is served beside it.
+def run(settings: Settings, ready: Callable[[Ready], None]) -> None:
+    """Serve until SIGTERM or SIGINT; logs go to stderr. `ready` is told when it serves.
 
     Raises:
         CannotStart: the broker cannot start; the message says why.
@@ -25,4 +23,4 @@ def run(settings: Settings, ready: Callable[[Ready], None], also: Sequence[grpc.
     """
     logs.configure()
     with stopping_on(PartEnded), naming_database(settings.database_url):
-        asyncio.run(serve(settings, ready, also=also))
+        asyncio.run(serve(settings, ready))

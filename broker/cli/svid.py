@@ -33,7 +33,7 @@ def init(directory: Path, trust_domain: str, lifetime: timedelta) -> None:
     \b
     credbroker svid init ./svids
     """
-    from broker.cli import authority
+    from broker.sandbox import authority
 
     root = _spiffe_id(f"spiffe://{trust_domain}")
     if root.path:
@@ -55,7 +55,7 @@ def issue(directory: Path, name: str, spiffe_id: str, dns_names: tuple[str, ...]
     credbroker svid issue ./svids scribe --id spiffe://example.org/agent/scribe/one
     credbroker svid issue ./svids files --id spiffe://example.org/tool-server/files --dns localhost
     """
-    from broker.cli import authority
+    from broker.sandbox import authority
 
     if not _NAME.fullmatch(name):
         raise click.BadParameter("use letters, digits, `.`, `_` and `-`", param_hint="NAME")
@@ -79,6 +79,6 @@ def show_svid(file: Path) -> None:
     \b
     credbroker svid show ./svids/researcher
     """
-    from broker.cli import authority
+    from broker.sandbox import authority
 
     show(authority.describe(file, system_clock()))

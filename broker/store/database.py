@@ -160,6 +160,12 @@ def parse_url(url: str) -> URL:
     raise ValueError(msg)
 
 
+def shown_url(text: str) -> str:
+    """Return a database's URL as people write it, its password hidden."""
+    url = parse_url(text)
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+
+
 def open_database(url: str, *, at_leisure: bool = False) -> Database:
     """Open a database by URL or path. Nothing is read yet, so this succeeds without a server.
 

@@ -11,10 +11,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from broker.cli import authority
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.clock import to_micros
 from broker.model.errors import Reason, Refusal
+from broker.sandbox import authority
 from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as agent_pb
 from broker.v1 import auditor_service_pb2 as auditor_pb

@@ -16,9 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from broker.cli.bench.broker import prepare, running
 from broker.identity.authority import Svid
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.broker import prepare, running
 from broker.sdk.connect.refusals import refusal_from
 from broker.system import system_clock
 from broker.trust.files import write_svid

@@ -16,12 +16,12 @@ import pytest
 from agents import Model, ModelResponse, Usage, set_tracing_disabled
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 
-from broker.cli.bench.broker import prepare, running
 from broker.cli.demo.mcp_story import set_up
-from broker.cli.demo.ports import free_port
 from broker.cli.demo.stage import Stage
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Declaration, Environment
+from broker.sandbox.broker import prepare, running
+from broker.sandbox.ports import free_port
 from broker.sdk.client.client import Client
 from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE, Endpoint
 from broker.sdk.verify.verifier import Verifier

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.bench.broker import prepare
 from broker.config.settings import load
 from broker.config.table import ConfigError
 from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
+from broker.sandbox.broker import prepare
 from broker.system import system_clock
 from tests.doors import DAY
 

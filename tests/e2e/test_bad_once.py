@@ -14,8 +14,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from broker.cli.bench.broker import running
 from broker.model.errors import Reason
+from broker.sandbox.broker import running
 from broker.sdk.connect.refusals import refusal_from
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import agent_service_pb2_grpc as pb_grpc

@@ -13,10 +13,10 @@ from typing import Any
 import grpc
 import pytest
 
-from broker.cli.bench.broker import prepare, running
 from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.broker import prepare, running
 from broker.sdk.connect.refusals import refusal_from
 from broker.system import system_clock
 from broker.trust.files import write_svid

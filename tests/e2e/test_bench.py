@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from google.protobuf.empty_pb2 import Empty
 
-from broker.cli.bench import empty
-from broker.cli.bench.broker import process, read_line, running
+from broker.sandbox.broker import running
+from broker.sandbox.process import process, read_line
 from broker.sdk.connect.connection import connect
 
 
@@ -41,7 +41,7 @@ def test_renew_compares_with_issuing_in_the_same_run() -> None:
 
 
 def test_the_empty_rpc_is_served_by_the_brokers_of_benches_and_by_no_other(tmp_path: Path) -> None:
-    with running(tmp_path / "bench") as broker:
+    with running(tmp_path / "bench", "broker.cli.bench.daemon") as broker:
         assert asyncio.run(call_empty(broker.address, broker.svids / "verifier")) is grpc.StatusCode.OK
     command = [sys.executable, "-m", "broker", "dev", "--dir", str(tmp_path / "dev")]
     with process(command, tmp_path / "log") as popen:
@@ -51,7 +51,8 @@ def test_the_empty_rpc_is_served_by_the_brokers_of_benches_and_by_no_other(tmp_p
 
 async def call_empty(address: str, svid: Path) -> grpc.StatusCode:
     async with connect(address, svid) as channel:
-        return await empty.stub(channel)(Empty(), timeout=60).code()
+        call = channel.unary_unary("/credbroker.bench.Empty/Call", Empty.SerializeToString, Empty.FromString)
+        return await call(Empty(), timeout=60).code()
 
 
 def test_verify_compares_with_the_bare_signature_and_with_a_token_seen_before() -> None:

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from broker.cli import cli
-from broker.cli.bench.broker import Broker, prepare, running
 from broker.cli.private import AGENT_VARIABLES
+from broker.sandbox.broker import Broker, prepare, running
 
 REPO, NOTES = "https://repo.tools.example", "https://notes.tools.example"
 RESEARCHER, OTHER = "spiffe://example.org/agent/researcher", "spiffe://example.org/agents/researcher"

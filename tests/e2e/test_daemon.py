@@ -22,13 +22,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import create_engine, insert, literal, text
 
 from broker.api import descriptors
-from broker.cli import authority
-from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
 from broker.identity.spiffe import parse_spiffe_id
 from broker.keystore.folder import create_keys
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.model.task import TaskState
+from broker.sandbox import authority
+from broker.sandbox.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
 from broker.sdk.client.client import Client
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.connection import connect, connect_sync

@@ -19,8 +19,8 @@ import pytest
 from click.testing import CliRunner
 
 from broker.cli import cli
-from broker.cli.demo.ports import free_port
 from broker.cli.private import AGENT_VARIABLES
+from broker.sandbox.ports import free_port
 from tests.pages import ROOT, blocks, section
 
 DEPLOY = ROOT / "deploy"

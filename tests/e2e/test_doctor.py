@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from broker.cli import authority
-from broker.cli.bench.broker import prepare, running
 from broker.cli.failure import Exit
 from broker.identity.spiffe import parse_spiffe_id
 from broker.keystore.folder import create_keys
+from broker.sandbox import authority
+from broker.sandbox.broker import prepare, running
 from broker.system import system_clock
 from tests.facade import opened
 

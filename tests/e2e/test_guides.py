@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from broker.cli.demo.ports import free_port
+from broker.sandbox.ports import free_port
 from tests.pages import ROOT, blocks, section
 from tests.terminal import developing, open_elsewhere, typed
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.demo.ports import free_port
 from broker.config import policy_bundle
 from broker.policy import bundle
+from broker.sandbox.ports import free_port
 from tests.pages import ROOT, blocks, section
 from tests.terminal import developing, typed
 

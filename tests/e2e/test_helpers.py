@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from broker.cli.bench.broker import RESOURCE, TOOL, Broker, running
 from broker.cli.private import AGENT_VARIABLES
 from broker.cli.unverified import decode
+from broker.sandbox.broker import RESOURCE, TOOL, Broker, running
 
 HOST = RESOURCE.removeprefix("https://")
 KUBERNETES = "client.authentication.k8s.io"

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli import authority
-from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, process, read_line
-from broker.cli.demo.ports import free_port
 from broker.cli.unverified import decode
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.selector import Selector, Target
 from broker.model.task import Declaration, Environment, TaskState
+from broker.sandbox import authority
+from broker.sandbox.broker import AGENT, RESOURCE, TOOL, Broker, prepare
+from broker.sandbox.ports import free_port
+from broker.sandbox.process import process, read_line
 from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.keeping import Event

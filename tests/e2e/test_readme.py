@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.demo.ports import free_port
+from broker.sandbox.ports import free_port
 from tests.pages import ROOT, Block, blocks, section
 from tests.terminal import developing, typed
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
-from broker.cli.failure import Stop
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
+from broker.sandbox.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
+from broker.sandbox.problem import SandboxProblem
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.presentation import Presentation
@@ -83,7 +83,7 @@ def lost(tmp_path: Path) -> Lost:
 
 
 async def test_the_way_on_after_a_restored_backup_is_as_the_page_says(lost: Lost) -> None:
-    with pytest.raises(Stop, match="the database is behind"), running(lost.folder):
+    with pytest.raises(SandboxProblem, match="the database is behind"), running(lost.folder):
         pass
     configuration = rename_ledger(lost.folder, "broker.example.org/ledger.2")
     note = lost.folder / "newest.note"

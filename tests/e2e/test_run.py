@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from broker.cli.bench.broker import RESOURCE, TOOL, prepare
 from broker.cli.failure import Exit
 from broker.cli.unverified import decode
 from broker.model.task import TaskState
+from broker.sandbox.broker import RESOURCE, TOOL, prepare
 from broker.sdk.client.sync import SyncClient
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1.lease_pb2 import LeaseState

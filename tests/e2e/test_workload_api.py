@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.bench.broker import prepare, running
 from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.broker import prepare, running
 from broker.system import system_clock
 from tests.doors import DAY, Doors
 from tests.fakes import authority

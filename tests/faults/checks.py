@@ -11,10 +11,10 @@ from sqlalchemy import select
 
 from broker.audit import checkpoint
 from broker.audit.note import VerifierKey, verify_note
-from broker.cli.bench.broker import RESOURCE, TOOL, Broker
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.model.task import TaskState
+from broker.sandbox.broker import RESOURCE, TOOL, Broker
 from broker.sdk.client.client import Client
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.verifier import Verifier

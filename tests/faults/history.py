@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from broker.cli.bench.broker import AGENT, TOOL
 from broker.model.errors import Reason, Refusal
 from broker.model.task import Task
+from broker.sandbox.broker import AGENT, TOOL
 from broker.sdk.client.credential import Credential
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier

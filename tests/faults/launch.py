@@ -1,17 +1,16 @@
-"""Run in a process of its own: `credbroker dev`, with a clock that a file steers, and a step at which it dies."""
+"""Run in a process of its own: a sandbox's broker, with a clock that a file steers, and a step at which it dies."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import asyncio
 from pathlib import Path
-from typing import Any
 
-from broker import daemon
-from broker.cli import running
-from broker.cli.developing import develop
-from broker.config.settings import Settings
+from broker import daemon, logs
 from broker.daemon import Ready
+from broker.sandbox.deployment import Deployment
+from broker.sandbox.serving import announcing
+from broker.system import system_clock
 from tests.faults.clock import SteeredClock
 from tests.faults.steps import STEPS
 
@@ -28,16 +27,18 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=1)
     options = parser.parse_args()
 
-    async def serve(settings: Settings, ready: Callable[[Ready], None], **others: Any) -> None:
-        def armed(bound: Ready) -> None:
-            if options.die_at:
-                STEPS[options.die_at].die_at(options.passes)
-            ready(bound)
+    logs.configure()
+    deployment = Deployment(options.dir)
+    deployment.prepare(system_clock())
+    settings = deployment.settings(options.port)
+    ready = announcing(deployment, settings)
 
-        await daemon.serve(settings, armed, SteeredClock(options.dir / CLOCK), **others)
+    def armed(bound: Ready) -> None:
+        if options.die_at:
+            STEPS[options.die_at].die_at(options.passes)
+        ready(bound)
 
-    setattr(running, "serve", serve)  # noqa: B010 (mypy: it is not exported)
-    develop(options.dir, options.port)
+    asyncio.run(daemon.serve(settings, armed, SteeredClock(options.dir / CLOCK)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from broker.cli.bench.broker import Broker, prepare, process, read_line
+from broker.sandbox.broker import Broker, prepare
+from broker.sandbox.process import process, read_line
 from tests.fakes import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ def living(
     With `die_at` it kills itself when it passes a step (tests/faults/steps.py) for so many times.
 
     Raises:
-        Stop: it did not start.
+        SandboxProblem: it did not start.
     """
     began = time.monotonic()
     dying = ["--die-at", die_at, "--passes", str(passes)] if die_at else []

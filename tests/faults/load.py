@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Declaration, Environment, Task, TaskState
+from broker.sandbox.broker import AGENT, RESOURCE, TOOL, Broker
 from broker.sdk.client.client import Client
 from broker.sdk.connect.connection import connect
 from broker.sdk.connect.refusals import refusal_from

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
 
-from broker.cli.bench.broker import Broker
-from broker.cli.demo.ports import free_port
+from broker.sandbox.broker import Broker
+from broker.sandbox.ports import free_port
 from tests.faults.clock import SteeredClock
 from tests.faults.disk import Disk, FileLimit, Tmpfs, small_disk
 from tests.faults.launch import CLOCK

@@ -9,10 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from broker.cli.bench.broker import RESOURCE, Broker
 from broker.cli.unverified import decode
 from broker.model.errors import Reason, Refusal
 from broker.revocation.feed import FRESHNESS
+from broker.sandbox.broker import RESOURCE, Broker
 from broker.sdk.connect.connection import connect
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from

@@ -12,9 +12,9 @@ from typing import TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from broker.cli.bench.broker import RESOURCE, TOOL, Broker
 from broker.model.errors import Refusal
 from broker.revocation.feed import FRESHNESS
+from broker.sandbox.broker import RESOURCE, TOOL, Broker
 from broker.sdk.connect.connection import connect
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.verifier import Verifier

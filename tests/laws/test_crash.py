@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.bench.broker import Broker
-from broker.cli.demo.ports import free_port
+from broker.sandbox.broker import Broker
+from broker.sandbox.ports import free_port
 from broker.store.verification import verify
 from tests.faults.checks import check_database, check_lost_answers, check_next_life, check_one_history
 from tests.faults.history import History

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from broker.cli.bench.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
 from broker.cli.unverified import decode
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
 from broker.sdk.connect.connection import Connection, connect
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.feed import Subscription

@@ -19,10 +19,10 @@ import pytest
 from click.testing import CliRunner
 
 from broker.cli import authority, cli
-from broker.cli.bench.broker import Broker
-from broker.cli.sample import IDENTITIES, Deployment
 from broker.identity.spiffe import SpiffeId
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.broker import Broker
+from broker.sandbox.deployment import IDENTITIES, Deployment
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
 from broker.sdk.verify.presentation import Presentation

@@ -16,8 +16,8 @@ from broker.cli.notation import parse_tool
 from broker.cli.output import output_option, show
 
 if TYPE_CHECKING:
-    from broker.cli.bench.broker import Broker
     from broker.cli.bench.rounds import Load
+    from broker.sandbox.broker import Broker
 
 _TOKENS = 500
 
@@ -74,10 +74,10 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def _broker(directory: Path, given: _Given | None) -> Iterator[Broker]:
-    from broker.cli.bench.broker import Broker, agent_of, running
+    from broker.sandbox.broker import Broker, agent_of, running
 
     if given is None:
-        with running(directory) as own:
+        with running(directory, "broker.cli.bench.daemon") as own:
             yield own
         return
     resource, name = parse_tool(given.tool)
@@ -172,8 +172,8 @@ def revoke(*, given: _Given | None, verifiers: int, leases: int, rounds: int) ->
     \b
     credbroker bench revoke -o json
     """
-    from broker.cli.bench.broker import prepare
     from broker.cli.bench.revoking import fill_tenants, measure, measure_mass
+    from broker.sandbox.broker import prepare
 
     with _folder() as directory:
         if given is None:

@@ -1,4 +1,4 @@
-"""The bench's own broker: that of `credbroker dev`, and the empty RPC beside its services.
+"""The bench's own broker: that of a sandbox, and the empty RPC beside its services.
 
 python -m broker.cli.bench.daemon DIRECTORY
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from broker.cli.bench import empty
-from broker.cli.developing import develop
+from broker.sandbox.serving import serve
 
 if __name__ == "__main__":
-    develop(Path(sys.argv[1]), port=0, also=(empty.handler(),))
+    serve(Path(sys.argv[1]), also=(empty.handler(),))

@@ -8,7 +8,6 @@ from functools import partial
 
 from broker.audit.facts import lease_facts, rule_facts, selector_facts, task_facts
 from broker.audit.note import NoteSigner
-from broker.cli.bench.broker import AGENT, RESOURCE, TOOL
 from broker.config.settings import Settings
 from broker.keystore.folder import open_keys
 from broker.model.entry import Entry, Kind
@@ -16,6 +15,7 @@ from broker.model.grant import Grant, ResourceGrants
 from broker.model.lease import Binding, Lease
 from broker.model.selector import Cause, Rule, Selector, Target
 from broker.model.task import Environment, Task, TaskState
+from broker.sandbox.broker import AGENT, RESOURCE, TOOL
 from broker.store import migrate
 from broker.store.database import open_database
 from broker.store.marks import Marks

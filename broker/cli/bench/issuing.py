@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from broker.cli.bench.broker import Broker
 from broker.cli.bench.rounds import Load, Outcome, loads, ratio
+from broker.sandbox.broker import Broker
 
 
 def measure(broker: Broker, load: Load, logs: Path) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from broker.cli.bench.broker import Broker
 from broker.cli.bench.rounds import Load, Outcome, loads, ratio
+from broker.sandbox.broker import Broker
 
 _HELD_PER_SECOND = 64  # of a round: the sample policies let each be renewed for so often that these suffice
 

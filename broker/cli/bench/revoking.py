@@ -15,14 +15,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from broker.cli import authority
-from broker.cli.bench.broker import Broker, process, read_line
 from broker.cli.bench.filling import fill
 from broker.cli.bench.measure import micros_each, milliseconds, processor_seconds
-from broker.cli.sample import Deployment
 from broker.cli.unverified import decode
 from broker.config.settings import load
 from broker.identity.spiffe import parse_spiffe_id
+from broker.sandbox import authority
+from broker.sandbox.broker import Broker
+from broker.sandbox.deployment import Deployment
+from broker.sandbox.process import process, read_line
 from broker.sdk.connect.connection import connect_sync
 from broker.system import system_clock
 from broker.v1 import operator_service_pb2 as pb

@@ -14,8 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from broker.cli.bench.broker import Broker, process, read_line
 from broker.cli.bench.measure import micros_each, milliseconds, processor_seconds
+from broker.sandbox.broker import Broker
+from broker.sandbox.process import process, read_line
 
 _LEAD_SECONDS = 0.2  # so that all load processes begin together
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from broker.cli.bench.broker import prepare, running
 from broker.cli.bench.filling import fill
 from broker.cli.bench.measure import micros_each, processor_seconds, resident_bytes
 from broker.config.settings import load
+from broker.sandbox.broker import prepare, running
 
 _TENANT = "acme"
 _CREDENTIALS = 200  # issued before memory is looked at, so that caches are warm

@@ -10,9 +10,9 @@ from pathlib import Path
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from broker.cli.demo.ports import free_port
-from broker.cli.sample import Deployment
 from broker.disk import files
+from broker.sandbox.deployment import Deployment
+from broker.sandbox.ports import free_port
 
 RESEARCHER = "spiffe://example.org/agent/researcher"
 _SVID_LIFETIME = timedelta(minutes=30)

@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from broker.cli import cli
-from broker.cli.sample import IDENTITIES, Deployment
 from broker.config.settings import load
 from broker.identity.directory import Directory
 from broker.keystore.folder import open_keys
 from broker.model.principal import Role
+from broker.sandbox.deployment import IDENTITIES, Deployment
 from broker.trust.files import SvidFiles
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -1,17 +1,18 @@
-"""The sample deployment of `credbroker dev`: who is there, and what the configuration says of them."""
+"""The sample deployment: who is there, and what the configuration says of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
-from broker.cli import authority
-from broker.cli.policy import write_sample
+from broker.config.settings import Settings, load
 from broker.identity.spiffe import SpiffeId
 from broker.keystore.folder import create_keys
+from broker.sandbox import authority
+from broker.sandbox.sample import write_sample
 
 _TRUST_DOMAIN = "example.org"
 _CA_LIFETIME = timedelta(days=3650)
@@ -111,11 +112,20 @@ class Deployment:
         """The folder with the CA, and with an SVID's folder for each name."""
         return self.directory / "svids"
 
+    def settings(self, port: int = 0) -> Settings:
+        """Read the configuration, for a broker at a port of loopback; 0 is any that is free.
+
+        Raises:
+            ConfigError: it is wrong.
+        """
+        settings = load(self.configuration)
+        return replace(settings, listen=replace(settings.listen, address=f"127.0.0.1:{port}"))
+
     def prepare(self, at: datetime) -> None:
         """Write what is not there yet, and make SVIDs anew that soon expire.
 
         Raises:
-            Stop, KeyFileError, OSError: it cannot be written.
+            CannotStart, OSError: it cannot be written.
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not authority.exists(self.svids):

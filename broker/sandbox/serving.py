@@ -1,34 +1,40 @@
-"""A ready broker in a folder, in this process."""
+"""A sandbox's broker, in this process."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
 
-from broker.cli.database import shown_url
-from broker.cli.running import run
-from broker.cli.sample import IDENTITIES, Deployment
-from broker.config.settings import load
+from broker import daemon, logs
+from broker.config.settings import Settings
 from broker.daemon import Ready
+from broker.sandbox.deployment import IDENTITIES, Deployment
+from broker.store.database import shown_url
 from broker.system import system_clock
 
 
-def develop(directory: Path, port: int, also: Sequence[grpc.GenericRpcHandler] = ()) -> None:
+def serve(directory: Path, also: Sequence[grpc.GenericRpcHandler] = ()) -> None:
     """Prepare a folder, if that is not done yet, and serve until SIGTERM or SIGINT; print a line of JSON when ready.
 
-    `port` 0 is any that is free; `also` is served beside the broker's own services, to anybody.
+    `also` is served beside the broker's own services, to anybody.
 
     Raises:
-        CannotStart: the folder cannot be used; else as `run`.
+        CannotStart, Refusal, PartEnded: as `daemon.serve`.
     """
+    logs.configure()
     deployment = Deployment(directory.resolve())
     deployment.prepare(system_clock())
-    settings = load(deployment.configuration)
+    settings = deployment.settings()
+    asyncio.run(daemon.serve(settings, announcing(deployment, settings), also=also))
+
+
+def announcing(deployment: Deployment, settings: Settings) -> Callable[[Ready], None]:
+    """Return what prints, when the broker is ready, a line of JSON with all that its callers need."""
 
     def ready(bound: Ready) -> None:
         line = {
@@ -42,6 +48,6 @@ def develop(directory: Path, port: int, also: Sequence[grpc.GenericRpcHandler] =
             "svids": {name: str(deployment.svids / name) for name in IDENTITIES},
             "pid": os.getpid(),
         }
-        print(json.dumps(line), flush=True)
+        print(json.dumps(line), flush=True)  # noqa: T201 (whoever started this process reads it)
 
-    run(replace(settings, listen=replace(settings.listen, address=f"127.0.0.1:{port}")), ready, also)
+    return ready

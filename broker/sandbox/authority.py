@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cryptography import x509
 
-from broker.cli.failure import Stop
 from broker.disk import files
 from broker.identity.authority import Authority, issue_svid, new_authority
 from broker.identity.spiffe import SpiffeId
+from broker.sandbox.problem import SandboxProblem
 from broker.trust.files import write_svid
 
 _CERTIFICATE, _KEY = "ca.pem", "ca-key.pem"
@@ -21,10 +21,10 @@ def create(directory: Path, trust_domain: str, lifetime: timedelta, at: datetime
     """Make the CA; return its certificate's path, which is also the trust bundle.
 
     Raises:
-        Stop: there is one already.
+        SandboxProblem: there is one already.
     """
     if exists(directory):
-        raise Stop(f"`{directory}` holds a CA already: issue under it, or name another folder")
+        raise SandboxProblem(f"`{directory}` holds a CA already: issue under it, or name another folder")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = new_authority(trust_domain, lifetime, at)
     files.replace(directory / _KEY, made.key_pem)
@@ -43,14 +43,14 @@ def issue(
     """Issue an SVID into the folder `name` beside the CA, over what was there; return the folder.
 
     Raises:
-        Stop: there is no CA, or it is one of another trust domain.
+        SandboxProblem: there is no CA, or it is one of another trust domain.
     """
     if not exists(directory):
-        raise Stop(f"`{directory}` holds no CA: make one with `credbroker svid init {directory}`")
+        raise SandboxProblem(f"`{directory}` holds no CA: make one with `credbroker svid init {directory}`")
     authority = Authority((directory / _CERTIFICATE).read_bytes(), (directory / _KEY).read_bytes())
     own = _trust_domain(authority.cert_pem)
     if own != spiffe_id.trust_domain:
-        raise Stop(f"this CA is of the trust domain `{own}`, and may not vouch for `{spiffe_id}`")
+        raise SandboxProblem(f"this CA is of the trust domain `{own}`, and may not vouch for `{spiffe_id}`")
     write_svid(directory / name, issue_svid(authority, spiffe_id, dns_names, lifetime, at), authority.cert_pem)
     return directory / name
 
@@ -64,7 +64,7 @@ def describe(path: Path, at: datetime) -> dict[str, object]:
     """Return what a certificate file (or the `svid.pem` in a folder) says, and whether it is in time.
 
     Raises:
-        Stop: it is no certificate with a SPIFFE ID.
+        SandboxProblem: it is no certificate with a SPIFFE ID.
         OSError: it cannot be read.
     """
     file = path / "svid.pem" if path.is_dir() else path
@@ -73,7 +73,7 @@ def describe(path: Path, at: datetime) -> dict[str, object]:
         names = _names(leaf)
         (spiffe_id,) = names.get_values_for_type(x509.UniformResourceIdentifier)
     except (ValueError, IndexError, x509.ExtensionNotFound):
-        raise Stop(f"`{file}` is not an X.509-SVID in PEM") from None
+        raise SandboxProblem(f"`{file}` is not an X.509-SVID in PEM") from None
     return {
         "spiffe_id": spiffe_id,
         "dns_names": names.get_values_for_type(x509.DNSName),

@@ -1,23 +1,20 @@
-"""A broker for a bench: a daemon process of its own, with the sample policies and with quotas out of the way."""
+"""A running broker: a daemon process of its own, with the sample policies and with quotas out of the way."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from broker.cli import authority
-from broker.cli.failure import Stop
-from broker.cli.sample import Deployment
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Declaration, Environment
+from broker.sandbox import authority
+from broker.sandbox.deployment import Deployment
+from broker.sandbox.process import process, read_line
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
 from broker.system import system_clock
@@ -25,7 +22,6 @@ from broker.system import system_clock
 AGENT = "spiffe://example.org/agent/researcher"
 RESOURCE = "https://repo.tools.example"
 TOOL = "read_file"
-_STOP_SECONDS = 30
 _LIMITS = """
 [limits]
 leases_per_task = 1_000_000_000
@@ -67,7 +63,7 @@ class Broker:
             return client.create_task(declaration).id
 
     def issue(self, count: int) -> list[str]:
-        """Get so many credentials for the agent; give their tokens."""
+        """Get so many credentials for the agent; return their tokens."""
         task_id = self.begin_task()
         with SyncClient(self.address, self.svids / "researcher") as client:
             return [client.issue(task_id, self.resource, [Grant(self.tool)]).token.reveal() for _ in range(count)]
@@ -93,15 +89,17 @@ def prepare(directory: Path) -> Deployment:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Broker]:
-    """Run a broker on a deployment for the time of a block.
+def running(directory: Path, program: str = "broker.sandbox") -> Iterator[Broker]:
+    """Run a broker on a deployment, which is made if it is not there, for the time of a block.
+
+    `program` is the module of its process, which is given the folder.
 
     Raises:
-        Stop: it did not start.
+        SandboxProblem: it did not start.
     """
     deployment = prepare(directory)
     began = time.monotonic()
-    with process([sys.executable, "-m", "broker.cli.bench.daemon", str(directory)], directory / "broker.log") as popen:
+    with process([sys.executable, "-m", program, str(directory)], directory / "broker.log") as popen:
         ready = read_line(popen, directory / "broker.log")
         yield Broker(
             ready["address"],
@@ -111,38 +109,3 @@ def running(directory: Path) -> Iterator[Broker]:
             pid=popen.pid,
             started_in=time.monotonic() - began,
         )
-
-
-@contextmanager
-def process(
-    command: Sequence[str], log: Path, environment: dict[str, str] | None = None
-) -> Iterator[subprocess.Popen[str]]:
-    """Run a process with pipes for the time of a block."""
-    with (
-        log.open("ab") as errors,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
-        ) as popen,
-    ):
-        try:
-            yield popen
-        finally:
-            popen.terminate()
-            try:
-                popen.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                popen.kill()
-
-
-def read_line(popen: subprocess.Popen[str], log: Path) -> Any:  # noqa: ANN401 (JSON)
-    """Wait for a process's next line of JSON.
-
-    Raises:
-        Stop: it ended without one.
-    """
-    assert popen.stdout is not None  # noqa: S101 (it is a pipe)
-    line = popen.stdout.readline()
-    if not line:
-        tail = log.read_text(encoding="utf-8", errors="replace")[-2_000:]
-        raise Stop(f"a process of the bench has failed:\n{tail}")
-    return json.loads(line)

@@ -1,0 +1,49 @@
+"""Processes that say on stdout, in lines of JSON, how they are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from broker.sandbox.problem import SandboxProblem
+
+_STOP_SECONDS = 30
+
+
+@contextmanager
+def process(
+    command: Sequence[str], log: Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a process with pipes for the time of a block."""
+    with (
+        log.open("ab") as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        ) as popen,
+    ):
+        try:
+            yield popen
+        finally:
+            popen.terminate()
+            try:
+                popen.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                popen.kill()
+
+
+def read_line(popen: subprocess.Popen[str], log: Path) -> Any:  # noqa: ANN401 (JSON)
+    """Wait for a process's next line of JSON, and return it.
+
+    Raises:
+        SandboxProblem: it ended without one; the text has the end of its log.
+    """
+    assert popen.stdout is not None  # noqa: S101 (it is a pipe)
+    line = popen.stdout.readline()
+    if not line:
+        tail = log.read_text(encoding="utf-8", errors="replace")[-2_000:]
+        raise SandboxProblem(f"a process has failed:\n{tail}")
+    return json.loads(line)
