@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.doors import Doors, opened
+from tests.support.doors import Doors, opened
 
 
 @pytest.fixture(scope="module")

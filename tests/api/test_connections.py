@@ -9,8 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests import http2
-from tests.doors import Doors
+from tests.support import http2
+from tests.support.doors import Doors
 
 
 def ended_after(connection: socket.socket, timeout: float = 60) -> float:

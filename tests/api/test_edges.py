@@ -24,7 +24,7 @@ from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
 from broker.v1 import verifier_service_pb2 as verifier_pb
 from broker.v1 import verifier_service_pb2_grpc as verifier_grpc
 from broker.v1.selector_pb2 import Selector
-from tests.doors import DAY, METHODS, PEOPLE, Doors
+from tests.support.doors import DAY, METHODS, PEOPLE, Doors
 
 REPO = "https://repo.tools.example"
 RESEARCHER = "spiffe://example.org/agent/researcher"

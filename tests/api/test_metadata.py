@@ -6,7 +6,7 @@ from typing import Any
 
 from broker.model import compact_jws
 from broker.v1 import orchestrator_service_pb2 as pb
-from tests.doors import Doors
+from tests.support.doors import Doors
 
 CALLS = 60  # gRPC turns a part of what is above its soft limit away, at random
 

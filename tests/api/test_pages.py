@@ -24,7 +24,7 @@ from broker.v1 import grant_pb2, selector_pb2
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
 from broker.v1.verifier_service_pb2 import RevocationUpdate, WatchRevocationsRequest
-from tests.doors import Doors
+from tests.support.doors import Doors
 
 REPO = "https://repo.tools.example"
 RESEARCHER = "spiffe://example.org/agent/researcher"

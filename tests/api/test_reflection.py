@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 
 from broker.api import descriptors
-from tests.doors import METHODS, Doors
+from tests.support.doors import METHODS, Doors
 
 V1, V1ALPHA = "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"
 NOT_FOUND, INVALID = (code.value[0] for code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT))

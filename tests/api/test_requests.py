@@ -22,7 +22,7 @@ from broker.v1 import grant_pb2, selector_pb2, task_pb2
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
 from broker.v1 import verifier_service_pb2 as verifier_pb
-from tests.doors import METHODS, Doors
+from tests.support.doors import METHODS, Doors
 
 REPO = "https://repo.tools.example"
 RESEARCHER = "spiffe://example.org/agent/researcher"

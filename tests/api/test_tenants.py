@@ -17,7 +17,7 @@ from broker.v1 import grant_pb2, lease_pb2, task_pb2
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
 from broker.v1.selector_pb2 import Selector
-from tests.doors import Doors
+from tests.support.doors import Doors
 
 REPO = "https://repo.tools.example"
 GRANTS = [grant_pb2.Grant(tool="read_file")]

@@ -24,8 +24,8 @@ from broker.system import system_clock
 from broker.trust.files import write_svid
 from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc
-from tests.certificates import Made, Shape, ca_shape, make, root
-from tests.doors import Doors
+from tests.support.certificates import Made, Shape, ca_shape, make, root
+from tests.support.doors import Doors
 
 THIEF = "spiffe://other.example/thief"
 KEYS, WATCH = "VerifierService.GetKeySet", "VerifierService.WatchRevocations"

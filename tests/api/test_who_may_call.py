@@ -19,8 +19,8 @@ from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason
 from broker.system import system_clock
 from broker.v1 import auditor_service_pb2
-from tests.doors import METHODS as DESCRIBED
-from tests.doors import PEOPLE, Doors
+from tests.support.doors import METHODS as DESCRIBED
+from tests.support.doors import PEOPLE, Doors
 
 RPCS = {path: ENTRANCES[path] for path in DESCRIBED}
 Raw: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"

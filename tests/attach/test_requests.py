@@ -28,8 +28,8 @@ from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching_in_thread
-from tests.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
-from tests.tool_servers import SERVICE, grpc_tools, http_tools
+from tests.support.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
+from tests.support.tool_servers import SERVICE, grpc_tools, http_tools
 
 PACKAGES = pytest.mark.parametrize(("package", "attach"), [(httpx, for_httpx), (httpx2, for_httpx2)], ids=["1", "2"])
 SEARCH = [Grant("search_notes")]

@@ -15,7 +15,7 @@ from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.sandbox.broker import prepare
 from broker.system import system_clock
-from tests.doors import DAY
+from tests.support.doors import DAY
 
 LEAST = """
 [broker]

@@ -19,7 +19,7 @@ from broker.identity.authority import issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.system import system_clock
 from broker.web.server import Certificate, HttpServer
-from tests.fakes import authority
+from tests.support.fakes import authority
 
 ROOT = authority()
 SVID = issue_svid(

@@ -23,9 +23,9 @@ from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import agent_service_pb2_grpc as pb_grpc
 from broker.v1 import grant_pb2
-from tests.facade import JOB, JWT_BEARER, NOTES, RESEARCHER, Facade, opened
-from tests.fakes import authority, write_svid
-from tests.issuer import OidcIssuer, compact, issuing, jwk
+from tests.support.facade import JOB, JWT_BEARER, NOTES, RESEARCHER, Facade, opened
+from tests.support.fakes import authority, write_svid
+from tests.support.issuer import OidcIssuer, compact, issuing, jwk
 
 PARTNER = "spiffe://partner.example/agent/helper"
 PARTNER_ROOT = authority("partner.example")

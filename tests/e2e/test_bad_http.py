@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.facade import JOB, JWT_BEARER, NOTES, Facade, opened
+from tests.support.facade import JOB, JWT_BEARER, NOTES, Facade, opened
 
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 KEPT = "kept-out-of-the-log"

@@ -20,7 +20,7 @@ from broker.sdk.connect.refusals import refusal_from
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import agent_service_pb2_grpc as pb_grpc
 from broker.v1 import grant_pb2, verifier_service_pb2, verifier_service_pb2_grpc
-from tests.facade import JOB, NOTES, Facade, opened
+from tests.support.facade import JOB, NOTES, Facade, opened
 
 WIF = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"

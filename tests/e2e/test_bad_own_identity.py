@@ -22,10 +22,10 @@ from broker.system import system_clock
 from broker.trust.files import write_svid
 from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc
-from tests.doors import DAY, Doors
-from tests.facade import JOB, Facade, opened
-from tests.issuer import OidcIssuer, issuing
-from tests.workload_api_server import WorkloadApiServer, jwt_response, x509_response, x509_svid
+from tests.support.doors import DAY, Doors
+from tests.support.facade import JOB, Facade, opened
+from tests.support.issuer import OidcIssuer, issuing
+from tests.support.workload_api_server import WorkloadApiServer, jwt_response, x509_response, x509_svid
 
 BROKER = "spiffe://example.org/broker"
 AUDIENCE = "https://broker.example.org"

@@ -28,10 +28,10 @@ from broker.sdk.verify.watching import watching_in_thread
 from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import grant_pb2
-from tests import http2
-from tests.facade import JOB, NOTES, REPO, RESEARCHER, Facade, opened
-from tests.fakes import write_svid
-from tests.tool_servers import SERVICE, grpc_tools
+from tests.support import http2
+from tests.support.facade import JOB, NOTES, REPO, RESEARCHER, Facade, opened
+from tests.support.fakes import write_svid
+from tests.support.tool_servers import SERVICE, grpc_tools
 
 ISSUE = "/broker.v1.AgentService/IssueCredential"
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3

@@ -32,10 +32,10 @@ from broker.sdk.connect.token_file import TokenFile
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
 from broker.system import system_clock
-from tests.doors import DAY
-from tests.facade import JOB, NOTES, RESEARCHER, SAFE, Facade, opened
-from tests.fakes import authority, eventually
-from tests.workload_api_server import WorkloadApiServer, der, jwt_response, x509_response, x509_svid
+from tests.support.doors import DAY
+from tests.support.facade import JOB, NOTES, RESEARCHER, SAFE, Facade, opened
+from tests.support.fakes import authority, eventually
+from tests.support.workload_api_server import WorkloadApiServer, der, jwt_response, x509_response, x509_svid
 
 _SHOW = 'cat "$CREDBROKER_TOKEN_FILE"'
 GRANTS = [Grant("search_notes")]

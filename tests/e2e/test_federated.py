@@ -20,9 +20,9 @@ from broker.sandbox.broker import prepare
 from broker.sdk.client.client import Client
 from broker.sdk.connect.identity import WorkloadSocket
 from broker.system import system_clock
-from tests.facade import NOTES, Facade, opened
-from tests.fakes import DAY, authority, write_svid
-from tests.workload_api_server import WorkloadApiServer, der, jwt_response, x509_response, x509_svid
+from tests.support.facade import NOTES, Facade, opened
+from tests.support.fakes import DAY, authority, write_svid
+from tests.support.workload_api_server import WorkloadApiServer, der, jwt_response, x509_response, x509_svid
 
 PARTNER = "spiffe://partner.example/agent/a"
 GRANTS = [Grant("search_notes")]

@@ -18,7 +18,7 @@ from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
-from tests.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
+from tests.support.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
 
 GRANTS = [Grant("search_notes")]
 URL = f"{VAULT}/notes"

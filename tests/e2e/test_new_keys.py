@@ -15,7 +15,7 @@ from broker.sdk.connect.refusals import refusal_from
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import agent_service_pb2_grpc as pb_grpc
 from broker.v1 import grant_pb2
-from tests.facade import JOB, NOTES, Facade, opened
+from tests.support.facade import JOB, NOTES, Facade, opened
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import agent_service_pb2_grpc as pb_grpc
 from broker.v1 import auditor_service_pb2 as auditor_pb
 from broker.v1 import grant_pb2, operator_service_pb2, verifier_service_pb2, verifier_service_pb2_grpc
-from tests.facade import JOB, NOTES, REPO, RESEARCHER, SAFE, VAULT, Facade, opened
-from tests.issuer import compact
+from tests.support.facade import JOB, NOTES, REPO, RESEARCHER, SAFE, VAULT, Facade, opened
+from tests.support.issuer import compact
 
 WIF = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"

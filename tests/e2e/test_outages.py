@@ -34,8 +34,8 @@ from broker.store.verification import verify
 from broker.system import system_clock
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1 import operator_service_pb2_grpc, selector_pb2
-from tests.cutter import cuttable
-from tests.fakes import eventually
+from tests.support.cutter import cuttable
+from tests.support.fakes import eventually
 
 GRANTS = [Grant(TOOL)]
 DECLARATION = Declaration(

@@ -17,9 +17,9 @@ from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
 from broker.sandbox.broker import prepare, running
 from broker.system import system_clock
-from tests.doors import DAY, Doors
-from tests.fakes import authority
-from tests.workload_api_server import WorkloadApiServer, jwt_response, x509_response, x509_svid
+from tests.support.doors import DAY, Doors
+from tests.support.fakes import authority
+from tests.support.workload_api_server import WorkloadApiServer, jwt_response, x509_response, x509_svid
 
 BROKER = "spiffe://example.org/broker"
 

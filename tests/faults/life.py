@@ -15,7 +15,7 @@ from pathlib import Path
 
 from broker.sandbox.broker import Broker, prepare
 from broker.sandbox.process import process, read_line
-from tests.fakes import eventually
+from tests.support.fakes import eventually
 
 ROOT = Path(__file__).parents[2]
 _LOG = "broker.log"

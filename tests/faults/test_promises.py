@@ -13,7 +13,6 @@ import pytest
 from broker.model.errors import Reason
 from broker.sdk.client.client import Client
 from broker.store.verification import verify
-from tests.fakes import eventually
 from tests.faults.checks import check_database, check_lost_answers, check_next_life, check_one_history
 from tests.faults.history import History
 from tests.faults.life import stopped
@@ -21,6 +20,7 @@ from tests.faults.load import DECLARATION, Load
 from tests.faults.scene import Scene, on_file, on_server, on_small_disk
 from tests.faults.table import FAULTS, Fault, On
 from tests.faults.witness import Service, Witness, newcomer_accepts, watched
+from tests.support.fakes import eventually
 
 NOTICED_SECONDS = 15  # until health says that a broker cannot serve: all time limits together, on a busy machine
 RECOVERY_SECONDS = 20  # and until it serves again when it can

@@ -23,10 +23,10 @@ from broker.v1 import verifier_service_pb2 as verifier_pb
 from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
 from broker.v1.selector_pb2 import Selector
 from broker.v1.verifier_service_pb2_grpc import VerifierServiceStub
-from tests.fakes import eventually
 from tests.faults.history import refusal_of
 from tests.faults.scene import on_file
 from tests.faults.table import FAULTS
+from tests.support.fakes import eventually
 
 LOCKED = next(fault for fault in FAULTS if fault.name == "file locked")
 

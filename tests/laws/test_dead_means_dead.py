@@ -29,7 +29,7 @@ from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
 from broker.v1.selector_pb2 import Selector
 from broker.v1.verifier_service_pb2 import WatchRevocationsRequest
 from broker.v1.verifier_service_pb2_grpc import VerifierServiceStub
-from tests.fakes import eventually
+from tests.support.fakes import eventually
 
 FRESHNESS_SECONDS = 10
 

@@ -23,7 +23,7 @@ from broker.model.lease import LeaseState
 from broker.model.selector import Selector, Target
 from broker.model.task import Task, TaskState
 from broker.store import leases, migrate, verification
-from tests.world import REPO, RESEARCHER, WRITER, World, opened
+from tests.support.world import REPO, RESEARCHER, WRITER, World, opened
 
 AGENTS = {"researcher": RESEARCHER, "writer": WRITER}
 

@@ -18,7 +18,7 @@ from broker.model.grant import Grant, ResourceGrants
 from broker.model.task import Task
 from broker.store import ledger, migrate
 from broker.store.explanations import Explanation
-from tests.world import REPO, WRITER, World, opened
+from tests.support.world import REPO, WRITER, World, opened
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=200)
 

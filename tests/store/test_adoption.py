@@ -26,8 +26,8 @@ from broker.store.database import open_database
 from broker.store.ledger import LedgerMismatch
 from broker.store.marks import Marks
 from broker.system import uuid7
-from tests import world
-from tests.world import OPERATOR, ORIGIN, ManualClock, World, note_signer, opened
+from tests.support import world
+from tests.support.world import OPERATOR, ORIGIN, ManualClock, World, note_signer, opened
 
 OTHER = f"{ORIGIN}.2"
 

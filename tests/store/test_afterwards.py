@@ -12,7 +12,7 @@ from broker.model.entry import Entry, Kind
 from broker.model.errors import Refusal, invalid
 from broker.store import ledger, tasks
 from broker.store.transaction import Afterwards, Change, Transaction
-from tests.world import World, opened
+from tests.support.world import World, opened
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from broker.store.follower import Follower
 from broker.store.marks import Marks
 from broker.store.transaction import Change, Transaction
 from broker.store.writer import Writer
-from tests.world import ORIGIN, ManualClock, World, note_signer, opened
+from tests.support.world import ORIGIN, ManualClock, World, note_signer, opened
 
 
 async def refused(world: World) -> Refusal:

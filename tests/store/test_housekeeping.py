@@ -22,7 +22,7 @@ from broker.store import leases as lease_rows
 from broker.store import ledger, migrate, verification
 from broker.store.database import open_database
 from broker.store.schema import explanations, leases, quotas, requests, rules, task_agents
-from tests.world import START, ManualClock, World, note_signer, opened
+from tests.support.world import START, ManualClock, World, note_signer, opened
 
 LEASES = 450
 DAY = timedelta(days=1)

@@ -10,7 +10,7 @@ import pytest
 from broker.lease import renew
 from broker.lease.desk import Limits
 from broker.model.errors import Reason, Refusal
-from tests.world import RESEARCHER, opened
+from tests.support.world import RESEARCHER, opened
 
 
 async def test_a_shorter_renewal_leaves_the_lease_its_longer_token(database_url: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, text
 
 from broker.model.errors import Reason, Refusal
-from tests.world import STRANGER, World, opened
+from tests.support.world import STRANGER, World, opened
 
 
 def looks(world: World) -> list[str]:

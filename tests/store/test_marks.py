@@ -17,7 +17,7 @@ from broker.model.task import Task
 from broker.store import migrate
 from broker.store.ledger import LedgerMismatch
 from broker.store.marks import FILE
-from tests.world import ManualClock, World, note_signer, opened
+from tests.support.world import ManualClock, World, note_signer, opened
 
 
 @dataclass

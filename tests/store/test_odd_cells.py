@@ -11,7 +11,7 @@ import pytest
 
 from broker.audit import tree
 from broker.store import migrate, verification
-from tests.world import opened
+from tests.support.world import opened
 
 AT_2 = 'WHERE "index" = 2'
 DEEP = b"[" * 60_000

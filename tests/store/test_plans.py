@@ -17,7 +17,7 @@ from broker.lease.retention import forget_old
 from broker.model.selector import Selector, Target
 from broker.store import ledger, migrate, proofs, requests
 from broker.store.database import open_database
-from tests.world import REPO, opened
+from tests.support.world import REPO, opened
 
 _GROWING = {"explanations", "ledger_entries", "ledger_nodes", "leases", "quotas", "requests", "rules", "tasks"}
 _READS = ("SELECT", "WITH", "UPDATE", "DELETE")

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from broker.store import ledger, migrate
 from broker.store.verification import verify
 from tests.faults.pooler import Pooler
-from tests.world import opened
+from tests.support.world import opened
 
 pytestmark = pytest.mark.postgres
 

@@ -30,7 +30,7 @@ from broker.model.task import Task
 from broker.store import migrate, verification
 from broker.store.database import open_database
 from broker.store.schema import ledger_head
-from tests.world import (
+from tests.support.world import (
     NOTES,
     ORCHESTRATOR,
     REPO,

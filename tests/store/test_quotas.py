@@ -13,7 +13,7 @@ from broker.lease.desk import Limits
 from broker.lease.retention import forget_old
 from broker.model.errors import Reason, Refusal
 from broker.model.task import Task
-from tests.world import ORCHESTRATOR, START, ManualClock, World, note_signer, opened, principal
+from tests.support.world import ORCHESTRATOR, START, ManualClock, World, note_signer, opened, principal
 
 HOUR = timedelta(hours=1)
 

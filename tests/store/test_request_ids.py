@@ -15,7 +15,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.task import Task
 from broker.store.database import open_database
 from broker.store.schema import requests
-from tests.world import RESEARCHER, World, note_signer, opened
+from tests.support.world import RESEARCHER, World, note_signer, opened
 
 REPR = hashlib.sha256(b"('issue', Intent(task_id='t-1'))").digest()  # as releases before there were versions kept it
 LATER = b"\x02" + REPR

@@ -19,7 +19,7 @@ from broker.model.task import Task
 from broker.store import failures, migrate, verification
 from broker.store.database import open_database
 from broker.store.reserve import Reserve, free_bytes
-from tests.world import World, opened
+from tests.support.world import World, opened
 
 RESERVED = 64  # pages
 

@@ -11,7 +11,7 @@ from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator
 from broker.store import leases
-from tests.world import World, opened
+from tests.support.world import World, opened
 
 LONG = Grant("read_file", tuple(Constraint(f"/{n}", Operator.EQ, ("x" * 1_000,)) for n in range(31)))
 

@@ -16,7 +16,7 @@ from broker.model.errors import Reason, Refusal
 from broker.store import ledger, migrate
 from broker.store.database import open_database
 from tests.faults.proxy import Proxy
-from tests.world import ORCHESTRATOR, World, opened
+from tests.support.world import ORCHESTRATOR, World, opened
 
 CALLERS_WAIT_SECONDS = 10  # as the SDK does, and on a busy machine we are late by some
 BUSY_SECONDS = 10

@@ -28,7 +28,7 @@ from broker.policy.engine import Policy
 from broker.policy.problems import BundleError
 from broker.store import ledger, verification
 from broker.store.schema import explanations, leases, tasks
-from tests.world import OPERATOR, REPO, RESEARCHER, SAMPLE_BUNDLE, World, opened, principal
+from tests.support.world import OPERATOR, REPO, RESEARCHER, SAMPLE_BUNDLE, World, opened, principal
 
 LONG_ID = "spiffe://example.org/agent/researcher/" + "x" * (2_048 - 38)
 

@@ -13,7 +13,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.principal import ANY_TENANT, Principal, Role
 from broker.model.selector import Selector, Target
 from broker.store import ledger
-from tests.world import World, opened, principal
+from tests.support.world import World, opened, principal
 
 EVERYTHING = Selector("acme", Target.ALL)
 

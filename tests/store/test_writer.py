@@ -24,7 +24,7 @@ from broker.store.database import open_database
 from broker.store.ledger import LedgerMismatch
 from broker.store.schema import ledger_entries, ledger_head, requests
 from broker.store.transaction import Change, Transaction
-from tests.world import ORCHESTRATOR, RESEARCHER, STRANGER, ManualClock, note_signer, opened
+from tests.support.world import ORCHESTRATOR, RESEARCHER, STRANGER, ManualClock, note_signer, opened
 
 ISSUE = entrance_of("/broker.v1.AgentService/IssueCredential")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import PAGES, ROOT
+from tests.support.pages import PAGES, ROOT
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from broker import logs
 from broker.credential import jose
 from broker.sdk.client.secret import Secret
-from tests.tokens import CLAIMS, SIGNER
+from tests.support.tokens import CLAIMS, SIGNER
 
 TOKEN = jose.encode(CLAIMS, SIGNER)
 PEM = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -37,7 +37,7 @@ from broker.web.app import application
 from broker.web.forms import Form
 from broker.web.introspection_endpoint import IntrospectionEndpoint
 from broker.web.pipeline import HttpPipeline
-from tests.world import ManualClock, World, opened, principal
+from tests.support.world import ManualClock, World, opened, principal
 
 NOBODY_TRUSTED = TrustBundles(1, {})
 OWN = SvidMaterial(1, b"", b"", NOBODY_TRUSTED, datetime.max.replace(tzinfo=UTC))

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from broker.cli import cli
-from tests.pages import PAGES, ROOT, blocks
+from tests.support.pages import PAGES, ROOT, blocks
 
 _PLACEHOLDERS = {"TASK_ID": "t", "LOCK_ID": "l", "INDEX": "0", "FILE": "f", "DIR": "d", "$TASK": "t", "…": "x"}
 _ENDS = {"|", ">", "&", "&&", ";", "2>"}

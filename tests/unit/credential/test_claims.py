@@ -10,7 +10,7 @@ import pytest
 from broker.credential.claims import from_payload, to_payload
 from broker.model import compact_jws
 from broker.model.lease import Binding
-from tests.tokens import CLAIMS
+from tests.support.tokens import CLAIMS
 
 THUMBPRINT = "A" * 43
 HEAD = (

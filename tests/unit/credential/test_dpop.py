@@ -20,7 +20,7 @@ from broker.credential.dpop import Proof, Request
 from broker.credential.keys import EcSigner
 from broker.credential.replays import Nonces, Replays
 from broker.model.errors import Reason, Refusal
-from tests.issuer import base64url, compact
+from tests.support.issuer import base64url, compact
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from broker.credential import jose
-from tests.tokens import CLAIMS, HEADER, KEYS, PAYLOAD, SIGNER, refused, to_json, token
+from tests.support.tokens import CLAIMS, HEADER, KEYS, PAYLOAD, SIGNER, refused, to_json, token
 
 HEADERS: dict[str, object] = {
     "no type": {"alg": "ES256", "kid": SIGNER.kid},

@@ -23,7 +23,7 @@ from broker.credential.claims import Claims
 from broker.credential.keys import EcSigner
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
-from tests.tokens import AT, CLAIMS, HEADER, KEYS, PAYLOAD, PRIVATE, SIGNER, refused, segment, to_json, token
+from tests.support.tokens import AT, CLAIMS, HEADER, KEYS, PAYLOAD, PRIVATE, SIGNER, refused, segment, to_json, token
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 SCALARS = TEXTS | st.integers(-(2**53), 2**53) | st.booleans()

@@ -14,7 +14,7 @@ from joserfc import jws
 from joserfc.jwk import OKPKey
 
 from broker.identity.jwks import parse_jwks
-from tests.issuer import base64url, compact, jwk
+from tests.support.issuer import base64url, compact, jwk
 
 RSA = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())

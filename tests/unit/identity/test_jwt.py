@@ -26,8 +26,8 @@ from broker.identity.subject import SubjectTemplate
 from broker.identity.trust_bundles import TrustBundles
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Role
-from tests import tokens
-from tests.issuer import Key, base64url, compact, jwk, segment
+from tests.support import tokens
+from tests.support.issuer import Key, base64url, compact, jwk, segment
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())

@@ -5,7 +5,7 @@ from cryptography import x509
 
 from broker.identity.trust_bundles import TrustBundles, parse_certificates
 from broker.system import system_clock
-from tests.certificates import root
+from tests.support.certificates import root
 
 ONE, TWO = root("one", system_clock()), root("two", system_clock())
 

@@ -25,7 +25,7 @@ from broker.model.compact_jws import base64url
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Principal, Role
 from broker.system import system_clock
-from tests.certificates import (
+from tests.support.certificates import (
     CLIENT,
     HOUR,
     SERVER,

@@ -14,7 +14,7 @@ from broker.intent.constraints import check_constraint, violation
 from broker.intent.scopes import check_resource, check_tool, scope_of
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator
-from tests.world import REPO, START
+from tests.support.world import REPO, START
 
 HOLDS: list[tuple[Operator, tuple[Any, ...], Any]] = [
     (Operator.EQ, ("acme/web",), "acme/web"),

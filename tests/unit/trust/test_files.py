@@ -18,8 +18,8 @@ from broker.identity.trust_bundles import parse_certificates
 from broker.system import system_clock
 from broker.trust.files import SvidFiles, write_svid
 from broker.trust.kept import SvidFileError
-from tests.certificates import Shape, make, of_a_version_that_there_is_not
-from tests.issuer import jwk
+from tests.support.certificates import Shape, make, of_a_version_that_there_is_not
+from tests.support.issuer import jwk
 
 DAY = timedelta(days=1)
 ROOT = new_authority("example.org", DAY, system_clock())

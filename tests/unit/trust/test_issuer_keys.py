@@ -16,8 +16,8 @@ from broker.identity.jwt import UnknownIssuerKey
 from broker.model.errors import Reason, Refusal
 from broker.trust.fetch import Fetcher, FetchError
 from broker.trust.issuer_keys import IssuerKeys, KeySource
-from tests.fakes import authority, eventually
-from tests.issuer import OidcIssuer, issuing, jwk
+from tests.support.fakes import authority, eventually
+from tests.support.issuer import OidcIssuer, issuing, jwk
 
 
 @dataclass

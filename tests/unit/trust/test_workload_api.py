@@ -23,9 +23,9 @@ from broker.identity.trust_bundles import parse_certificates
 from broker.system import system_clock
 from broker.trust import workload_api
 from broker.trust.workload_api import WorkloadApi, WorkloadApiError
-from tests.fakes import authority
-from tests.issuer import jwk
-from tests.workload_api_server import REPOSITORY, WorkloadApiServer, der, jwt_response, x509_response, x509_svid
+from tests.support.fakes import authority
+from tests.support.issuer import jwk
+from tests.support.workload_api_server import REPOSITORY, WorkloadApiServer, der, jwt_response, x509_response, x509_svid
 
 OURS, HOME, PARTNER = "spiffe://example.org/broker", "spiffe://example.org", "spiffe://partner.example"
 ROOT, OTHER, FOREIGN = authority(), authority(), authority("partner.example")

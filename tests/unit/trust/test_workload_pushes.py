@@ -19,10 +19,10 @@ from broker.identity.trust_bundles import parse_certificates
 from broker.system import system_clock
 from broker.trust.workload_pushes import read_jwt, read_x509
 from broker.trust.workload_stream import UnusablePush
-from tests.certificates import Shape, make
-from tests.fakes import authority
-from tests.issuer import jwk
-from tests.workload_api_server import der, jwt_response, x509_response, x509_svid
+from tests.support.certificates import Shape, make
+from tests.support.fakes import authority
+from tests.support.issuer import jwk
+from tests.support.workload_api_server import der, jwt_response, x509_response, x509_svid
 
 OURS, PARTNER = "spiffe://example.org/broker", "spiffe://partner.example"
 NOW = system_clock()

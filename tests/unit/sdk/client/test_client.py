@@ -23,8 +23,8 @@ from broker.sdk.client.secret import Secret
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.endpoint import Endpoint
 from broker.system import system_clock
-from tests.desk import FakeDesk, serving
-from tests.fakes import eventually
+from tests.support.desk import FakeDesk, serving
+from tests.support.fakes import eventually
 
 REPO = "https://repo.tools.example"
 GRANTS = [Grant("read_file")]

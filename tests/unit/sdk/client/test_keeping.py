@@ -19,9 +19,9 @@ from broker.sdk.client.credential import Credential
 from broker.sdk.client.keeping import CredentialRequest, Event, Keeper
 from broker.sdk.client.secret import Secret
 from broker.system import system_clock, uuid7
-from tests.desk import FakeDesk, serving
-from tests.fakes import eventually
-from tests.world import START, ManualClock
+from tests.support.desk import FakeDesk, serving
+from tests.support.fakes import eventually
+from tests.support.world import START, ManualClock
 
 REPO = "https://repo.tools.example"
 GRANTS = [Grant("read_file")]

@@ -20,7 +20,7 @@ from broker.sdk.connect.svid import SvidFolder
 from broker.sdk.connect.token_file import TokenFile
 from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc
-from tests.fakes import FakeBroker, authority, serving, write_svid
+from tests.support.fakes import FakeBroker, authority, serving, write_svid
 
 VARIABLES = (
     "CREDBROKER_TRUST_DOMAIN",

@@ -24,8 +24,8 @@ from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.svid import SvidFolder
 from broker.system import system_clock
 from broker.v1 import agent_service_pb2_grpc
-from tests.desk import Agents, FakeDesk
-from tests.fakes import DAY, server_credentials
+from tests.support.desk import Agents, FakeDesk
+from tests.support.fakes import DAY, server_credentials
 
 HOLDER, BROKER = "spiffe://example.org/agent/researcher", "spiffe://example.org/broker"
 HOUR = timedelta(hours=1)

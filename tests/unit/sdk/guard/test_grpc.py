@@ -27,7 +27,7 @@ from broker.sdk.guard.grpc import GrpcGuard, SyncGrpcGuard
 from broker.sdk.verify.verifier import Verifier
 from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as pb
-from tests.fakes import authority, server_credentials, write_svid
+from tests.support.fakes import authority, server_credentials, write_svid
 
 AUDIENCE = "https://repo.tools.example"
 HOLDER = "spiffe://example.org/agent/researcher"

@@ -30,7 +30,7 @@ from broker.sdk.guard.http import HttpGuard
 from broker.sdk.guard.mcp.http import McpGuard
 from broker.sdk.verify.verifier import Verifier
 from broker.system import system_clock, uuid7
-from tests.fakes import authority, server_credentials, write_svid
+from tests.support.fakes import authority, server_credentials, write_svid
 
 SIGNER, HOLDER = EcSigner.generate(), EcSigner.generate()
 AUDIENCE = f"https://{'r' * 484}.tools.example"

@@ -16,7 +16,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.selector import Cause, Rule, Selector, Target
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching, watching_in_thread
-from tests.fakes import FakeBroker, authority, eventually, serving
+from tests.support.fakes import FakeBroker, authority, eventually, serving
 
 AUDIENCE = "https://repo.tools.example"
 LATER = datetime(2100, 1, 1, tzinfo=UTC)

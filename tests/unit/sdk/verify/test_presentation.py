@@ -14,7 +14,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.lease import Binding
 from broker.sdk.verify.presentation import TOKEN_ALONE, Presentation
 from broker.sdk.verify.verifier import Verifier
-from tests.tokens import AT, CLAIMS, KEYS, SIGNER
+from tests.support.tokens import AT, CLAIMS, KEYS, SIGNER
 
 KEY = EcSigner.generate()
 URL = "https://repo.tools.example/read_file"

@@ -26,7 +26,7 @@ from broker.sdk.client.sync import SyncClient
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1.lease_pb2 import LeaseState
 from broker.v1.selector_pb2 import Selector
-from tests.doors import Doors, opened
+from tests.support.doors import Doors, opened
 
 REPORT = """
 import json, os, sys

@@ -22,8 +22,8 @@ from broker.sandbox.broker import Broker, prepare, running
 from broker.sandbox.ports import free_port
 from broker.sdk.client.sync import SyncClient
 from broker.system import system_clock
-from tests.doors import Doors
-from tests.issuer import OidcIssuer, compact, issuing, jwk
+from tests.support.doors import Doors
+from tests.support.issuer import OidcIssuer, compact, issuing, jwk
 
 RESEARCHER = "spiffe://example.org/agent/researcher"
 JOB = "oidc:ci:job:7"

@@ -19,7 +19,7 @@ from broker.cli.demo.scene import Scene, play
 from broker.cli.demo.stage import Stage
 from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
 from broker.sdk.guard.mcp.stdio import TOKEN_FILE_VARIABLE
-from tests.pages import blocks, section
+from tests.support.pages import blocks, section
 
 ROOT = Path(__file__).parent.parent.parent
 MCP = "https://notes.example/mcp"

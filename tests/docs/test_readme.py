@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from broker.sandbox.ports import free_port
-from tests.pages import ROOT, Block, blocks, section
-from tests.terminal import developing, typed
+from tests.support.pages import ROOT, Block, blocks, section
+from tests.support.terminal import developing, typed
 
 ALLOWED = 'b\'done: {"repo": "acme/web"}\''
 TITLE = "Your first own integration, in ten minutes"

@@ -28,7 +28,7 @@ from starlette.routing import Route
 from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import SpiffeId
 from broker.system import system_clock
-from tests.fakes import DAY
+from tests.support.fakes import DAY
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from broker.v1 import operator_service_pb2 as pb
-from tests.facade import JOB, NOTES, RESEARCHER, Facade, opened
-from tests.pages import ROOT, blocks, section
-from tests.terminal import environment
+from tests.support.facade import JOB, NOTES, RESEARCHER, Facade, opened
+from tests.support.pages import ROOT, blocks, section
+from tests.support.terminal import environment
 
 GUIDE = ROOT / "docs" / "how-to" / "call-with-a-token.md"
 ACTIONS = ROOT / "docs" / "how-to" / "call-from-github-actions.md"

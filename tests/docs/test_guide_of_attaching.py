@@ -26,8 +26,8 @@ from broker.sdk.client.client import Client
 from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE, Endpoint
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching_in_thread
-from tests import mcp1
-from tests.tool_servers import grpc_tools, http_tools
+from tests.support import mcp1
+from tests.support.tool_servers import grpc_tools, http_tools
 
 ROOT = Path(__file__).parent.parent.parent
 HTTP, GRPC, LANGCHAIN, OPENAI = re.findall(

@@ -20,7 +20,7 @@ from broker.v1 import agent_service_pb2_grpc, lease_pb2, orchestrator_service_pb
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
 from broker.wire.tasks import task_state_from_wire
 from broker.wire.times import instant_to_wire
-from tests.fakes import abort, authority, server_credentials, write_svid
+from tests.support.fakes import abort, authority, server_credentials, write_svid
 
 
 @dataclass

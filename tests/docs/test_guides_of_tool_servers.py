@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from broker.sandbox.ports import free_port
-from tests.pages import ROOT, blocks, section
-from tests.terminal import developing, open_elsewhere, typed
+from tests.support.pages import ROOT, blocks, section
+from tests.support.terminal import developing, open_elsewhere, typed
 
 DECLARED = """--owner o --purpose p --environment dev --lifetime 1h \\
     --agent spiffe://example.org/agent/researcher --tool 'https://repo.tools.example#read_file'"""

@@ -11,7 +11,7 @@ import pytest
 from broker.cli.demo.mcp_story import SCENES, set_up
 from broker.cli.demo.scene import play
 from broker.cli.demo.stage import actor
-from tests import mcp1
+from tests.support import mcp1
 
 Command = Callable[[], list[str]]
 TESTS = Path(__file__).parent.parent
@@ -22,7 +22,7 @@ def ours(program: str) -> list[str]:
 
 
 def with_mcp1(program: str) -> list[str]:
-    return mcp1.command(TESTS / "with_mcp1" / program)
+    return mcp1.command(TESTS / "mcp" / "with_mcp1" / program)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import pytest
 from broker.config import policy_bundle
 from broker.policy import bundle
 from broker.sandbox.ports import free_port
-from tests.pages import ROOT, blocks, section
-from tests.terminal import developing, typed
+from tests.support.pages import ROOT, blocks, section
+from tests.support.terminal import developing, typed
 
 GUIDES = ROOT / "docs" / "how-to"
 ON_THE_PATH = f"export PATH={Path(sys.executable).parent}:$PATH"

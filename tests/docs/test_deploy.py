@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from broker.cli import cli
 from broker.cli.private import AGENT_VARIABLES
 from broker.sandbox.ports import free_port
-from tests.pages import ROOT, blocks, section
+from tests.support.pages import ROOT, blocks, section
 
 DEPLOY = ROOT / "deploy"
 OF_THE_SYSTEM = ("useradd", "python3 -m venv", "systemctl", "install --mode=0644")

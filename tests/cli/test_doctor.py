@@ -16,7 +16,7 @@ from broker.keystore.folder import create_keys
 from broker.sandbox import authority
 from broker.sandbox.broker import prepare, running
 from broker.system import system_clock
-from tests.facade import opened
+from tests.support.facade import opened
 
 DAY = timedelta(days=1)
 ISSUER = """

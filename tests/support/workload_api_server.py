@@ -21,7 +21,7 @@ from spiffe._proto.workload_pb2 import X509SVID, JWTBundlesResponse, X509SVIDRes
 
 from broker.identity.authority import Svid
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 METHODS = {"FetchX509SVID": "x509", "FetchJWTBundles": "jwt"}
 
 
@@ -94,7 +94,7 @@ class WorkloadApiServer:
     def start(self) -> None:
         """Start it; it says nothing until told what to serve."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.workload_api_server", self.address],
+            [sys.executable, "-m", "tests.support.workload_api_server", self.address],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

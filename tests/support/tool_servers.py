@@ -22,7 +22,7 @@ from starlette.routing import Route
 from broker.sdk.guard.grpc import SyncGrpcGuard
 from broker.sdk.guard.http import HttpGuard
 from broker.sdk.verify.verifier import Verifier
-from tests.fakes import server_credentials
+from tests.support.fakes import server_credentials
 
 SERVICE = "acme.Tools"
 
