@@ -8,11 +8,16 @@ from importlib import import_module
 import click
 from click.exceptions import NoSuchCommand
 
+_COMMANDS = "broker.cli.commands"
+
 
 class LazyGroup(click.Group):
-    """Knows its commands by `module:attribute` and a line of help, so that its own help imports none of them."""
+    """Knows its commands by name and a line of help, so that its own help imports none of them.
 
-    def __init__(self, *args: object, lazy: Mapping[str, tuple[str, str]], **kwargs: object) -> None:
+    A command is the attribute of its name in the module of its name.
+    """
+
+    def __init__(self, *args: object, lazy: Mapping[str, str], **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # click's own, passed through
         self._lazy = dict(lazy)
 
@@ -26,8 +31,7 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in self._lazy:
             return None
-        module, _, attribute = self._lazy[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        command: click.Command = getattr(import_module(f"{_COMMANDS}.{cmd_name}"), cmd_name)
         return command
 
     def resolve_command(
@@ -43,4 +47,4 @@ class LazyGroup(click.Group):
         """Write the list of commands from the table alone."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in sorted(self._lazy.items())])
+            formatter.write_dl(sorted(self._lazy.items()))

@@ -83,3 +83,15 @@ def calling(command: Callable[..., Any]) -> Callable[..., Any]:
 def lifetime_option(help: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401 (click's)
     """Add `--lifetime`."""
     return click.option("--lifetime", type=DurationType(), metavar="DURATION", help=help, **settings)
+
+
+def config_option(help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add `--config`, of a command that needs a broker's configuration."""
+    return click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        required=True,
+        envvar="CREDBROKER_CONFIG",
+        show_envvar=True,
+        help=help,
+    )

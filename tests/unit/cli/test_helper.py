@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.cli import cli
-from broker.cli.helper import _is_for, _read_attributes
+from broker.cli.commands.helper import _is_for, _read_attributes
 from broker.cli.private import AGENT_VARIABLES
 
 WANTED = ["--task", "t-1", "--tool", "https://notes.example.org#search_notes"]

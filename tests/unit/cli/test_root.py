@@ -2,16 +2,18 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from broker.cli import _Root, cli
+from broker.cli import _Root, cli, commands
 from broker.cli.failure import EXITS, Exit, Stop, for_each
 from broker.cli.output import output_option, show
 from broker.model.errors import CannotStart, Hints, ListenProblem, Reason, Refusal, invalid
 from broker.v1.operator_service_pb2 import RevokeLeasesRequest
+from tests.support.pages import ROOT
 
 DENIED = Refusal(
     Reason.POLICY_DENIED,
@@ -22,9 +24,6 @@ DENIED = Refusal(
         policy_revision="7f3a",
         decision_id="d-1",
     ),
-)
-COMMANDS = set(
-    "bench completion credential db demo dev helper keys lease ledger lock policy revoke run serve svid task".split()  # noqa: SIM905 (words)
 )
 HEAVY = ("grpc", "sqlalchemy", "alembic", "rich", "cryptography", "cedarpy", "structlog", "starlette")
 
@@ -66,9 +65,18 @@ def test_help_imports_neither_grpc_nor_sql(arguments: list[str]) -> None:
 
 def test_the_help_lists_every_command_and_exit_code() -> None:
     shown = CliRunner().invoke(cli, ["--help"]).stdout
-    assert set(re.findall(r"^  ([a-z]+) +[A-Z]", shown, re.MULTILINE)) >= COMMANDS
+    files = {file.stem for file in Path(commands.__path__[0]).iterdir() if file.suffix == ".py"} - {"__init__"}
+    assert set(re.findall(r"^  ([a-z]+) +[A-Z]", shown, re.MULTILINE)) == files
     for code in Exit:
         assert f"\n    {code.value}  " in shown
+
+
+def test_no_test_takes_its_broker_from_the_bench() -> None:
+    bench = re.compile(
+        r"^\s*(from broker\.cli\.bench|from broker\.cli import bench|import broker\.cli\.bench)", re.MULTILINE
+    )
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    assert [file for file in tests if bench.search(file.read_text(encoding="utf-8"))] == []
 
 
 def test_every_reason_has_an_exit_code() -> None:

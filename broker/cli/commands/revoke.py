@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import click
 
+from broker.cli.commands.lease import COLUMNS
 from broker.cli.failure import Exit, Stop
-from broker.cli.lease import COLUMNS
 from broker.cli.options import Caller, DurationType, remote, span
 from broker.cli.output import cell, note, printable, show, show_list
 from broker.cli.render import plain

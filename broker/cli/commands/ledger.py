@@ -11,10 +11,9 @@ from typing import Any
 
 import click
 
-from broker.cli.adopting import adopt
 from broker.cli.database import database_option, using_database
 from broker.cli.failure import Stop, stopping_on
-from broker.cli.options import Caller, remote
+from broker.cli.options import Caller, config_option, remote
 from broker.cli.output import note, output_option, printable, show, show_list, wants_json
 from broker.cli.paging import take
 from broker.cli.render import plain
@@ -28,9 +27,6 @@ _MOST_TOLD = 20
 @click.group()
 def ledger() -> None:
     """Read the ledger, and prove that nobody altered it. For workloads of the group "auditors"."""
-
-
-ledger.add_command(adopt)
 
 
 @ledger.command()
@@ -201,3 +197,30 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("verifying", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@ledger.command()
+@config_option("The broker's configuration, with a new ledger.origin.")
+@click.option("--reason", required=True, help="Why, for the ledger.")
+@click.option(
+    "--checkpoint",
+    "kept",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A checkpoint that somebody has kept: indexes go on beyond it. May be repeated.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_option
+def adopt(config: Path, reason: str, kept: tuple[Path, ...], yes: bool) -> None:  # noqa: FBT001 (a flag of the command)
+    """Go on with a ledger whose newest entries are lost, under another origin.
+
+    For a broker that does not start, since the database is behind what it has signed, and no newer one is to be had. It
+    goes on from the head that is left: everything issued before is dead, every task is ended, and everything is locked
+    until an operator lifts the lock. The token keys are replaced. Stop all brokers of the ledger first.
+
+    \b
+    credbroker ledger adopt --config /etc/credbroker/broker.toml --reason "restored last night's backup"
+    """
+    from broker.cli.adoption import run
+
+    show(run(config, reason, kept, sure=yes))

@@ -6,16 +6,11 @@ from pathlib import Path
 
 import click
 
+from broker.cli.options import config_option
+
 
 @click.command()
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
-    envvar="CREDBROKER_CONFIG",
-    show_envvar=True,
-    help="The configuration, a TOML file.",
-)
+@config_option("The configuration, a TOML file.")
 def serve(config: Path) -> None:
     """Run the broker until SIGTERM or SIGINT, which let the calls in progress finish.
 
