@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from broker.audit.note import NoteSigner
 from broker.lease import tasks
-from broker.lease.desk import Limits
 from broker.lease.introspect import introspect
-from broker.lease.retention import forget_old
-from broker.lease.token import Issued
 from broker.model.clock import to_micros
 from broker.model.errors import Reason, Refusal
-from broker.model.grant import Grant, ResourceGrants
 from broker.model.principal import Role
-from broker.model.selector import Selector, Target
-from broker.model.task import Task
-from broker.store import migrate, verification
-from broker.store.database import open_database
-from broker.store.schema import ledger_head
+from tests.support.deployment import Deployment, Scene
 from tests.support.world import (
     NOTES,
     ORCHESTRATOR,
@@ -38,15 +24,9 @@ from tests.support.world import (
     WRITER,
     ManualClock,
     World,
-    note_signer,
-    opened,
     principal,
 )
 
-DECLARED = (
-    ResourceGrants(REPO, (Grant("read_file"), Grant("create_issue"))),
-    ResourceGrants(NOTES, (Grant("search_notes"),)),
-)
 REPO_VERIFIER = replace(principal("spiffe://example.org/tools/repo", Role.VERIFIERS), resources=frozenset({REPO}))
 SAFE = {
     Reason.RECORD_ALTERED,
@@ -58,62 +38,6 @@ SAFE = {
     Reason.LOCKED,
 }
 """What whoever asks for more than the ledger gives may be told."""
-
-
-@dataclass
-class Deployment:
-    """A broker that is stopped and started again on one database."""
-
-    url: str
-    clock: ManualClock = field(default_factory=ManualClock)
-    note_key: NoteSigner = field(default_factory=note_signer)
-
-    def opened(self, limits: Limits | None = None) -> AbstractAsyncContextManager[World]:
-        return opened(self.url, clock=self.clock, note_key=self.note_key, limits=limits)
-
-    def sql(self, *statements: str) -> None:
-        database = open_database(self.url)
-        with database.transaction() as connection:
-            for statement in statements:
-                assert connection.exec_driver_sql(statement).rowcount >= 1, statement
-        database.close()
-
-    def note(self) -> str:
-        database = open_database(self.url)
-        with database.transaction() as connection:
-            note: str = connection.execute(select(ledger_head.c.note)).scalar_one()
-        database.close()
-        return note
-
-    def problems(self) -> list[str]:
-        return [finding.problem for finding in verification.verify(self.url, str(self.note_key.vkey)).findings]
-
-
-@pytest.fixture
-def deployment(database_url: str) -> Deployment:
-    return Deployment(database_url)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What there is before somebody works on the database."""
-
-    task: Task
-    ended: Task
-    live: Issued
-    revoked: Issued
-    lock_id: str
-
-    @classmethod
-    async def of(cls, world: World) -> Scene:
-        task, ended = await world.task(agents=(RESEARCHER.id,), tools=DECLARED), await world.task()
-        live = await world.issue(task, request_id=task.id)
-        revoked = await world.issue(task, request_id=ended.id)
-        await world.issue(ended)
-        await world.revoke(Selector("acme", Target.LEASE, revoked.lease.id))
-        await world.end(ended)
-        lock_id = await world.lock(Selector("acme", Target.TOOL, f"{NOTES}#search_notes"))
-        return cls(task, ended, live, revoked, lock_id)
 
 
 Act = Callable[[World, Scene], Awaitable[object]]
@@ -372,130 +296,3 @@ async def test_a_start_with_all_rows_takes_them_up_without_a_word(deployment: De
             assert world.follower.in_force.rules() == before
             await _refused(CASES["a lock is deleted"].acts[0], world, scene)
     assert [log for log in logs if log["log_level"] == "error"] == []
-
-
-# Clocks and limits of later do not shorten a revocation.
-
-
-async def test_a_revocation_lasts_as_long_as_tokens_of_older_limits(deployment: Deployment) -> None:
-    async with deployment.opened() as world:
-        issued = await world.issue(await world.task())
-    short = Limits(lifetime=timedelta(minutes=1), total_lifetime=timedelta(minutes=2))
-    async with deployment.opened(short) as world:
-        await world.revoke(Selector("acme", Target.AGENT, RESEARCHER.id))
-    deployment.clock.now = issued.lease.expires_at - timedelta(seconds=1)
-    async with deployment.opened(short) as world:
-        await forget_old(world.desk)
-        assert _relevant(world) == [RESEARCHER.id]
-
-
-@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=10)], ids=["an hour", "ten days"])
-async def test_a_revocation_lasts_as_long_as_tokens_of_a_clock_that_was_ahead(
-    deployment: Deployment, ahead: timedelta
-) -> None:
-    right = deployment.clock.now
-    async with deployment.opened() as world:
-        deployment.clock.move(ahead)
-        issued = await world.issue(await world.task())
-        deployment.clock.now = right
-        rule = await world.revoke(Selector("acme", Target.LEASE, issued.lease.id))
-        assert rule.relevant_until >= issued.lease.expires_at
-        assert _relevant(world) == [issued.lease.id]
-    async with deployment.opened() as world:
-        await forget_old(world.desk)
-        assert _relevant(world) == [issued.lease.id]
-
-
-@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=60)], ids=["an hour", "sixty days"])
-async def test_a_clock_that_is_ahead_for_a_while_makes_no_broker_forget(
-    deployment: Deployment, ahead: timedelta
-) -> None:
-    right = deployment.clock.now
-    async with deployment.opened() as world:
-        issued = await world.issue(await world.task())
-        await world.revoke(Selector("acme", Target.LEASE, issued.lease.id))
-        deployment.clock.move(ahead)
-        await forget_old(world.desk)
-        task = await world.task()
-        await asyncio.gather(*(world.issue(task) for _ in range(1_100)))  # so that what is in force is committed to
-        await forget_old(world.desk)
-        deployment.clock.now = right
-        assert _relevant(world) == [issued.lease.id]
-        await _lives_not(world, issued)
-    async with deployment.opened() as world:
-        assert _relevant(world) == [issued.lease.id]
-        await _lives_not(world, issued)
-    assert deployment.problems() == []
-
-
-async def test_what_is_revoked_after_a_start_with_a_clock_far_ahead_is_not_forgotten_at_once(
-    deployment: Deployment,
-) -> None:
-    right = deployment.clock.now
-    deployment.clock.move(timedelta(days=10))
-    async with deployment.opened() as world:
-        task = await world.task()
-        await asyncio.gather(*(world.issue(task) for _ in range(1_100)))
-    deployment.clock.now = right
-    async with deployment.opened() as world:
-        assert world.follower.in_force.horizon > right
-        issued = await world.issue(await world.task())
-        await world.release(issued)
-        assert _relevant(world) == [issued.lease.id]
-        task = await world.task()
-        await asyncio.gather(*(world.issue(task) for _ in range(1_100)))
-        assert _relevant(world) == [issued.lease.id]
-        await _lives_not(world, issued)
-    assert deployment.problems() == []
-
-
-def _relevant(world: World) -> list[str]:
-    return [rule.selector.value for rule in world.follower.in_force.relevant("acme")]
-
-
-async def _lives_not(world: World, issued: Issued) -> None:
-    with pytest.raises(Refusal) as refused:
-        await world.renew(issued)
-    assert refused.value.reason is Reason.LEASE_NOT_LIVE
-
-
-# Kept checkpoints tell an older copy, and another history.
-
-
-async def test_a_kept_checkpoint_tells_an_older_copy_and_another_history(tmp_path: Path) -> None:
-    url = str(tmp_path / "broker.db")
-    migrate.upgrade(url)
-    deployment = Deployment(url)
-    async with deployment.opened() as world:
-        await Scene.of(world)
-    older, older_note = _copy(tmp_path, "older.db"), deployment.note()
-    async with deployment.opened() as world:
-        await Scene.of(world)
-    newer_note, vkey = deployment.note(), str(deployment.note_key.vkey)
-
-    alone = verification.verify(str(older), vkey)
-    assert alone.ok
-    assert any("--checkpoint" in unknown for unknown in alone.unknown())
-    assert not verification.verify(str(older), vkey, kept=newer_note).ok
-    with_kept = verification.verify(url, vkey, kept=older_note)
-    assert (with_kept.ok, with_kept.unknown()) == (True, [])
-    assert verification.verify(url, vkey, kept=newer_note).ok
-
-    other = Deployment(str(tmp_path / "other.db"), note_key=deployment.note_key)
-    migrate.upgrade(other.url)
-    async with other.opened() as world:
-        await Scene.of(world)
-        await Scene.of(world)
-    assert verification.verify(other.url, vkey).ok
-    assert not verification.verify(other.url, vkey, kept=older_note).ok
-    lines = older_note.split("\n")
-    forged = "\n".join([lines[0], "3", *lines[2:]])
-    with pytest.raises(ValueError, match="the kept checkpoint does not verify by the key"):
-        verification.verify(url, vkey, kept=forged)
-
-
-def _copy(folder: Path, name: str) -> Path:
-    with sqlite3.connect(folder / "broker.db") as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    return Path(shutil.copy(folder / "broker.db", folder / name))

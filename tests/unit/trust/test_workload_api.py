@@ -1,118 +1,32 @@
-"""The Workload API of a real process: what it pushes is taken, what is broken is not, and silence ends in disbelief."""
+"""The Workload API of a real process: what it pushes is taken, and what is broken is not."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from broker.identity.authority import Authority, Svid, issue_svid
-from broker.identity.spiffe import parse_spiffe_id
+from broker.identity.authority import Svid
 from broker.identity.trust_bundles import parse_certificates
-from broker.system import system_clock
-from broker.trust import workload_api
-from broker.trust.workload_api import WorkloadApi, WorkloadApiError
-from tests.support.fakes import authority
-from tests.support.issuer import jwk
-from tests.support.workload_api_server import REPOSITORY, WorkloadApiServer, der, jwt_response, x509_response, x509_svid
-
-OURS, HOME, PARTNER = "spiffe://example.org/broker", "spiffe://example.org", "spiffe://partner.example"
-ROOT, OTHER, FOREIGN = authority(), authority(), authority("partner.example")
-ROOTS = parse_certificates(ROOT.cert_pem)
-KEY = ec.generate_private_key(ec.SECP256R1())
-HOUR = timedelta(hours=1)
-
-
-def svid(lifetime: timedelta = HOUR, root: Authority = ROOT) -> Svid:
-    return issue_svid(root, parse_spiffe_id(OURS), ["localhost"], lifetime, system_clock())
-
-
-def push(found: Svid, bundle: bytes = ROOT.cert_pem, **more: Any) -> bytes:
-    return x509_response(x509_svid(OURS, found, bundle), **more)
-
-
-def jwks(*kids: str) -> bytes:
-    return json.dumps({"keys": [jwk(KEY, kid, use="jwt-svid") for kid in kids]}).encode()
-
-
-@dataclass
-class Time:
-    """A clock that runs, and can be moved."""
-
-    ahead: timedelta = timedelta()
-
-    def __call__(self) -> datetime:
-        return system_clock() + self.ahead
-
-
-@dataclass
-class Room:
-    """An agent that serves an SVID and a key, and whoever follows it."""
-
-    agent: WorkloadApiServer
-    first: Svid = field(default_factory=svid)
-    time: Time = field(default_factory=Time)
-    opened: list[WorkloadApi] = field(default_factory=list)
-
-    def open(self, timeout_seconds: float = 60) -> WorkloadApi:
-        self.opened.append(WorkloadApi(self.agent.address, self.time, timeout_seconds))
-        return self.opened[-1]
-
-    def restart(self) -> None:
-        self.agent.start()
-        self.agent.tell(x509=push(self.first), jwt=jwt_response({HOME: jwks("k1")}))
-
-
-@pytest.fixture(scope="module")
-def agent() -> Iterator[WorkloadApiServer]:
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
-        found = WorkloadApiServer(Path(folder) / "agent.sock")
-        yield found
-        found.kill()
-
-
-@pytest.fixture
-def room(agent: WorkloadApiServer) -> Iterator[Room]:
-    found = Room(agent)
-    if agent.running:
-        agent.tell(x509=push(found.first), jwt=jwt_response({HOME: jwks("k1")}))
-    else:
-        found.restart()
-    yield found
-    for api in found.opened:
-        api.close()
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def taken(api: WorkloadApi, condition: Callable[[], object]) -> None:
-    """Refresh until a condition holds."""
-    until(lambda: (api.refresh(), condition())[1])
-
-
-def kids(api: WorkloadApi) -> dict[str, list[str]]:
-    return {name: [key.kid for key in found.keys] for name, found in api.material.trust_bundles.jwt_keys.items()}
-
-
-def believes_nobody(api: WorkloadApi) -> bool:
-    bundles = api.material.trust_bundles
-    return not bundles.roots and not bundles.jwt_keys
+from broker.trust.workload_api import WorkloadApiError
+from tests.support.workload_api import (
+    FOREIGN,
+    HOME,
+    HOUR,
+    OTHER,
+    OURS,
+    PARTNER,
+    ROOT,
+    ROOTS,
+    Room,
+    jwks,
+    kids,
+    push,
+    svid,
+    taken,
+    until,
+)
+from tests.support.workload_api_server import der, jwt_response, x509_response, x509_svid
 
 
 def test_what_is_pushed_first_is_there_when_it_is_made(room: Room) -> None:
@@ -202,117 +116,6 @@ def test_an_agent_without_jwts_gives_no_keys_and_no_problem(room: Room) -> None:
     assert (kids(api), api.problem) == ({}, None)
 
 
-@pytest.mark.parametrize("mood", ["silent", "killed", "hanging up"])
-def test_when_the_agent_is_gone_and_our_svid_has_expired_nobody_is_believed(room: Room, mood: str) -> None:
-    api = room.open()
-    if mood == "killed":
-        room.agent.kill()
-    else:
-        room.agent.tell(mood)
-    if mood != "silent":  # which cannot be told from an agent that has no news
-        until(lambda: api.problem)
-        assert room.agent.address in str(api.problem)
-    assert not api.refresh()
-    room.time.ahead = HOUR * 3 / 4 + timedelta(minutes=1)
-    assert not api.refresh()
-    assert "has not renewed it" in str(api.problem)
-    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
-    room.time.ahead = HOUR
-    assert api.refresh()
-    assert believes_nobody(api)
-    assert api.material.generation == 2
-    assert "expired at" in str(api.problem)
-    assert not api.refresh()
-    room.first = svid(2 * HOUR)
-    if mood == "killed":
-        room.restart()
-    else:
-        room.agent.tell(x509=push(room.first))
-    taken(api, lambda: kids(api))
-    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
-    until(lambda: api.problem is None)
-
-
-def test_an_svid_of_seconds_expires_in_seconds(room: Room) -> None:
-    room.agent.tell(x509=push(svid(timedelta(seconds=2))))
-    api = room.open()
-    assert not believes_nobody(api)
-    room.agent.tell("silent")
-    until(api.refresh)
-    assert believes_nobody(api)
-
-
-def test_an_agent_that_comes_back_with_the_same_changes_nothing(room: Room) -> None:
-    api = room.open()
-    room.agent.kill()
-    until(lambda: "UNAVAILABLE" in str(api.problem))
-    room.restart()
-    until(lambda: api.problem is None)
-    assert not api.refresh()
-    room.first = svid()
-    room.agent.tell(x509=push(room.first))
-    until(api.refresh)
-    assert api.material.cert_chain_pem == room.first.cert_pem
-
-
-def test_what_changed_while_the_agent_was_away_is_taken_when_it_is_back(room: Room) -> None:
-    room.agent.tell(x509=push(room.first, federated={PARTNER: der(FOREIGN.cert_pem)}))
-    api = room.open()
-    room.agent.kill()
-    until(lambda: api.problem)
-    room.restart()
-    until(api.refresh)
-    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
-
-
-def test_without_an_identity_it_is_not_made(room: Room) -> None:
-    room.agent.tell("denying")
-    before = threading.active_count()
-    with pytest.raises(WorkloadApiError, match="no identity issued") as error:
-        room.open(0.5)
-    assert room.agent.address in str(error.value)
-    assert "entry for this process" in str(error.value)
-    until(lambda: threading.active_count() <= before)
-
-
-def test_an_identity_that_comes_in_time_is_waited_for(room: Room) -> None:
-    room.agent.tell("denying")
-    threading.Timer(0.5, room.agent.tell).start()
-    assert room.open().material.cert_chain_pem == room.first.cert_pem
-
-
-def test_an_identity_that_is_withdrawn_is_believed_no_more(room: Room) -> None:
-    api = room.open()
-    room.agent.tell("denying")
-    taken(api, lambda: believes_nobody(api))
-    assert "PERMISSION_DENIED" in str(api.problem)
-    assert api.material.cert_chain_pem == room.first.cert_pem
-    room.agent.tell()
-    taken(api, lambda: kids(api))
-    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
-    until(lambda: api.problem is None)
-
-
-@pytest.mark.parametrize("mood", ["silent", "hanging up"])
-def test_an_agent_that_never_answers_is_not_waited_for_without_end(room: Room, mood: str) -> None:
-    room.agent.tell(mood)
-    with pytest.raises(WorkloadApiError, match=r"within 0\.2 seconds"):
-        room.open(0.2)
-
-
-def test_a_socket_that_is_missing_is_named_with_the_remedy() -> None:
-    with pytest.raises(WorkloadApiError, match="see that the agent runs") as error:
-        WorkloadApi("unix:///nowhere/agent.sock", system_clock, 0.3)
-    assert "unix:///nowhere/agent.sock" in str(error.value)
-    assert "No such file" in str(error.value)
-
-
-def test_an_agent_that_starts_after_us_is_waited_for(room: Room) -> None:
-    room.agent.kill()
-    threading.Timer(0.3, room.restart).start()
-    assert room.open().material.cert_chain_pem == room.first.cert_pem
-
-
 BROKEN: dict[str, tuple[str, bytes]] = {
     "an X.509 push with a key of another": ("x509", push(Svid(svid().cert_pem, svid().key_pem))),
     "an X.509 push that is cut short": ("x509", push(svid())[:-20]),
@@ -397,86 +200,3 @@ def test_keys_of_jwts_that_cannot_be_renewed_live_no_longer_than_our_svid_did(ro
     assert kids(api) == {}
     assert api.material.trust_bundles.roots == {"example.org": ROOTS}
     assert "no JWT-SVID is believed" in str(api.problem)
-
-
-def test_closing_it_leaves_no_thread_and_the_material_as_it_was(room: Room) -> None:
-    before = set(threading.enumerate())
-    api = room.open()
-    assert set(threading.enumerate()) > before
-    api.close()
-    until(lambda: set(threading.enumerate()) <= before)
-    assert not api.refresh()
-    assert api.material.trust_bundles.roots == {"example.org": ROOTS}
-    api.close()
-
-
-def test_closing_it_while_it_tries_again_leaves_no_thread(room: Room) -> None:
-    before = set(threading.enumerate())
-    api = room.open()
-    room.agent.tell("denying")
-    until(lambda: api.problem)
-    api.close()
-    until(lambda: set(threading.enumerate()) <= before)
-
-
-@pytest.mark.parametrize(
-    ("socket", "target"),
-    [
-        ("unix:///run/spire/agent.sock", "unix:/run/spire/agent.sock"),
-        ("unix:/run/spire/agent.sock", "unix:/run/spire/agent.sock"),
-        ("tcp://127.0.0.1:8000", "ipv4:127.0.0.1:8000"),
-        ("tcp://[::1]:8000", "ipv6:[::1]:8000"),
-    ],
-)
-def test_addresses_are_as_in_the_standard(socket: str, target: str) -> None:
-    assert workload_api._target(socket) == target
-
-
-@pytest.mark.parametrize(
-    "socket",
-    [
-        "",
-        "/run/spire/agent.sock",
-        "unix:",
-        "unix:///",
-        "unix:agent.sock",
-        "unix://host/agent.sock",
-        "unix:////agent.sock",
-        "unix:///agent.sock?x=1",
-        "unix:///agent.sock#x",
-        "unix:///agent%2esock",
-        "unix:///agent.sock\n",
-        "tcp://10.0.0.1:8000",
-        "tcp://localhost:8000",
-        "tcp://127.0.0.1",
-        "tcp://127.0.0.1:8000/path",
-        "tcp://127.0.0.1.evil.example:1",
-        "tcp://[127.0.0.1]:8000",
-        "http://127.0.0.1:8000",
-    ],
-)
-def test_other_addresses_are_refused(socket: str) -> None:
-    with pytest.raises(WorkloadApiError, match="is not the address of a Workload API"):
-        WorkloadApi(socket, system_clock, 0.1)
-
-
-def test_without_its_package_the_extra_is_named() -> None:
-    script = """
-import sys
-from importlib.machinery import PathFinder
-
-class Missing(PathFinder):
-    @classmethod
-    def find_spec(cls, name, *rest):
-        return None if name.startswith("spiffe") else super().find_spec(name, *rest)
-
-sys.meta_path[:] = [Missing if found is PathFinder else found for found in sys.meta_path]
-from broker.system import system_clock
-from broker.trust.workload_api import WorkloadApi, WorkloadApiError
-try:
-    WorkloadApi("unix:///agent.sock", system_clock)
-except WorkloadApiError as error:
-    print(error)
-"""
-    run = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert "install `credbroker[spiffe]`" in run.stdout
