@@ -1,4 +1,4 @@
-"""How many refusals of one caller are told one by one: a supply that is used up, and grows again with time."""
+"""How many refusals of one caller are recorded one by one: a supply that is used up, and grows again with time."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ class Rations:
     """What is left of each ration, by whose it is. Of those who were not seen for long, nothing is known."""
 
     def __init__(self) -> None:
+        """Begin with full rations for everybody."""
         self._left: OrderedDict[str, tuple[float, datetime]] = OrderedDict()
 
     def take(self, whose: str, ration: Ration, at: datetime) -> bool:
-        """Take one; tell whether there was one to take."""
+        """Take one; report whether there was one to take."""
         left, seen = self._left.pop(whose, (float(ration.most), at))
         left = min(float(ration.most), left + max(timedelta(), at - seen) / ration.every)
         taken = left >= 1

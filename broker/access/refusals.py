@@ -1,7 +1,7 @@
 """Refusals: logged and recorded before the caller hears of them (law 2), and counted where they become a flood.
 
 What a refused request was about is in its sender's words, and they may be anything: a token that was put into the wrong
-field, say. So a field is told as it is only if it has the field's form, and else by its length and hash.
+field, say. So a field is kept as it is only if it has the field's form, and else by its length and hash.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 
 from broker.access.entrances import Entrance
 from broker.access.rations import OF_A_CALLER, OF_NOBODY, Rations
+from broker.access.summary import RequestSummary
 from broker.audit.facts import principal_facts
 from broker.intent.scopes import scope_of
 from broker.lease.desk import Desk
@@ -24,26 +24,11 @@ from broker.model.names import is_id, is_resource, is_tool
 from broker.model.principal import Principal
 
 _MOST_TOOLS = 16
+_NOTHING = RequestSummary()
 _TOOL = scope_of([""])
 _NOT_RECORDED = frozenset({Reason.LEDGER_UNAVAILABLE, Reason.UNAVAILABLE})
 _MAY_HOLD_MORE = re.compile(r"\?|eyJ")  # the query of a URI, and a token (RFC 7519), hold anything
 _QUOTED = re.compile(r"`.*`", re.DOTALL)  # from the first mark to the last: what is quoted may hold some itself
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestSummary:
-    """What a refused request was about, as far as it said so, word for word.
-
-    `tools` are the parts of an OAuth scope, such as `tool:read_file`.
-    """
-
-    task_id: str = ""
-    lease_id: str = ""
-    resource: str = ""
-    tools: tuple[str, ...] = ()
-
-
-_NOTHING = RequestSummary()
 
 
 class Refusals:
@@ -68,7 +53,7 @@ class Refusals:
             log.error("request.failed", method=entrance.name, principal=caller, exc_info=error)
             return Refusal(Reason.INTERNAL, "the broker has failed; its log says how")
         recorded = entrance.recorded and error.reason not in _NOT_RECORDED
-        if not self._is_told(principal, error):
+        if not self._is_single(principal, error):
             if recorded:
                 self._desk.ledger.count_refusal(self._entry(principal, {}, error))
             return error
@@ -83,14 +68,15 @@ class Refusals:
             return unrecorded
         return error
 
-    def _is_told(self, principal: Principal | None, refusal: Refusal) -> bool:
+    def _is_single(self, principal: Principal | None, refusal: Refusal) -> bool:
+        """Report whether a refusal is logged and recorded by itself, and not only counted."""
         whose, ration = ("", OF_NOBODY) if principal is None else (principal.id, OF_A_CALLER)
         return self._rations.take(f"{refusal.reason} {whose}", ration, self._desk.clock())
 
     def _entry(self, principal: Principal | None, facts: dict[str, Json], refusal: Refusal) -> Entry:
         known = refusal.hints.metadata()
         if _MAY_HOLD_MORE.search(known.get("missing", "")):
-            del known["missing"]  # it is among the facts, as far as it is told
+            del known["missing"]  # it is among the facts, as far as it is kept
         return Entry(
             kind=Kind.REQUEST_REFUSED,
             at=self._desk.clock(),
@@ -114,21 +100,21 @@ def _log(principal: Principal | None, facts: dict[str, Json], refusal: Refusal) 
 def _facts(method: str, summary: RequestSummary) -> dict[str, Json]:
     named: dict[str, Json] = {
         "method": method,
-        "task": _told(summary.task_id, is_id),
-        "lease": _told(summary.lease_id, is_id),
-        "resource": _told(summary.resource, is_resource),
-        "tools": [_told_tool(item) for item in summary.tools[:_MOST_TOOLS]],
+        "task": _fact(summary.task_id, is_id),
+        "lease": _fact(summary.lease_id, is_id),
+        "resource": _fact(summary.resource, is_resource),
+        "tools": [_tool_fact(item) for item in summary.tools[:_MOST_TOOLS]],
         "more_tools": max(0, len(summary.tools) - _MOST_TOOLS),
     }
     return {name: value for name, value in named.items() if value}
 
 
-def _told_tool(item: str) -> Json:
+def _tool_fact(item: str) -> Json:
     tool = item.removeprefix(_TOOL)
-    return _told(tool, is_tool) if tool != item else _hashed(item)
+    return _fact(tool, is_tool) if tool != item else _hashed(item)
 
 
-def _told(text: str, has_form: Callable[[str], bool]) -> Json:
+def _fact(text: str, has_form: Callable[[str], bool]) -> Json:
     """Return a text that has its field's form as it is, and any other by its length and hash."""
     return text if not text or (has_form(text) and not _MAY_HOLD_MORE.search(text)) else _hashed(text)
 

@@ -21,7 +21,7 @@ def presented(context: Context, url: str) -> PresentedIdentity:
     Raises:
         Refusal: IDENTITY_INVALID, PROOF_INVALID: it presents several, or something of another kind.
     """
-    peer, metadata = peer_evidence(context.auth_context()), tuple(context.invocation_metadata() or ())
+    peer, metadata = peer_evidence(context.auth_context()), context.invocation_metadata() or ()
     proof = proof_of_key(_values(metadata, _PROOF), url)
     if peer.leaf_pem:
         return PresentedIdentity(peer=peer, proof=proof)

@@ -14,7 +14,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from broker.access.authentication import Authentication
 from broker.access.entrances import Entrance, entrance_of, open_entrance
-from broker.access.refusals import Refusals, RequestSummary
+from broker.access.refusals import Refusals
+from broker.access.summary import RequestSummary
 from broker.api.evidence import Context, presented
 from broker.intent.scopes import scope_of
 from broker.model.errors import Refusal, invalid

@@ -67,10 +67,10 @@ def error_response(refusal: Refusal, *, is_grant: bool = False) -> Response:
         headers["www-authenticate"] = f'Bearer error="{error}"'
     if error == "temporarily_unavailable":
         headers["retry-after"] = str(refusal.hints.retry_seconds or _RETRY_SECONDS)
-    told = f"{refusal.message}; {refusal.hints.next}" if refusal.hints.next else refusal.message
+    description = f"{refusal.message}; {refusal.hints.next}" if refusal.hints.next else refusal.message
     body = {
         "error": error,
-        "error_description": _UNPRINTABLE.sub("'", told),
+        "error_description": _UNPRINTABLE.sub("'", description),
         "reason": refusal.reason.value,
         **refusal.hints.metadata(),
     }

@@ -76,7 +76,7 @@ def grant_type_of(form: Form) -> GrantType:
     Raises:
         Refusal: INVALID_ARGUMENT.
     """
-    found = GRANT_TYPES.get(form.required("grant_type"))
-    if found is None:
+    grant_type = GRANT_TYPES.get(form.required("grant_type"))
+    if grant_type is None:
         raise invalid("grant_type", f"must be one of {', '.join(GRANT_TYPES)}")
-    return found
+    return grant_type

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 
 from broker.access.presented import PresentedIdentity
-from broker.access.refusals import RequestSummary
+from broker.access.summary import RequestSummary
 from broker.credential.claims import to_payload
 from broker.credential.keys import KeySet
 from broker.lease.desk import Desk
@@ -34,11 +34,11 @@ class IntrospectionEndpoint:
 
     async def answer(self, caller: Principal, form: Form) -> Response:
         """Look the token up."""
-        found = await introspect(self.desk, caller, self.keys(), form.required("token"))
-        if found is None:
+        token = await introspect(self.desk, caller, self.keys(), form.required("token"))
+        if token is None:
             return JSONResponse({"active": False}, headers=NO_STORE)
-        kind = "DPoP" if found.lease.binding is Binding.DPOP else "Bearer"
-        return JSONResponse({"active": True, "token_type": kind, **to_payload(found.claims)}, headers=NO_STORE)
+        kind = "DPoP" if token.lease.binding is Binding.DPOP else "Bearer"
+        return JSONResponse({"active": True, "token_type": kind, **to_payload(token.claims)}, headers=NO_STORE)
 
     def summary(self, _form: Form) -> RequestSummary:
         """Return nothing: the request is about a token, which is kept nowhere."""

@@ -14,7 +14,8 @@ from starlette.routing import Route
 from broker.access.authentication import Authentication
 from broker.access.entrances import Entrance, entrance_of, open_entrance
 from broker.access.presented import PresentedIdentity, proof_of_key
-from broker.access.refusals import Refusals, RequestSummary
+from broker.access.refusals import Refusals
+from broker.access.summary import RequestSummary
 from broker.model.principal import Principal
 from broker.web.errors import error_response
 from broker.web.forms import Form, read_form

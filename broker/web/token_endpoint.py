@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 
 from broker.access.presented import PresentedIdentity
-from broker.access.refusals import RequestSummary
+from broker.access.summary import RequestSummary
 from broker.credential.details import detail_of
 from broker.intent import validation
 from broker.intent.scopes import scope_of
@@ -19,7 +19,7 @@ from broker.lease.token import Issued
 from broker.model.intent import Intent
 from broker.model.lease import Binding
 from broker.model.principal import Principal
-from broker.web import authorization
+from broker.web import grant_parameters
 from broker.web.errors import NO_STORE
 from broker.web.forms import Form
 from broker.web.grant_types import GRANT_TYPES, grant_type_of
@@ -54,8 +54,8 @@ class TokenEndpoint:
         return grant_type is not None and grant_type.is_identity
 
     async def _intent(self, agent: Principal, form: Form) -> Intent:
-        uri = authorization.resource(form)
-        grants = authorization.grants(form, uri)
+        uri = grant_parameters.resource(form)
+        grants = grant_parameters.grants(form, uri)
         task_id = form.get("task")
         return Intent(
             task_id=validation.identifier(task_id, "task") if task_id else await infer_task(self.desk, agent),

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import select, text
 
 from broker.access.entrances import entrance_of
-from broker.access.refusals import Refusals, RequestSummary
+from broker.access.refusals import Refusals
+from broker.access.summary import RequestSummary
 from broker.audit.note import verify_note
 from broker.lease import tasks
 from broker.lease.desk import Limits

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from pathlib import Path
+import inspect
+import re
+from dataclasses import fields
 
 import grpc
 import pytest
@@ -17,73 +16,43 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from broker.access.authentication import Authentication
-from broker.access.entrances import ANYBODY, ENTRANCES, NoEntrance, entrance_of, open_entrance
+from broker.access.entrances import ANYBODY, ENTRANCES, NoEntrance, Tenancy, entrance_of, open_entrance
 from broker.access.refusals import Refusals
 from broker.api import descriptors, reflection
+from broker.api.agents import AgentService
+from broker.api.auditors import AuditorService
 from broker.api.health import Health
+from broker.api.operators import OperatorService
+from broker.api.orchestrators import OrchestratorService
 from broker.api.pipeline import Pipeline, serve_anybody
-from broker.credential.replays import Replays
-from broker.identity.directory import Directory
-from broker.identity.jwt import JwtAuthenticator
-from broker.identity.trust_bundles import TrustBundles
-from broker.identity.x509 import Authenticator
+from broker.api.verifiers import VerifierService
 from broker.lease.desk import Limits
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Role
-from broker.store import migrate
-from broker.trust.issuer_keys import TrustedIssuers
-from broker.trust.source import SvidMaterial
 from broker.web.app import application
 from broker.web.forms import Form
 from broker.web.introspection_endpoint import IntrospectionEndpoint
 from broker.web.pipeline import HttpPipeline
-from tests.support.world import ManualClock, World, opened, principal
-
-NOBODY_TRUSTED = TrustBundles(1, {})
-OWN = SvidMaterial(1, b"", b"", NOBODY_TRUSTED, datetime.max.replace(tzinfo=UTC))
-
-
-@dataclass(frozen=True)
-class Source:
-    """Our own identity, for ever."""
-
-    material: SvidMaterial
-    problem: str | None = None
-
-    def refresh(self) -> bool:
-        return False
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    url = f"sqlite:///{tmp_path / 'broker.sqlite'}"
-    migrate.upgrade(url)
-    async with opened(url, clock=ManualClock()) as world:
-        yield world
-
-
-def authentication(world: World) -> Authentication:
-    directory, issuers = Directory((), frozenset()), TrustedIssuers({})
-    tokens = JwtAuthenticator(issuers.issuers, issuers.current, lambda: NOBODY_TRUSTED, "broker", directory)
-    certificates = Authenticator(lambda: NOBODY_TRUSTED, directory)
-    return Authentication(world.desk, Source(OWN), certificates, tokens, issuers, Replays())
+from tests.support.world import World, principal
 
 
 def names(service: ServiceDescriptor) -> set[str]:
     return {f"/{service.full_name}/{method.name}" for method in service.methods}
 
 
-def served_over_http(world: World) -> set[str]:
-    pipeline = HttpPipeline(world.desk.issuer, authentication(world), Refusals(world.desk))
+def served_over_http(world: World, pipeline: HttpPipeline) -> set[str]:
     routes = application(pipeline, world.desk, lambda: world.keys).routes
     return {route.path for route in routes if isinstance(route, Route)}
 
 
-async def test_the_lines_are_those_of_what_is_served(world: World) -> None:
+async def test_the_lines_are_those_of_what_is_served(
+    world: World, authentication: Authentication, refusals: Refusals
+) -> None:
+    pipeline = HttpPipeline(world.desk.issuer, authentication, refusals)
     ours = set().union(*(names(service) for service in descriptors.ALL))
     health = {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
     reflected = {f"/{name}/ServerReflectionInfo" for name in reflection.NAMES}
-    assert set(ENTRANCES) == ours | health | reflected | served_over_http(world)
+    assert set(ENTRANCES) == ours | health | reflected | served_over_http(world, pipeline)
 
 
 def newcomer() -> ServiceDescriptor:
@@ -97,21 +66,25 @@ def newcomer() -> ServiceDescriptor:
     return pool.FindServiceByName("broker.v1.NewService")
 
 
-async def test_an_rpc_without_a_line_is_not_served(world: World) -> None:
+async def test_an_rpc_without_a_line_is_not_served(
+    world: World, authentication: Authentication, refusals: Refusals
+) -> None:
     class NewService:
         async def drop_everything(self) -> None:
             raise AssertionError
 
-    pipeline = Pipeline(world.desk.issuer, authentication(world), Refusals(world.desk))
+    pipeline = Pipeline(world.desk.issuer, authentication, refusals)
     with pytest.raises(NoEntrance, match="DropEverything` has no line"):
         pipeline.serve(newcomer(), NewService())
 
 
-async def test_an_endpoint_without_a_line_is_not_served(world: World) -> None:
+async def test_an_endpoint_without_a_line_is_not_served(
+    world: World, authentication: Authentication, refusals: Refusals
+) -> None:
     async def answer(_form: Form) -> Response:
         raise AssertionError
 
-    pipeline = HttpPipeline(world.desk.issuer, authentication(world), Refusals(world.desk))
+    pipeline = HttpPipeline(world.desk.issuer, authentication, refusals)
     introspection = IntrospectionEndpoint(world.desk, lambda: world.keys)
     with pytest.raises(NoEntrance, match="`/new` has no line"):
         pipeline.endpoint("/new", "/new", introspection)
@@ -121,11 +94,13 @@ async def test_an_endpoint_without_a_line_is_not_served(world: World) -> None:
         pipeline.document("/new", "/new", ["GET"], lambda _method: Response())
 
 
-async def test_what_has_callers_is_not_served_to_anybody(world: World) -> None:
+async def test_what_has_callers_is_not_served_to_anybody(
+    world: World, authentication: Authentication, refusals: Refusals
+) -> None:
     async def answer(_form: Form) -> Response:
         raise AssertionError
 
-    pipeline = HttpPipeline(world.desk.issuer, authentication(world), Refusals(world.desk))
+    pipeline = HttpPipeline(world.desk.issuer, authentication, refusals)
     with pytest.raises(NoEntrance, match="`/token` is for agents"):
         pipeline.open_endpoint("/token", "/token", answer)
     handler: grpc.RpcMethodHandler[object, object] = grpc.unary_unary_rpc_method_handler(lambda *_: object())
@@ -148,6 +123,25 @@ def test_an_entrance_admits_the_role_of_its_line_alone(path: str) -> None:
             with pytest.raises(Refusal) as refused:
                 entrance.admit(caller)
             assert refused.value.reason is Reason.GROUP_REQUIRED
+
+
+IMPLEMENTATIONS: dict[ServiceDescriptor, type] = {
+    descriptors.AGENT: AgentService,
+    descriptors.ORCHESTRATOR: OrchestratorService,
+    descriptors.OPERATOR: OperatorService,
+    descriptors.VERIFIER: VerifierService,
+    descriptors.AUDITOR: AuditorService,
+}
+
+
+def test_what_is_alike_for_all_never_looks_at_its_caller_and_the_rest_does() -> None:
+    """A parameter that is not used has a leading underscore; ruff sees to it."""
+    for service, implementation in IMPLEMENTATIONS.items():
+        for method in service.methods:
+            function = getattr(implementation, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
+            _, caller, _ = inspect.signature(function).parameters
+            is_alike = entrance_of(f"/{service.full_name}/{method.name}").tenancy is Tenancy.ALL_ALIKE
+            assert caller.startswith("_") == is_alike, method.name
 
 
 def test_an_endpoint_asks_what_its_rpc_asks() -> None:

@@ -1,4 +1,4 @@
-"""What a client asks for, as grants: scopes (RFC 6749 section 3.3) and authorization details (RFC 9396)."""
+"""What a client asks for, as grants: its scope (RFC 6749 section 3.3) and authorization details (RFC 9396)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def resource(form: Form) -> str:
     Raises:
         Refusal: INVALID_ARGUMENT.
     """
-    found, audience = form.get("resource"), form.get("audience")
-    if found and audience and found != audience:
+    named, audience = form.get("resource"), form.get("audience")
+    if named and audience and named != audience:
         raise invalid("audience", "must be the resource, or left out")
-    uri = found or audience
+    uri = named or audience
     if not uri:
         raise invalid("resource", "is required: the URI of the server that the token is for")
     check_resource(uri, "resource")
@@ -44,8 +44,8 @@ def grants(form: Form, uri: str) -> tuple[Grant, ...]:
     named = _tools(form.get("scope"))
     if named and (missing := [tool for tool in detailed if tool not in named]):
         raise invalid("scope", f"does not name `{missing[0]}`, which {_DETAILS} does")
-    found = tuple(detailed.get(tool, Grant(tool)) for tool in named) or tuple(detailed.values())
-    return validation.grants(found, _DETAILS if detailed else "scope") if found else ()
+    requested = tuple(detailed.get(tool, Grant(tool)) for tool in named) or tuple(detailed.values())
+    return validation.grants(requested, _DETAILS if detailed else "scope") if requested else ()
 
 
 def _tools(scope: str) -> list[str]:
@@ -63,12 +63,12 @@ def _details(text: str, uri: str) -> list[Grant]:
     if not text:
         return []
     try:
-        found = strict_json.parse(text.encode(), fractions=False)
+        details = strict_json.parse(text.encode(), fractions=False)
     except ValueError as error:
         raise invalid(_DETAILS, f"must be strict JSON: {error}") from error
-    if not isinstance(found, list) or not found:
+    if not isinstance(details, list) or not details:
         raise invalid(_DETAILS, "must be a list of objects of the type `tool_call`")
-    parsed = [_detail(item, uri, number) for number, item in enumerate(found)]
+    parsed = [_detail(item, uri, number) for number, item in enumerate(details)]
     if len({grant.tool for grant in parsed}) < len(parsed):
         raise invalid(_DETAILS, "names a tool twice")
     return parsed
