@@ -1,4 +1,4 @@
-"""The standard health service (grpc.health.v1), which tells what is so: a broker that cannot work says so by itself."""
+"""The standard health service (grpc.health.v1), which reports what is so: a broker that cannot work says so."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Health:
                     log.info("health.serving")
                 else:
                     log.error("health.not_serving", problem=problem)
-                self._tell(serving=problem is None)
+                self._report(serving=problem is None)
             await asyncio.sleep(_EVERY_SECONDS)
 
     def stop(self) -> None:
         """Say from now on that no calls are wanted."""
         self._stopping = True
-        self._tell(serving=False)
+        self._report(serving=False)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the service, for a server."""
@@ -81,11 +81,11 @@ class Health:
         self, request: health_pb2.HealthCheckRequest, _context: object
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """Report how a service is, and each time that this changes."""
-        told = None
+        sent = None
         while True:
             changed, status = self._changed, self._status(request.service)
-            if status != told:
-                told = status
+            if status != sent:
+                sent = status
                 yield health_pb2.HealthCheckResponse(status=status)
             if self._stopping:  # who watches on would hold a server up that stops
                 return
@@ -96,7 +96,7 @@ class Health:
             return _UNKNOWN
         return _SERVING if self._serving and not self._stopping else _NOT_SERVING
 
-    def _tell(self, *, serving: bool) -> None:
+    def _report(self, *, serving: bool) -> None:
         self._serving = serving
         self._changed.set()
         self._changed = asyncio.Event()

@@ -54,9 +54,9 @@ class OrchestratorService:
         """List tasks."""
         state = task_state_from_wire(request.state, "state") if request.state else None
         page = pages.page(request)
-        found = await tasks.page(self.desk, orchestrator, state, page.position, page.size)
-        shown, following = page.of(found, task_to_wire, lambda task: task.index)
-        return pb.ListTasksResponse(tasks=shown, next_page_token=following)
+        listed = await tasks.page(self.desk, orchestrator, state, page.position, page.size)
+        sent, following = page.of(listed, task_to_wire, lambda task: task.index)
+        return pb.ListTasksResponse(tasks=sent, next_page_token=following)
 
     async def extend_task(self, orchestrator: Principal, request: pb.ExtendTaskRequest) -> task_pb2.Task:
         """Move a task's deadline."""

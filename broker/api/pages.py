@@ -27,15 +27,15 @@ class Page:
     size: int
 
     def of(
-        self, found: Sequence[Item], to_wire: Callable[[Item], Sent], following: Callable[[Item], int]
+        self, items: Sequence[Item], to_wire: Callable[[Item], Sent], following: Callable[[Item], int]
     ) -> tuple[list[Sent], str]:
         """Return the messages of the page, and the token of the next one; empty, if there is none.
 
-        `found` is what is there, at most `size` of it; `following` tells where the page behind an item begins.
+        `items` is what is there, at most `size` of it; `following` says where the page behind an item begins.
         """
-        sent = next(pieces(to_wire(item) for item in found), [])
-        is_last = len(sent) == len(found) < self.size
-        return sent, "" if is_last else str(following(found[len(sent) - 1]))
+        sent = next(pieces(to_wire(item) for item in items), [])
+        is_last = len(sent) == len(items) < self.size
+        return sent, "" if is_last else str(following(items[len(sent) - 1]))
 
 
 def page(request: Message, usual: int = _USUAL) -> Page:

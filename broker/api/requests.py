@@ -68,23 +68,23 @@ def resource(value: str) -> str:
     return value
 
 
-def declared(found: Sequence[ResourceGrants]) -> tuple[ResourceGrants, ...]:
+def declared(resources: Sequence[ResourceGrants]) -> tuple[ResourceGrants, ...]:
     """Check what a task declares: 1 to 32 resources, each once."""
-    if not 1 <= len(found) <= _MOST_RESOURCES:
+    if not 1 <= len(resources) <= _MOST_RESOURCES:
         raise invalid("tools", f"must name 1 to {_MOST_RESOURCES} resources")
     seen: set[str] = set()
-    for number, item in enumerate(found):
+    for number, item in enumerate(resources):
         check_resource(item.resource, f"tools[{number}].resource")
         if item.resource in seen:
             raise invalid(f"tools[{number}].resource", f"`{item.resource}` is named twice")
         seen.add(item.resource)
         validation.grants(item.grants, f"tools[{number}].grants")
-    return tuple(found)
+    return tuple(resources)
 
 
-def agents(found: Iterable[str], most: int) -> tuple[str, ...]:
+def agents(values: Iterable[str], most: int) -> tuple[str, ...]:
     """Check the agents of a task: the ids of principals, each once."""
-    ids = tuple(found)
+    ids = tuple(values)
     if not 1 <= len(ids) <= most:
         raise invalid("agents", f"must name 1 to {most} agents")
     for number, agent in enumerate(ids):
@@ -103,22 +103,22 @@ def _agent(value: str, field: str) -> None:
 
 def selector(message: selector_pb2.Selector, field: str) -> Selector:
     """Parse a selector whose value can be what it is said to be. It goes into the ledger as it is."""
-    found = selector_from_wire(message, field)
-    if hide(found.tenant) != found.tenant:
+    parsed = selector_from_wire(message, field)
+    if hide(parsed.tenant) != parsed.tenant:
         raise invalid(f"{field}.tenant", "is no tenant: it looks like a secret")
-    match found.target:
-        case Target.LEASE | Target.TASK if not _ENDABLE.fullmatch(found.value):
-            name = f"{found.target.value}_id"
+    match parsed.target:
+        case Target.LEASE | Target.TASK if not _ENDABLE.fullmatch(parsed.value):
+            name = f"{parsed.target.value}_id"
             raise invalid(f"{field}.{name}", "must be an id: at most 64 characters A-Z, a-z, 0-9, `-`; not a token")
         case Target.AGENT:
-            _agent(found.value, f"{field}.agent")
+            _agent(parsed.value, f"{field}.agent")
         case Target.TOOL:
-            uri, _, tool = found.value.rpartition("#")
+            uri, _, tool = parsed.value.rpartition("#")
             if not (is_resource(uri) and is_tool(tool)):
                 raise invalid(f"{field}.tool", "must be written `resource#tool`")
         case _:
             pass
-    return found
+    return parsed
 
 
 def instant(request: Message, field: str) -> datetime:

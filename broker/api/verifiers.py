@@ -53,10 +53,10 @@ class VerifierService:
         self, verifier: Principal, request: pb.IntrospectCredentialRequest
     ) -> pb.IntrospectCredentialResponse:
         """Report whether a token is good now."""
-        found = await introspect(self.desk, verifier, self.keys(), requests.required(request.token, "token"))
-        if found is None:
+        token = await introspect(self.desk, verifier, self.keys(), requests.required(request.token, "token"))
+        if token is None:
             return pb.IntrospectCredentialResponse(active=False)
-        return pb.IntrospectCredentialResponse(active=True, lease=lease_to_wire(found.lease, self.desk.clock()))
+        return pb.IntrospectCredentialResponse(active=True, lease=lease_to_wire(token.lease, self.desk.clock()))
 
     def _messages(self, update: Update) -> Iterator[pb.RevocationUpdate]:
         """Return an update as messages: one, or as many as its rules need to fit into what clients take."""

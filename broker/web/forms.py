@@ -52,7 +52,7 @@ async def read_form(request: Request) -> Form:
         raise invalid("body", f"must be a form of at most {_MOST} parameters in UTF-8") from error
     values = dict(pairs)
     if len(values) != len(pairs):
-        twice = next(name for name in values if [found for found, _ in pairs].count(name) > 1)
+        twice = next(name for name in values if [key for key, _ in pairs].count(name) > 1)
         raise invalid(twice if twice.isidentifier() else "body", "must be there once")
     return Form({name: value for name, value in values.items() if value})
 

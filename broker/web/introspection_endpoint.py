@@ -23,7 +23,7 @@ from broker.web.forms import Form
 
 @dataclass(frozen=True, slots=True)
 class IntrospectionEndpoint:
-    """Tells a resource whether a token that is for it is good now. Of other tokens it tells nothing."""
+    """Says to a resource whether a token that is for it is good now. Of other tokens it says nothing."""
 
     desk: Desk
     keys: Callable[[], KeySet]

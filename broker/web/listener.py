@@ -135,18 +135,18 @@ class Listener:
             self._forget(whose, connection)
 
     def _make_room(self) -> bool:
-        """Hang up on one connection, of whoever has the most; tell whether there was one to hang up on."""
+        """Hang up on one connection, of whoever has the most; report whether there was one to hang up on."""
         return any(self._hang_up(crowd) for crowd in sorted(self._open.values(), key=len, reverse=True))
 
     def _hang_up(self, crowd: _Crowd) -> bool:
         """Hang up on the oldest connection that has asked for nothing yet, or else for nothing now."""
         silent = next((connection for connection in crowd if not connection.http.has_asked), None)
-        found = silent or next((connection for connection in crowd if not connection.http.is_answering), None)
-        if found is not None:
-            found.hang_up()
+        idle = silent or next((connection for connection in crowd if not connection.http.is_answering), None)
+        if idle is not None:
+            idle.hang_up()
             self._size -= 1
-            del crowd[found]
-        return found is not None
+            del crowd[idle]
+        return idle is not None
 
     def _forget(self, whose: str, connection: _Connection) -> None:
         crowd = self._open[whose]

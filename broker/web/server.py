@@ -59,7 +59,7 @@ class HttpServer:
         """
         host, _, port = address.rpartition(":")
         self._certificate = certificate
-        self._shown = certificate()
+        self._loaded = certificate()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._load()
@@ -101,9 +101,9 @@ class HttpServer:
         Raises:
             CertificateProblem, OSError: it cannot be used or read; the former is shown on.
         """
-        found = self._certificate()
-        if found != self._shown:
-            self._shown = found
+        certificate = self._certificate()
+        if certificate != self._loaded:
+            self._loaded = certificate
             self._load()
 
     async def stop(self, grace_seconds: float) -> None:
@@ -131,7 +131,7 @@ class HttpServer:
             group.create_task(self._server.serve([]))  # connections come from our own listener
 
     def _load(self) -> None:
-        with files.passing(self._shown.key_pem + b"\n" + self._shown.chain_pem) as path:
+        with files.passing(self._loaded.key_pem + b"\n" + self._loaded.chain_pem) as path:
             try:
                 self._tls.load_cert_chain(path, password="")
             except ssl.SSLError as error:
