@@ -18,9 +18,10 @@ import grpc
 import pytest
 from click.testing import CliRunner
 
-from broker.cli import authority, cli
+from broker.cli import cli
 from broker.identity.spiffe import SpiffeId
 from broker.model.errors import Reason, Refusal
+from broker.sandbox import authority
 from broker.sandbox.broker import Broker
 from broker.sandbox.deployment import IDENTITIES, Deployment
 from broker.sdk.connect.endpoint import Endpoint
