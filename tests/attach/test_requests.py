@@ -17,7 +17,6 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
 from broker.credential.keys import EcSigner
-from broker.credential.replays import Nonces
 from broker.model.grant import Grant
 from broker.sdk.attach import httpx as for_httpx
 from broker.sdk.attach import httpx2 as for_httpx2
@@ -27,7 +26,7 @@ from broker.sdk.client.secret import Secret
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.verifier import Verifier
-from broker.sdk.verify.watching import watching_in_thread
+from broker.sdk.verify.watching import watching
 from tests.support.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
 from tests.support.tool_servers import SERVICE, grpc_tools, http_tools
 
@@ -42,13 +41,13 @@ def facade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facade]:
 
 
 @pytest.fixture(scope="module")
-def serve(facade: Facade) -> Iterator[Callable[[str, Nonces | None], tuple[Verifier, str]]]:
+def serve(facade: Facade) -> Iterator[Callable[[str, bytes], tuple[Verifier, str]]]:
     """Serve a resource over HTTP; give its verifier and its address."""
     endpoint = Endpoint.of(facade.broker.address, facade.broker.svids / "verifier")
     with ExitStack() as stack:
 
-        def serve(resource: str, nonces: Nonces | None = None) -> tuple[Verifier, str]:
-            verifier = stack.enter_context(watching_in_thread(Verifier(resource, nonces=nonces), endpoint))
+        def serve(resource: str, nonce_key: bytes = b"") -> tuple[Verifier, str]:
+            verifier = stack.enter_context(watching(Verifier(resource, nonce_key=nonce_key), endpoint))
             return verifier, stack.enter_context(http_tools(verifier))
 
         yield serve
@@ -78,7 +77,7 @@ def test_threads_call_with_it(facade: Facade, serve: Any, package: Any, attach: 
 
 @PACKAGES
 async def test_a_server_that_wants_its_nonce_gets_it(facade: Facade, serve: Any, package: Any, attach: Any) -> None:
-    _, address = serve(VAULT, Nonces(b"a key"))
+    _, address = serve(VAULT, b"a key")
     async with (
         Client(**whose(facade, EcSigner.generate())) as client,
         client.credential(facade.begin(RESEARCHER), VAULT, SEARCH) as credential,
@@ -148,7 +147,7 @@ def test_grpc_calls_carry_it(facade: Facade, bound: bool) -> None:
     own = svids / "researcher"
     tls = grpc.ssl_channel_credentials(*((own / name).read_bytes() for name in ("bundle.pem", "key.pem", "svid.pem")))
     with (
-        watching_in_thread(Verifier(resource), endpoint) as verifier,
+        watching(Verifier(resource), endpoint) as verifier,
         grpc_tools(verifier, svids / "verifier") as address,
         SyncClient(**whose(facade, EcSigner.generate() if bound else None)) as client,
         client.credential(facade.begin(RESEARCHER), resource, [Grant(tool)]) as credential,

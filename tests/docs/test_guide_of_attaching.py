@@ -25,7 +25,7 @@ from broker.sandbox.ports import free_port
 from broker.sdk.client.client import Client
 from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE, Endpoint
 from broker.sdk.verify.verifier import Verifier
-from broker.sdk.verify.watching import watching_in_thread
+from broker.sdk.verify.watching import watching
 from tests.support import mcp1
 from tests.support.tool_servers import grpc_tools, http_tools
 
@@ -57,7 +57,7 @@ async def test_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             task = await orchestrator.create_task(declared(notes, "search_notes", broker.resource, "read_file"))
         endpoint = Endpoint.of(broker.address, svids / "notes")
         with (
-            watching_in_thread(Verifier(notes), endpoint) as verifier,
+            watching(Verifier(notes), endpoint) as verifier,
             http_tools(verifier, int(notes.rpartition(":")[2])),
         ):
             assert "lease" in await example(HTTP, **{"https://notes.example": notes})["search"](task.id)
@@ -65,7 +65,7 @@ async def test_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         tls = grpc.ssl_channel_credentials(*(read(own / name) for name in ("bundle.pem", "key.pem", "svid.pem")))
         endpoint = Endpoint.of(broker.address, svids / "verifier")
         with (
-            watching_in_thread(Verifier(broker.resource), endpoint) as verifier,
+            watching(Verifier(broker.resource), endpoint) as verifier,
             grpc_tools(verifier, svids / "verifier") as address,
         ):
             assert example(GRPC)["read_file"](task.id, address, tls, b"{}") == b"{}"

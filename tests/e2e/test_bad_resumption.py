@@ -24,7 +24,7 @@ from broker.model.errors import Reason
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
 from broker.sdk.verify.verifier import Verifier
-from broker.sdk.verify.watching import watching_in_thread
+from broker.sdk.verify.watching import watching
 from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import grant_pb2
@@ -97,7 +97,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
         asking = pb.IssueCredentialRequest(task_id=task_id, resource=REPO, grants=[grant_pb2.Grant(tool="read_file")])
         credential = facade.doors.call("researcher", "AgentService.IssueCredential", asking).token
         endpoint = Endpoint.of(facade.broker.address, svids / "verifier")
-        verifier = stack.enter_context(watching_in_thread(Verifier(REPO), endpoint))
+        verifier = stack.enter_context(watching(Verifier(REPO), endpoint))
         tools = stack.enter_context(grpc_tools(verifier, svids / "verifier"))
         addresses = {"broker": facade.broker.address, "tools": tools}
         requests = {

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from broker.credential.keys import EcSigner
-from broker.credential.replays import Nonces
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.sdk.client.client import Client
@@ -95,7 +94,7 @@ async def test_a_renewed_token_needs_proofs_of_the_same_key(facade: Facade) -> N
 async def test_a_nonce_goes_into_the_proof(facade: Facade) -> None:
     task_id = facade.begin(RESEARCHER)
     async with (
-        watching(Verifier(VAULT, nonces=Nonces(b"key of a test")), endpoint(facade)) as verifier,
+        watching(Verifier(VAULT, nonce_key=b"key of a test"), endpoint(facade)) as verifier,
         client(facade, EcSigner.generate()) as agent,
     ):
         credential = await agent.issue(task_id, VAULT, GRANTS)

@@ -28,7 +28,7 @@ from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
-from broker.sdk.verify.watching import watching_in_thread
+from broker.sdk.verify.watching import watching
 from broker.store import migrate
 from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as agent_pb
@@ -154,7 +154,7 @@ def test_a_lease_is_renewed_and_a_dead_one_is_not(running: Deserted) -> None:
 
 def test_its_tokens_are_accepted_until_they_are_revoked(running: Deserted) -> None:
     endpoint = Endpoint.of(running.broker.address, running.broker.svids / "verifier")
-    with watching_in_thread(Verifier(REPO, clock=running.clock), endpoint) as verifier:
+    with watching(Verifier(REPO, clock=running.clock), endpoint) as verifier:
         assert running.reason(verifier, "live", "read_file") is None
         assert running.reason(verifier, "by_next_key", "list_files") is None
         assert running.reason(verifier, "live", "list_files") is Reason.TOOL_NOT_GRANTED

@@ -152,12 +152,12 @@ def verify(*, given: _Given | None, tokens: int, rounds: int) -> None:
     from broker.cli.bench.verifying import measure
     from broker.sdk.connect.endpoint import Endpoint
     from broker.sdk.verify.verifier import Verifier
-    from broker.sdk.verify.watching import watching_in_thread
+    from broker.sdk.verify.watching import watching
 
     with _folder() as directory, _broker(directory, given) as broker:
         issued = broker.issue(tokens)
         endpoint = Endpoint.of(broker.address, broker.svids / "verifier")
-        with watching_in_thread(Verifier(broker.resource), endpoint) as verifier:
+        with watching(Verifier(broker.resource), endpoint) as verifier:
             show(measure(verifier, issued, broker.tool, broker.agent, rounds))
 
 

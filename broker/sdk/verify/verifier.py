@@ -48,9 +48,12 @@ class Verifier:
         audience: str,
         clock: Clock = system_clock,
         monotonic: Callable[[], float] = time.monotonic,
-        nonces: Nonces | None = None,
+        nonce_key: bytes = b"",
     ) -> None:
-        """Make a verifier for the resource URI that tokens must be for. With `nonces`, DPoP proofs must hold them.
+        """Make a verifier for the resource URI that tokens must be for.
+
+        With a `nonce_key`, DPoP proofs must hold a nonce of ours (RFC 9449 section 9). It is a secret of at least 32
+        bytes that the servers of one resource share.
 
         Raises:
             Refusal: INVALID_ARGUMENT: no task can declare such a resource, so no token could be for it.
@@ -63,8 +66,8 @@ class Verifier:
         self.revocations = Revocations()
         self.unknown_key_seen = False
         self.clock = clock
-        self._nonces = nonces
-        self._check_sender = SenderConstraint(nonces)
+        self._nonces = Nonces(nonce_key) if nonce_key else None
+        self._check_sender = SenderConstraint(self._nonces)
         self._monotonic = monotonic
         self._fresh_until = float("-inf")
         self._remembered: OrderedDict[str, _Verified] = OrderedDict()

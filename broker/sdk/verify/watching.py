@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
 
 from broker.sdk.connect.connection import Connection
 from broker.sdk.connect.endpoint import Endpoint
@@ -14,14 +15,40 @@ from broker.sdk.verify.feed import Subscription
 from broker.sdk.verify.verifier import Verifier
 
 
-@asynccontextmanager
-async def watching(verifier: Verifier, endpoint: Endpoint) -> AsyncIterator[Verifier]:
-    """Keep a verifier fresh while the block runs. Waits for the first snapshot.
+class watching:  # noqa: N801 (a block, as `contextlib.suppress` is)
+    """Keep a verifier fresh while a block runs, which gets it: ``async with watching(verifier, endpoint): …``.
+
+    With plain `with`, for servers without an event loop, it is kept fresh from a thread of its own. The block begins
+    when the first snapshot of revocations is there.
 
     Raises:
         Refusal: we have no identity; or for ten seconds the broker gave no snapshot, and the reason is that of the
             last attempt.
     """
+
+    def __init__(self, verifier: Verifier, endpoint: Endpoint) -> None:
+        self._in_loop = _in_this_loop(verifier, endpoint)
+        self._in_thread = _in_a_thread(verifier, endpoint)
+
+    async def __aenter__(self) -> Verifier:
+        return await self._in_loop.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._in_loop.__aexit__(kind, error, traceback)
+
+    def __enter__(self) -> Verifier:
+        return self._in_thread.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._in_thread.__exit__(kind, error, traceback)
+
+
+@asynccontextmanager
+async def _in_this_loop(verifier: Verifier, endpoint: Endpoint) -> AsyncIterator[Verifier]:
     subscription = Subscription(verifier, await Connection.open(endpoint))
     task = asyncio.create_task(subscription.run())
     try:
@@ -35,13 +62,12 @@ async def watching(verifier: Verifier, endpoint: Endpoint) -> AsyncIterator[Veri
 
 
 @contextmanager
-def watching_in_thread(verifier: Verifier, endpoint: Endpoint) -> Iterator[Verifier]:
-    """Keep a verifier fresh from a thread of its own, for servers without an event loop; else as `watching`."""
+def _in_a_thread(verifier: Verifier, endpoint: Endpoint) -> Iterator[Verifier]:
     ready, stop = threading.Event(), threading.Event()
     failures: list[Exception] = []
 
     async def main() -> None:
-        async with watching(verifier, endpoint):
+        async with _in_this_loop(verifier, endpoint):
             ready.set()
             await asyncio.to_thread(stop.wait)
 

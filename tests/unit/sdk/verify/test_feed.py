@@ -15,7 +15,7 @@ from broker.identity.authority import Authority
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Cause, Rule, Selector, Target
 from broker.sdk.verify.verifier import Verifier
-from broker.sdk.verify.watching import watching, watching_in_thread
+from broker.sdk.verify.watching import watching
 from tests.support.fakes import FakeBroker, authority, eventually, serving
 
 AUDIENCE = "https://repo.tools.example"
@@ -250,7 +250,7 @@ def broker_elsewhere(tmp_path: Path, root: Authority) -> Iterator[tuple[FakeBrok
 
 def test_a_server_without_an_event_loop_watches_from_a_thread(broker_elsewhere) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     broker, endpoint, loop = broker_elsewhere
-    with watching_in_thread(Verifier(AUDIENCE), endpoint) as verifier:
+    with watching(Verifier(AUDIENCE), endpoint) as verifier:
         assert verifier.is_fresh()
         loop.call_soon_threadsafe(broker.push, rule(4))
         ends = time.monotonic() + 5
@@ -264,6 +264,6 @@ def test_a_thread_that_cannot_begin_says_why(broker_elsewhere, monkeypatch: pyte
     monkeypatch.setattr("broker.sdk.verify.feed._START_SECONDS", 0.3)
     broker, endpoint, _ = broker_elsewhere
     broker.refusal = Refusal(Reason.IDENTITY_UNKNOWN, "no rule knows this workload")
-    with pytest.raises(Refusal) as refused, watching_in_thread(Verifier(AUDIENCE), endpoint):
+    with pytest.raises(Refusal) as refused, watching(Verifier(AUDIENCE), endpoint):
         pytest.fail("the block must not run")
     assert refused.value.reason is Reason.IDENTITY_UNKNOWN

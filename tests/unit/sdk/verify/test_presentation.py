@@ -9,7 +9,6 @@ import pytest
 
 from broker.credential import dpop, jose
 from broker.credential.keys import EcSigner
-from broker.credential.replays import Nonces
 from broker.model.errors import Reason, Refusal
 from broker.model.lease import Binding
 from broker.sdk.verify.presentation import TOKEN_ALONE, Presentation
@@ -32,11 +31,11 @@ BY_CERTIFICATE, BY_KEY = bound(Binding.CERTIFICATE, CERTIFICATE), bound(Binding.
 
 @pytest.fixture
 def verifier() -> Verifier:
-    return opened(None)
+    return opened(b"")
 
 
-def opened(nonces: Nonces | None) -> Verifier:
-    verifier = Verifier(CLAIMS.audience, clock=lambda: NOW, nonces=nonces)
+def opened(nonce_key: bytes) -> Verifier:
+    verifier = Verifier(CLAIMS.audience, clock=lambda: NOW, nonce_key=nonce_key)
     verifier.use_keys(CLAIMS.issuer, KEYS)
     verifier.serve("acme")
     verifier.fresh_until(float("inf"))
@@ -98,11 +97,10 @@ def test_a_stolen_request_cannot_be_sent_again(verifier: Verifier) -> None:
 
 
 def test_with_nonces_a_proof_made_beforehand_is_useless() -> None:
-    nonces = Nonces(b"k" * 32)
-    verifier = opened(nonces)
+    verifier = opened(b"k" * 32)
     with pytest.raises(Refusal) as refusal:
         verifier.admit(BY_KEY, showing())
     assert refusal.value.reason is Reason.PROOF_NONCE_REQUIRED
     assert verifier.nonce()
     verifier.admit(BY_KEY, showing(nonce=verifier.nonce()))
-    assert opened(None).nonce() == ""
+    assert opened(b"").nonce() == ""
