@@ -18,9 +18,10 @@ from sqlalchemy import Connection
 from broker.audit import checkpoint
 from broker.audit.canonical import MalformedEntry
 from broker.audit.checkpoint import Checkpoint
-from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeaseRenewed, LockLifted, effects
+from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeaseRenewed, LockLifted
 from broker.audit.in_force import CommitmentMismatch, InForce
 from broker.audit.note import InvalidNote, VerifierKey, verify_note
+from broker.audit.readings import effects
 from broker.audit.tree import Frontier, leaf_hash
 from broker.model.selector import Lock, Rule
 from broker.store import ledger, locks, proofs, rules

@@ -9,10 +9,11 @@ from sqlalchemy.exc import IntegrityError
 
 from broker.audit import checkpoint
 from broker.audit.checkpoint import Checkpoint
-from broker.audit.effects import Adopted, effects
+from broker.audit.effects import Adopted
 from broker.audit.in_force import InForce
 from broker.audit.note import InvalidNote, NoteSigner, VerifierKey, verify_note
 from broker.audit.proof import verify_consistency
+from broker.audit.readings import effects
 from broker.model.clock import Clock
 from broker.model.entry import Entry, Kind
 from broker.store import ledger, proofs

@@ -13,16 +13,8 @@ from sqlalchemy import Connection
 
 from broker.audit import proof
 from broker.audit.canonical import MalformedEntry
-from broker.audit.effects import (
-    Adopted,
-    Effect,
-    LeaseIssued,
-    LeaseRenewed,
-    TaskBegun,
-    TaskEnded,
-    TaskExtended,
-    effects,
-)
+from broker.audit.effects import Adopted, Effect, LeaseIssued, LeaseRenewed, TaskBegun, TaskEnded, TaskExtended
+from broker.audit.readings import effects
 from broker.audit.tree import Frontier, leaf_hash
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Lease

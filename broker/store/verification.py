@@ -18,9 +18,10 @@ from sqlalchemy import Connection
 from broker.audit import checkpoint
 from broker.audit.canonical import MalformedEntry
 from broker.audit.checkpoint import Checkpoint
-from broker.audit.effects import Adopted, Effect, effects
+from broker.audit.effects import Adopted, Effect
 from broker.audit.note import VerifierKey, verify_note
 from broker.audit.proof import NodeId
+from broker.audit.readings import effects
 from broker.audit.replay import Finding, Replay
 from broker.store import ledger
 from broker.store.database import open_database

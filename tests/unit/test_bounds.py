@@ -39,7 +39,7 @@ GRPC_MESSAGE = 4 * 1024 * 1024
 OF_NO_CALLER = {
     # How much is remembered or done at once, which nobody notices but by the time that it takes.
     *("lease.desk._MOST_CACHED_TASKS", "lease.lookup._MOST_AT_ONCE", "access.rations._MOST_KNOWN"),
-    *("store.provenance._MOST_REMEMBERED", "store.derived._MOST_HELD", "audit.effects._LONGEST_TOKEN"),
+    *("store.provenance._MOST_REMEMBERED", "store.derived._MOST_HELD", "audit.readings._LONGEST_TOKEN"),
     *("store.tasks._MOST_KEPT", "store.encoding._LONGEST_REMEMBERED", "store.sole._LONGEST_NOTE"),
     *("store.gathering._MOST_MOMENTS",),
     # Of clients and the command line, which wait or show no more.

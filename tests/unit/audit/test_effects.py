@@ -26,9 +26,9 @@ from broker.audit.effects import (
     TaskBegun,
     TaskEnded,
     TaskExtended,
-    effects,
 )
 from broker.audit.facts import lease_facts, lock_facts, rule_facts, selector_facts, task_facts
+from broker.audit.readings import effects
 from broker.model.clock import to_micros
 from broker.model.entry import Entry, Json, Kind
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
