@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from broker.model.bounded_cache import BoundedCache
 
 _MOST_KNOWN = 5_000
 
@@ -28,14 +29,12 @@ class Rations:
 
     def __init__(self) -> None:
         """Begin with full rations for everybody."""
-        self._left: OrderedDict[str, tuple[float, datetime]] = OrderedDict()
+        self._left: BoundedCache[str, tuple[float, datetime]] = BoundedCache(_MOST_KNOWN)
 
     def take(self, whose: str, ration: Ration, at: datetime) -> bool:
         """Take one; report whether there was one to take."""
-        left, seen = self._left.pop(whose, (float(ration.most), at))
+        left, seen = self._left.get(whose) or (float(ration.most), at)
         left = min(float(ration.most), left + max(timedelta(), at - seen) / ration.every)
         taken = left >= 1
-        self._left[whose] = (left - taken, at)
-        if len(self._left) > _MOST_KNOWN:
-            self._left.popitem(last=False)
+        self._left.keep(whose, (left - taken, at))
         return taken

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +31,7 @@ from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.subject import claim_at
 from broker.identity.trust_bundles import TrustBundles
 from broker.model import compact_jws, json_pointer, numeric_date
+from broker.model.bounded_cache import BoundedCache
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 
@@ -116,7 +116,7 @@ class JwtAuthenticator:
         self._bundles = bundles
         self._audience = audience
         self._directory = directory
-        self._remembered: OrderedDict[tuple[bytes, int, int], _VerifiedToken] = OrderedDict()
+        self._remembered: BoundedCache[tuple[bytes, int, int], _VerifiedToken] = BoundedCache(_REMEMBERED)
 
     def authenticate(self, token: str, at: datetime) -> JwtEvidence:
         """Return what a token proves.
@@ -134,9 +134,7 @@ class JwtAuthenticator:
         verified = self._remembered.get(key)
         if verified is None:
             verified = self._oidc(parsed, issuer, keys, at) if issuer and keys else self._svid(parsed, bundles, at)
-            self._remembered[key] = verified
-            if len(self._remembered) > _REMEMBERED:
-                self._remembered.popitem(last=False)
+            self._remembered.keep(key, verified)
         _check_time(verified.not_before, verified.evidence.principal.not_after, at)
         return verified.evidence
 

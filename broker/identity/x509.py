@@ -20,7 +20,6 @@ each time.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +33,7 @@ from broker.identity import chain
 from broker.identity.directory import Directory
 from broker.identity.spiffe import SpiffeId, parse_spiffe_id
 from broker.identity.trust_bundles import TrustBundles
+from broker.model.bounded_cache import BoundedCache
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 
@@ -76,7 +76,7 @@ class Authenticator:
         """Make an authenticator with an empty memory."""
         self._bundles = bundles
         self._directory = directory
-        self._remembered: OrderedDict[bytes, _VerifiedLeaf] = OrderedDict()  # by the leaf's digest
+        self._remembered: BoundedCache[bytes, _VerifiedLeaf] = BoundedCache(_REMEMBERED)  # by the leaf's digest
 
     def authenticate(self, evidence: PeerEvidence, at: datetime) -> Principal:
         """Return the principal behind a connection.
@@ -96,10 +96,7 @@ class Authenticator:
         leaf, shown = _digest(evidence.leaf_pem), (bundles.generation, _digest(evidence.chain_pem))
         verified = self._remembered.get(leaf)
         if verified is None or verified.shown != shown:
-            verified = self._verify(evidence, shown, bundles, at)
-            self._remembered[leaf] = verified
-            if len(self._remembered) > _REMEMBERED:
-                self._remembered.popitem(last=False)
+            verified = self._remembered.keep(leaf, self._verify(evidence, shown, bundles, at))
         if not verified.not_before <= at < verified.not_after:
             _refuse_time(at >= verified.not_after)
         return verified.principal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,6 +10,7 @@ from broker.credential.keys import Signer
 from broker.identity.directory import IdentityRule
 from broker.lease.lookup import LeaseLookup
 from broker.lease.withheld import Withheld
+from broker.model.bounded_cache import BoundedCache
 from broker.model.clock import Clock, Ids
 from broker.model.task import Task
 from broker.policy.engine import Policy
@@ -47,7 +47,7 @@ class TaskCache:
     def __init__(self, database: Database) -> None:
         """Make an empty cache over a database."""
         self._database = database
-        self._tasks: OrderedDict[str, Task] = OrderedDict()
+        self._tasks: BoundedCache[str, Task] = BoundedCache(_MOST_CACHED_TASKS)
 
     async def find(self, task_id: str) -> Task | None:
         """Find a task, in the cache or the database."""
@@ -55,23 +55,18 @@ class TaskCache:
         if task is None:
             task = (await self._database.read(lambda connection: tasks.fetch(connection, [task_id]))).get(task_id)
             if task is not None:
-                self._keep(task)
+                self._tasks.keep(task_id, task)
         return task
 
     def forget(self, task_id: str) -> None:
         """Drop a copy that has proved stale."""
-        self._tasks.pop(task_id, None)
+        self._tasks.forget(task_id)
 
     def update(self, changed: Mapping[str, Task]) -> None:
         """Renew the copies of tasks that have changed."""
         for task in changed.values():
             if task.id in self._tasks:
-                self._keep(task)
-
-    def _keep(self, task: Task) -> None:
-        self._tasks[task.id] = task
-        if len(self._tasks) > _MOST_CACHED_TASKS:
-            self._tasks.popitem(last=False)
+                self._tasks.keep(task.id, task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -12,6 +11,7 @@ from typing import Any
 
 import cedarpy
 
+from broker.model.bounded_cache import BoundedCache
 from broker.model.decision import Action, Decision, Effect, Situation
 from broker.model.lease import Binding
 from broker.policy import lifetime, request, slices
@@ -63,8 +63,8 @@ class Policy:
     def __init__(self, bundle: PolicyBundle) -> None:
         self.bundle = bundle
         self._slices = slices.cut(bundle)
-        self._remembered: OrderedDict[tuple[object, ...], Verdict] = OrderedDict()
-        self._permits: OrderedDict[tuple[object, ...], Decision] = OrderedDict()
+        self._remembered: BoundedCache[tuple[object, ...], Verdict] = BoundedCache(_REMEMBERED)
+        self._permits: BoundedCache[tuple[object, ...], Decision] = BoundedCache(_REMEMBERED)
         self._entities = lru_cache(maxsize=_REMEMBERED)(self._prepare)
 
     def decide(self, situation: Situation) -> Decision:
@@ -78,8 +78,7 @@ class Policy:
         if decision is None:
             decision = self._decide(situation)
             if self._is_timeless(situation, decision):
-                self._permits[asked] = decision
-                _shrink(self._permits)
+                self._permits.keep(asked, decision)
         return decision
 
     def _is_timeless(self, situation: Situation, decision: Decision) -> bool:
@@ -151,12 +150,10 @@ class Policy:
         key = (action, principal, tool.id, *(facts[name] for name in slice_.reads))
         verdict = self._remembered.get(key)
         if verdict is not None:
-            self._remembered.move_to_end(key)
-            return verdict
+            return self._remembered.keep(key, verdict)  # as the newest
         verdict = self._ask(slice_, action, principal, tool, facts)
         if verdict.effect is not Effect.ERROR:
-            self._remembered[key] = verdict
-            _shrink(self._remembered)
+            self._remembered.keep(key, verdict)
         return verdict
 
     def _ask(self, slice_: Slice, action: Action, principal: str, tool: Tool, facts: Mapping[str, Fact]) -> Verdict:
@@ -170,9 +167,3 @@ class Policy:
     def _prepare(self, principal: str, tool: Tool) -> cedarpy.Entities:
         groups = self.bundle.groups_of(principal)
         return cedarpy.Entities.from_json_str(request.entities(principal, groups, tool), self.bundle.schema)
-
-
-def _shrink(remembered: OrderedDict[tuple[object, ...], Any]) -> None:
-    """Forget the oldest, if there is too much."""
-    if len(remembered) > _REMEMBERED:
-        remembered.popitem(last=False)

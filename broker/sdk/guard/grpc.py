@@ -9,7 +9,6 @@ was given, together: give it those of one trust domain, or another one's CA can 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from broker.model.bounded_cache import BoundedCache
 from broker.model.compact_jws import base64url
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sdk.guard.arguments import arguments_of
@@ -70,7 +70,7 @@ class _Check:
     def __init__(self, verifier: Verifier, arguments: Callable[[Any], object]) -> None:
         self._verifier = verifier
         self._arguments = arguments
-        self._leaves: OrderedDict[bytes, _Leaf] = OrderedDict()
+        self._leaves: BoundedCache[bytes, _Leaf] = BoundedCache(_REMEMBERED)
 
     def __call__(self, metadata: _Metadata, tool: str, request: object, auth_context: AuthContext) -> Call:
         """Check a call. Its arguments are looked at last, and only if there is one credential.
@@ -112,9 +112,7 @@ class _Check:
         if found is None:
             certificate = x509.load_pem_x509_certificate(pem)
             thumbprint = base64url(certificate.fingerprint(hashes.SHA256()))
-            found = self._leaves[pem] = _Leaf(certificate.not_valid_after_utc, thumbprint)
-            while len(self._leaves) > _REMEMBERED:
-                self._leaves.popitem(last=False)
+            found = self._leaves.keep(pem, _Leaf(certificate.not_valid_after_utc, thumbprint))
         return found
 
 

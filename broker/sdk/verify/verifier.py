@@ -6,7 +6,6 @@ The order of the checks is the order below. Whatever is not known to be good is 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from broker.credential.claims import Claims
 from broker.credential.keys import KeySet
 from broker.credential.replays import Nonces
 from broker.intent.scopes import check_resource
+from broker.model.bounded_cache import BoundedCache
 from broker.model.clock import Clock
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import ANY_TENANT
@@ -70,7 +70,7 @@ class Verifier:
         self._check_sender = SenderConstraint(self._nonces)
         self._monotonic = monotonic
         self._fresh_until = float("-inf")
-        self._remembered: OrderedDict[str, _Verified] = OrderedDict()
+        self._remembered: BoundedCache[str, _Verified] = BoundedCache(_REMEMBERED)
 
     def use_keys(self, issuer: str, keys: KeySet) -> None:
         """Take the broker's keys. What was verified with a key that is gone must be verified again."""
@@ -162,13 +162,10 @@ class Verifier:
             raise _invalid("it is of a tenant that this server does not serve")
         if claims.issued_at > self.clock() + _LEEWAY:
             raise _invalid("it is not valid yet; compare the clocks")
-        verified = remembered[token] = _Verified(claims)
-        while len(remembered) > _REMEMBERED:
-            remembered.popitem(last=False)
-        return verified
+        return remembered.keep(token, _Verified(claims))
 
     def _forget_tokens(self) -> None:
-        self._remembered = OrderedDict()
+        self._remembered = BoundedCache(_REMEMBERED)
 
     def _check_revocation(self, verified: _Verified) -> None:
         version = self.revocations.version  # before the rules: one that comes meanwhile is looked at next time

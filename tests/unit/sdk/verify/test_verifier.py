@@ -248,6 +248,7 @@ def test_a_token_seen_before_is_refused_when_its_tenant_is_no_longer_served(room
 
 def test_what_is_remembered_is_bounded(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("broker.sdk.verify.verifier._REMEMBERED", 2)
+    room.verifier.use_keys("https://broker.example", KeySet.of([SIGNER]))  # which forgets all that was remembered
     for number in range(5):
         room.check(jose.encode(replace(CLAIMS, lease_id=f"l-{number}"), SIGNER))
     assert len(room.verifier._remembered) == 2
