@@ -1,4 +1,4 @@
-"""The daemon: the only place that chooses implementations, and brings them up and down in order."""
+"""The daemon: the only place that chooses implementations, brings them up and down in order, and watches them run."""
 
 from __future__ import annotations
 
@@ -8,40 +8,28 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 
 import grpc
-import structlog
-from google.protobuf.descriptor import ServiceDescriptor
 
 from broker.access.authentication import Authentication
-from broker.access.refusals import Refusals
-from broker.api import descriptors
-from broker.api.agents import AgentService
-from broker.api.auditors import AuditorService
-from broker.api.health import Health
-from broker.api.operators import OperatorService
-from broker.api.orchestrators import OrchestratorService
-from broker.api.pipeline import Pipeline
-from broker.api.server import Server
-from broker.api.tls import server_credentials
-from broker.api.verifiers import VerifierService
 from broker.audit.note import NoteSigner
 from broker.config import policy_bundle
 from broker.config.identity import IdentitySettings
-from broker.config.listening import check_free, doors_of
-from broker.config.open_files import allow_as_many_as_possible
-from broker.config.settings import ListenSettings, Settings
+from broker.config.listening import check_all_free
+from broker.config.settings import Settings
 from broker.credential.replays import Replays
+from broker.doors import Ready, make_doors
 from broker.identity.directory import Directory
 from broker.identity.jwt import JwtAuthenticator
 from broker.identity.trust_bundles import TrustBundles
 from broker.identity.x509 import Authenticator
-from broker.jobs.crew import Crew, PartEnded
 from broker.jobs.refresh import refresh
+from broker.jobs.rotate import rotate
 from broker.jobs.schedule import Schedule
+from broker.jobs.supervisor import Supervisor
 from broker.keystore.rotation import Keystore, Rotation
 from broker.lease import activation
 from broker.lease.desk import Desk, TaskCache
@@ -61,58 +49,19 @@ from broker.system import system_clock, uuid7, uuid7_in_bulk
 from broker.trust.files import SvidFiles
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
-from broker.web.app import application
-from broker.web.pipeline import HttpPipeline
-from broker.web.server import Certificate, CertificateProblem, HttpServer
 
-_DRAIN_SECONDS = 10.0
-_SHARES = 4  # of the files that may be open: each listener's connections, and everything else
-_GC_ALLOCATIONS = (
-    50_000  # requests leave hardly any cycles behind: looking for them as often as by default costs a fifth
-)
+# Requests leave hardly any cycles behind: looking for them as often as by default costs a fifth.
+_GC_ALLOCATIONS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """Where a broker serves: the ports of its listeners, as far as it has them; and the checkpoints' verifier key."""
+class _Ledger:
+    """The database, who signs its ledger, and what is remembered of it: in memory, and beside the keys."""
 
-    port: int
-    jwt_port: int | None
-    http_port: int | None
-    vkey: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Doors:
-    """All ways in."""
-
-    grpc: Server
-    http: HttpServer | None
-    feed: Feed
-    health: Health
-
-    async def open(self, vkey: str, crew: Crew) -> Ready:
-        await self.grpc.start()
-        if self.http is not None:
-            crew.watch(self.http.start())
-        return Ready(self.grpc.port, self.grpc.jwt_port, None if self.http is None else self.http.port, vkey)
-
-    def renew(self) -> None:
-        """Show a rotated certificate. gRPC asks for it by itself."""
-        if self.http is None:
-            return
-        try:
-            self.http.refresh()
-        except (OSError, CertificateProblem) as error:
-            structlog.get_logger("http").error("http.certificate_not_renewed", problem=str(error))
-
-    async def close(self) -> None:
-        """Let the calls under way finish, and nobody else in."""
-        self.feed.close()
-        closing = [self.grpc.stop(_DRAIN_SECONDS)]
-        if self.http is not None:
-            closing.append(self.http.stop(_DRAIN_SECONDS))
-        await asyncio.gather(*closing)
+    database: Database
+    signer: NoteSigner
+    follower: Follower
+    marks: Marks
 
 
 async def serve(
@@ -120,72 +69,46 @@ async def serve(
     ready: Callable[[Ready], None],
     clock: Clock = system_clock,
     also: Sequence[grpc.GenericRpcHandler] = (),
+    over: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a broker until SIGTERM or SIGINT, then drain. `also` is served beside its own services, to anybody.
+
+    `ready` is called when it serves, `over` when it is to serve no longer, for whatever reason.
 
     Raises:
         CannotStart, Refusal: it cannot start.
         PartEnded: a part that must live as long as the daemon has ended.
     """
     gc.set_threshold(_GC_ALLOCATIONS, 50, 50)
-    stop, crew = _stop_signal(), Crew()
-    for key, address in doors_of(settings.listen):
-        check_free(key, address)
-    async with AsyncExitStack() as stack:
+    check_all_free(settings.listen)
+    async with AsyncExitStack() as stack:  # what is entered or pushed here ends in reverse
+        parts = await _supervision(stack, over)
         source = await _source(stack, settings.identity, clock)
-        database = await _database(stack, settings)
-        keys = _keystore(settings, clock)
-        signer = NoteSigner(settings.origin, keys.checkpoint)
-        follower, marks = Follower(signer.vkey), Marks(settings.mark_dirs, signer.vkey)
-        feed = Feed(database, follower, time.monotonic, uuid7)
-
-        def writer(committed: Callable[[Committed], None]) -> Writer:
-            return Writer(
-                database,
-                settings.origin,
-                signer,
-                clock,
-                committed,
-                reserve=Reserve.beside(database),
-                follower=follower,
-                marks=marks,
-            )
-
-        desk = await _desk(stack, settings, clock, database, feed, keys, writer, crew)
-        stack.push_async_callback(crew.dismiss)
+        keystore = _keystore(settings, clock)
+        ledger = await _ledger(stack, settings, keystore)
+        feed = Feed(ledger.database, ledger.follower, time.monotonic, uuid7)
+        parts.when_over(feed.close)  # at once: whatever is wrong may keep it from hearing of revocations
+        desk = await _desk(stack, parts, settings, clock, ledger, keystore, feed)
         authentication = _authentication(settings.identity, source, desk)
-        doors = _doors(settings.listen, source, authentication, feed, keys, str(signer.vkey))
-        doors.grpc.add(also)
-        crew.start("feed", feed.run())
-        crew.start("marks", marks.run())
-        crew.start("identity", refresh(source, clock, doors.renew))
-        crew.start("issuers", authentication.issuers.run())
-        crew.start("health", doors.health.run())
-        crew.start("probe", desk.ledger.probe())
-        crew.start("schedule", Schedule(desk, partial(_rotate, keys, feed, desk)).run())
-        ready(await doors.open(str(signer.vkey), crew))
-        await _until_told(stop, crew, doors)
+        doors = make_doors(settings.listen, source, authentication, feed, keystore, str(ledger.signer.vkey), also)
+        parts.start("feed", feed.run())
+        parts.start("marks", ledger.marks.run())
+        parts.start("identity", refresh(source, clock, doors.renew))
+        parts.start("issuers", authentication.issuers.run())
+        parts.start("health", doors.health.run())
+        parts.start("probe", desk.ledger.probe())
+        parts.start("schedule", Schedule(desk, partial(rotate, keystore, feed, desk)).run())
+        ready(await doors.open(parts))
+        stack.push_async_callback(doors.close)
+        await parts.wait()
 
 
-async def _until_told(stop: asyncio.Event, crew: Crew, doors: _Doors) -> None:
-    """Serve until told to stop, or until a part has ended; then drain."""
-    log = structlog.get_logger("daemon")
-    log.info("daemon.ready", port=doors.grpc.port)
-    try:
-        await crew.wait(stop)
-    except PartEnded as ended:
-        log.critical("daemon.part_ended", problem=str(ended), exc_info=ended)
-        raise
-    finally:
-        log.info("daemon.draining")
-        await doors.close()
-
-
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
+async def _supervision(stack: AsyncExitStack, over: Callable[[], None]) -> Supervisor:
+    parts = await stack.enter_async_context(Supervisor())
+    parts.when_over(over)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+        asyncio.get_running_loop().add_signal_handler(number, parts.stop)
+    return parts
 
 
 async def _source(stack: AsyncExitStack, settings: IdentitySettings, clock: Clock) -> SvidSource:
@@ -195,65 +118,57 @@ async def _source(stack: AsyncExitStack, settings: IdentitySettings, clock: Cloc
         return files
     from broker.trust.workload_api import WorkloadApi  # noqa: PLC0415 (its package is an extra)
 
-    source = await asyncio.to_thread(WorkloadApi, settings.workload_api, clock)
-    stack.callback(source.close)
-    return source
-
-
-async def _database(stack: AsyncExitStack, settings: Settings) -> Database:
-    stack.enter_context(sole_writer(settings.database_url))
-    prepare = migrate.upgrade if settings.migrate else migrate.require_newest
-    await asyncio.to_thread(prepare, settings.database_url)
-    database = open_database(settings.database_url)
-    stack.callback(database.close)
-    return database
+    return stack.enter_context(closing(await asyncio.to_thread(WorkloadApi, settings.workload_api, clock)))
 
 
 def _keystore(settings: Settings, clock: Clock) -> Keystore:
     keys = settings.keys
-    return Keystore(
-        keys.directory, Rotation(every=keys.rotation, lead=keys.lead, longest=settings.limits.lifetime), clock
-    )
+    rotation = Rotation(every=keys.rotation, lead=keys.lead, longest=settings.limits.lifetime)
+    return Keystore(keys.directory, rotation, clock)
 
 
-async def _rotate(keys: Keystore, feed: Feed, desk: Desk) -> None:
-    if await keys.rotate():
-        structlog.get_logger("keys").info("keys.rotated", published=keys.kids())
-        feed.keys_changed()
-        await activation.keys_rotated(desk, keys.kids())
+async def _ledger(stack: AsyncExitStack, settings: Settings, keystore: Keystore) -> _Ledger:
+    stack.enter_context(sole_writer(settings.database_url))
+    prepare = migrate.upgrade if settings.migrate else migrate.require_newest
+    await asyncio.to_thread(prepare, settings.database_url)
+    database = stack.enter_context(closing(open_database(settings.database_url)))
+    signer = NoteSigner(settings.origin, keystore.checkpoint)
+    return _Ledger(database, signer, Follower(signer.vkey), Marks(settings.mark_dirs, signer.vkey))
 
 
 async def _desk(
     stack: AsyncExitStack,
+    parts: Supervisor,
     settings: Settings,
     clock: Clock,
-    database: Database,
+    ledger: _Ledger,
+    keystore: Keystore,
     feed: Feed,
-    keys: Keystore,
-    make_writer: Callable[[Callable[[Committed], None]], Writer],
-    crew: Crew,
 ) -> Desk:
     """Lay the desk out, with a ledger writer at work."""
-    cache, policy = TaskCache(database), Policy(policy_bundle.load(settings.policy_bundle))
+    policy = Policy(policy_bundle.load(settings.policy_bundle))
+    database, tasks = ledger.database, TaskCache(ledger.database)
 
     def committed(change: Committed) -> None:
-        cache.update(change.tasks)
+        tasks.update(change.tasks)
         if change.rules:
             feed.wake()
 
-    writer = make_writer(committed)
-    crew.watch(writer.start())
+    kept = (Reserve.beside(database), ledger.follower, ledger.marks)
+    writer = Writer(database, settings.origin, ledger.signer, clock, committed, *kept)
+    parts.watch(writer.start())
     stack.push_async_callback(writer.stop)
+    stack.push_async_callback(parts.dismiss)
     desk = Desk(
         clock=clock,
         ids=uuid7_in_bulk(),
         salts=lambda: os.urandom(32),
         database=database,
         ledger=writer,
-        tasks=cache,
+        tasks=tasks,
         leases=LeaseLookup(database),
         policy=lambda: policy,
-        signer=keys.signer,
+        signer=keystore.signer,
         issuer=settings.issuer,
         limits=settings.limits,
         rules=settings.identity.rules,
@@ -264,8 +179,7 @@ async def _desk(
 
 
 def _authentication(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Authentication:
-    directory = Directory(settings.rules, settings.denied)
-    trusted = TrustedIssuers(settings.issuers)
+    directory, trusted = Directory(settings.rules, settings.denied), TrustedIssuers(settings.issuers)
 
     def bundles() -> TrustBundles:
         return source.material.trust_bundles
@@ -278,36 +192,3 @@ def _authentication(settings: IdentitySettings, source: SvidSource, desk: Desk) 
         issuers=trusted,
         replays=Replays(),
     )
-
-
-def _doors(
-    settings: ListenSettings, source: SvidSource, authentication: Authentication, feed: Feed, keys: Keystore, vkey: str
-) -> _Doors:
-    desk = authentication.desk
-    way_in = (desk.issuer, authentication, Refusals(desk))
-    services: dict[ServiceDescriptor, object] = {
-        descriptors.AGENT: AgentService(desk),
-        descriptors.ORCHESTRATOR: OrchestratorService(desk, feed),
-        descriptors.OPERATOR: OperatorService(desk, feed),
-        descriptors.VERIFIER: VerifierService(desk, feed, keys.published, vkey.partition("+")[0]),
-        descriptors.AUDITOR: AuditorService(desk, vkey),
-    }
-    mutual = (settings.address, server_credentials(source, mutual=True))
-    for_tokens = None
-    if settings.jwt_address is not None:
-        for_tokens = (settings.jwt_address, server_credentials(source, mutual=False))
-    share = allow_as_many_as_possible() // _SHARES
-    health = Health([feed.problem, desk.ledger.problem])
-    server = Server(mutual, Pipeline(*way_in), services, health, for_tokens, share)
-    if settings.http_address is None:
-        return _Doors(server, None, feed, health)
-    app = application(HttpPipeline(*way_in), desk, keys.published)
-    certificate = partial(_certificate, settings, source)
-    return _Doors(server, HttpServer(settings.http_address, app, certificate, most_connections=share), feed, health)
-
-
-def _certificate(settings: ListenSettings, source: SvidSource) -> Certificate:
-    """Return the certificate of the HTTPS listener as it is now."""
-    if settings.http_cert is not None and settings.http_key is not None:
-        return Certificate(settings.http_cert.read_bytes(), settings.http_key.read_bytes())
-    return Certificate(source.material.cert_chain_pem, source.material.private_key_pem)

@@ -28,6 +28,16 @@ def doors_of(settings: ListenSettings) -> Iterator[tuple[str, str]]:
             yield f"listen.{key}", address
 
 
+def check_all_free(settings: ListenSettings) -> None:
+    """See that each address can be listened on.
+
+    Raises:
+        ListenProblem: one cannot.
+    """
+    for key, address in doors_of(settings):
+        check_free(key, address)
+
+
 def check_free(key: str, address: str) -> None:
     """See that an address can be listened on.
 

@@ -12,7 +12,7 @@ import grpc
 
 from broker import daemon, logs
 from broker.config.settings import Settings
-from broker.daemon import Ready
+from broker.doors import Ready
 from broker.sandbox.deployment import IDENTITIES, Deployment
 from broker.store.database import shown_url
 from broker.system import system_clock

@@ -7,7 +7,7 @@ import asyncio
 from pathlib import Path
 
 from broker import daemon, logs
-from broker.daemon import Ready
+from broker.doors import Ready
 from broker.sandbox.deployment import Deployment
 from broker.sandbox.serving import announcing
 from broker.system import system_clock
