@@ -40,9 +40,10 @@ def by_assertion_or_bearer(headers: Headers, form: Form) -> PresentedIdentity:
     Raises:
         Refusal: IDENTITY_INVALID, INVALID_ARGUMENT.
     """
-    token = bearer_token(headers.getlist("authorization"))
-    if not token:
+    authorization = headers.getlist("authorization")
+    if not authorization:
         return by_assertion(form)
+    token = bearer_token(authorization)
     if form.get("client_assertion"):
         raise Refusal(
             Reason.IDENTITY_INVALID,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from grpc_health.v1 import health_pb2
 from starlette.responses import Response
 from starlette.routing import Route
 
+from broker.access import entrances
 from broker.access.authentication import Authentication
 from broker.access.entrances import ANYBODY, ENTRANCES, NoEntrance, Tenancy, entrance_of, open_entrance
 from broker.access.refusals import Refusals
@@ -53,6 +55,11 @@ async def test_the_lines_are_those_of_what_is_served(
     health = {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
     reflected = {f"/{name}/ServerReflectionInfo" for name in reflection.NAMES}
     assert set(ENTRANCES) == ours | health | reflected | served_over_http(world, pipeline)
+
+
+def test_each_has_one_literal_line() -> None:
+    source = Path(entrances.__file__).read_text()
+    assert re.findall(r'^ +Entrance\(\s*"([^"]+)"', source, re.MULTILINE) == [*ENTRANCES]
 
 
 def newcomer() -> ServiceDescriptor:

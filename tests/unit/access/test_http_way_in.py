@@ -83,6 +83,11 @@ async def test_a_failure_is_logged_and_says_nothing_of_our_insides(world: World,
             {"client_assertion": "a", "client_assertion_type": ASSERTION},
             "invalid_client",
         ),
+        (
+            [("authorization", "Bearer ")],
+            {"client_assertion": "a", "client_assertion_type": ASSERTION},
+            "invalid_client",
+        ),
         ([("dpop", "a"), ("dpop", "b")], {}, "invalid_dpop_proof"),
     ],
 )
@@ -92,3 +97,4 @@ async def test_an_identity_that_is_presented_twice_is_refused(
     app = application(pipeline, world.desk, lambda: world.keys)
     answer = await posted(app, "/introspect", headers, token="x", **form)
     assert answer.json()["error"] == error
+    assert answer.json()["reason"] in {"IDENTITY_INVALID", "PROOF_INVALID"}
