@@ -28,21 +28,19 @@ _SIZE = len(_VERSION) + hashlib.sha256().digest_size
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request of a principal's, under the id that it gave it."""
+    """One request of a principal's, under the id that it gave it. `key` names it in `Change.requests`."""
 
-    principal: str
+    key: tuple[str, str]
     id: str
     digest: bytes
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Return what names it in `Change.requests`."""
-        return self.principal, hashlib.sha256(self.id.encode()).hexdigest()
 
 
 def identified(principal: Principal, request_id: str, method: str, body: Mapping[str, Json]) -> Request | None:
     """Return a request by its id; None if it has none, so that nobody will know it again."""
-    return Request(principal.id, request_id, digest(method, body)) if request_id else None
+    if not request_id:
+        return None
+    key = principal.id, hashlib.sha256(request_id.encode()).hexdigest()
+    return Request(key, request_id, digest(method, body))
 
 
 def digest(method: str, body: Mapping[str, Json]) -> bytes:

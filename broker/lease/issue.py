@@ -62,26 +62,9 @@ class _Issue:
         """Hold nothing: it was decided on the task alone."""
 
     def draw_up(self, desk: Desk, permit: Permit, transaction: Transaction) -> Lease:
-        """Draw a new lease up."""
-        task, access, decision, now = permit.task, permit.access, permit.decision, transaction.at
-        guards.within_quotas(transaction, task, desk.limits)
-        return Lease(
-            id=desk.ids(),
-            tenant=task.tenant,
-            task_id=task.id,
-            holder=permit.agent.id,
-            resource=access.resource,
-            grants=access.grants,
-            binding=permit.confirmation.binding,
-            confirmation=permit.confirmation.thumbprint,
-            issued_at=now,
-            expires_at=permit.expiry(desk.limits, now),
-            max_expires_at=min(now + desk.limits.total_lifetime, task.deadline),
-            decision_id=permit.decision_id,
-            policies=decision.policies,
-            policy_revision=decision.revision,
-            index=transaction.next_index(),
-        )
+        """Draw a new lease up, if the quotas of task and tenant leave room for it."""
+        guards.within_quotas(transaction, permit.task, desk.limits)
+        return permit.new_lease(desk, transaction)
 
     def record(self, desk: Desk, permit: Permit, lease: Lease, transaction: Transaction) -> None:
         """Record the lease, and what the agent says of it."""

@@ -6,8 +6,8 @@
    decided on has changed; draw the lease up, refuse what is locked, write the token, and record.
 4. Once that is durable, sign the token and release it.
 
-A use case gives the steps in which it differs. Where policy asks for more than its own word, that goes in between 2 and
-3; what comes of a permit other than a lease of the agent's own is for the use case to draw up.
+A use case gives the steps in which it differs: what it asks policy for, what else it was decided on, the lease that it
+draws up, and how it is recorded.
 """
 
 from __future__ import annotations
@@ -82,6 +82,31 @@ class Permit:
             caps["limits.bearer_lifetime"] = limits.bearer_lifetime
         return lifetime.granted(at, self.access.lifetime, caps)
 
+    def new_lease(self, desk: Desk, transaction: Transaction) -> Lease:
+        """Return a lease of the agent's, to be recorded by the next entry.
+
+        Raises:
+            Refusal: LIFETIME_EXHAUSTED.
+        """
+        now, limits = transaction.at, desk.limits
+        return Lease(
+            id=desk.ids(),
+            tenant=self.task.tenant,
+            task_id=self.task.id,
+            holder=self.agent.id,
+            resource=self.access.resource,
+            grants=self.access.grants,
+            binding=self.confirmation.binding,
+            confirmation=self.confirmation.thumbprint,
+            issued_at=now,
+            expires_at=self.expiry(limits, now),
+            max_expires_at=min(now + limits.total_lifetime, self.task.deadline),
+            decision_id=self.decision_id,
+            policies=self.decision.policies,
+            policy_revision=self.decision.revision,
+            index=transaction.next_index(),
+        )
+
     def entry(self, kind: Kind, lease: Lease, at: datetime, asserted: Mapping[str, Json]) -> Entry:
         """Return the entry that records what came of it."""
         return Entry(
@@ -111,7 +136,7 @@ class UseCase(Protocol):
 
     @property
     def lease_ids(self) -> tuple[str, ...]:
-        """The leases that its last two steps look at."""
+        """The leases that it looks at, at the head of the ledger."""
 
     @property
     def request(self) -> idempotency.Request | None:
@@ -142,11 +167,12 @@ async def obtain(desk: Desk, prepare: Callable[[int], Awaitable[UseCase]]) -> Is
     """
     for attempt in range(_ATTEMPTS):
         case = await prepare(attempt)
-        task = guards.task_of_agent(await desk.tasks.find(case.task_id), case.task_id, case.agent)
+        task_id = case.task_id
+        task = guards.task_of_agent(await desk.tasks.find(task_id), task_id, case.agent)
         try:
-            return await _commit(desk, case, _decide(desk, case, task))
+            return await desk.ledger.write(_change(desk, case, _decide(desk, case, task)))
         except Stale:
-            desk.tasks.forget(task.id)
+            desk.tasks.forget(task_id)
     raise Refusal(Reason.UNAVAILABLE, "what it is decided on keeps changing; try again")
 
 
@@ -188,15 +214,14 @@ def _situation(case: UseCase, task: Task, access: Access, now: datetime) -> Situ
     )
 
 
-async def _commit(desk: Desk, case: UseCase, permit: Permit) -> Issued:
-    """Commit, if what was decided on is still the truth, and release what was signed."""
-    change: Change[Issued] = Change(
+def _change(desk: Desk, case: UseCase, permit: Permit) -> Change[Issued]:
+    """Return what is to be done at the head of the ledger, if what was decided on is still the truth."""
+    return Change(
         partial(_record, desk, case, permit),
         tasks=(permit.task.id,),
         leases=case.lease_ids,
         requests=idempotency.keys(case.request),
     )
-    return await desk.ledger.write(change)
 
 
 def _record(
@@ -207,7 +232,7 @@ def _record(
     if earlier is not None:
         return Afterwards(partial(_again, desk, case.agent, earlier))
     case.hold(transaction)
-    permit = replace(permit, task=guards.live_task(guards.unchanged(transaction, permit.task), transaction.at))
+    guards.live_task(guards.unchanged(transaction, permit.task), transaction.at)
     lease = case.draw_up(desk, permit, transaction)
     guards.unlocked(transaction, lease)
     written = token.draft(desk, lease, transaction.at)

@@ -188,8 +188,8 @@ class Tasks(Aggregate):
         return {task.tenant for task in self._tasks.values()}
 
     def leases_issued(self, task: Task) -> int:
-        """Report how many leases a task has ever had."""
-        return task.leases_issued + self._issued[task.id]
+        """Report how many leases a task has ever had, whatever a copy of it says."""
+        return self._tasks[task.id].leases_issued + self._issued[task.id]
 
     def live(self, tenant: str) -> int:
         """Report for how many of a tenant's tasks credentials may be issued."""
