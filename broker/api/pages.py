@@ -1,4 +1,4 @@
-"""Lists that end: by number, as the caller wishes, and by bytes, since gRPC clients take 4 MiB."""
+"""Lists that end: by number, as the caller asks, and by bytes, since gRPC clients take 4 MiB."""
 
 from __future__ import annotations
 

@@ -10,10 +10,13 @@ import click
 from click.core import ParameterSource
 
 from broker.cli.notation import parse_tool
+from broker.model import selector
 from broker.model.principal import ANY_TENANT
+from broker.model.selector import Target
 from broker.v1.selector_pb2 import Selector
+from broker.wire.selectors import selector_to_wire
 
-_TARGETS = {"lease": "lease_id", "task": "task_id", "agent": "agent", "tool": "tool"}
+_NAMED = [target.value for target in Target if target is not Target.ALL]  # each the name of its option
 
 
 def selector_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,7 +25,7 @@ def selector_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     @click.pass_context
     def run(ctx: click.Context, /, *, tenant: str | None, everything: bool, **rest: Any) -> object:  # noqa: ANN401 (options)
-        named = {name: value for name in _TARGETS if (value := rest.pop(name))}
+        named = {name: value for name in _NAMED if (value := rest.pop(name))}
         typed = ctx.get_parameter_source("tenant") is ParameterSource.COMMANDLINE
         return command(selector=_selector(named, tenant, everything=everything, typed=typed), **rest)
 
@@ -44,18 +47,20 @@ def _selector(named: Mapping[str, str], tenant: str | None, *, everything: bool,
     if len(named) + everything > 1:
         raise click.UsageError("name one of --lease, --task, --agent, --tool and --all")
     if everything:
-        return Selector(tenant=tenant or ANY_TENANT, everything=True)
+        return _to_wire(tenant or ANY_TENANT, Target.ALL)
     if not named:
         # A tenant from the environment confines; only one that was typed is a target.
-        return Selector(tenant=tenant, everything=True) if tenant and typed else None
+        return _to_wire(tenant, Target.ALL) if tenant and typed else None
     if not tenant:
         raise click.UsageError("name the tenant as well: --tenant, or CREDBROKER_TENANT")
     ((name, value),) = named.items()
     if name == "tool":
         _check_tool(value)
-    selector = Selector(tenant=tenant)
-    setattr(selector, _TARGETS[name], value)
-    return selector
+    return _to_wire(tenant, Target(name), value)
+
+
+def _to_wire(tenant: str, target: Target, value: str = "") -> Selector:
+    return selector_to_wire(selector.Selector(tenant, target, value))
 
 
 def _check_tool(text: str) -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from broker.web.connections import PatientProtocol
 
-_HANDSHAKE_SECONDS = 5
+_TLS_SECONDS = 5
 _GOODBYE_SECONDS = 2.0
 _MOST_READ = 64 * 1024  # at a time
 _MOST_UNTAKEN = 32 * 1024  # of what was read, while a request is being answered
@@ -44,7 +44,7 @@ class _Connection(SSLProtocol):
             tls,
             None,  # type: ignore[arg-type]  # nobody waits for the handshake
             server_side=True,
-            ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+            ssl_handshake_timeout=_TLS_SECONDS,
             ssl_shutdown_timeout=_GOODBYE_SECONDS,
         )
         self._ssl_buffer, self._ssl_buffer_view = buffer, buffer  # instead of one of its own, of the same size
