@@ -46,7 +46,7 @@ from broker.store.reserve import Reserve
 from broker.store.sole import sole_writer
 from broker.store.writer import Writer
 from broker.system import system_clock, uuid7, uuid7_in_bulk
-from broker.trust.files import SvidFiles
+from broker.trust.files import SvidFileSource
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
 
@@ -113,7 +113,7 @@ async def _supervision(stack: AsyncExitStack, over: Callable[[], None]) -> Super
 
 async def _source(stack: AsyncExitStack, settings: IdentitySettings, clock: Clock) -> SvidSource:
     if settings.svid_dir is not None:
-        files = SvidFiles(settings.svid_dir, settings.trust_bundles, settings.jwt_bundles)
+        files = SvidFileSource(settings.svid_dir, settings.trust_bundles, settings.jwt_bundles)
         files.check_time(clock())
         return files
     from broker.trust.workload_api import WorkloadApi  # noqa: PLC0415 (its package is an extra)

@@ -28,7 +28,7 @@ from broker.store import migrate, opening
 from broker.store.database import DatabaseProblem, open_database
 from broker.store.marks import Marks
 from broker.store.sole import check_place, writer_of
-from broker.trust.files import SvidFiles
+from broker.trust.files import SvidFileSource
 from broker.trust.issuer_keys import IssuerKeys, KeySource, KeySourceError
 from broker.trust.kept import SvidFileError
 from broker.trust.workload_api import WorkloadApi
@@ -56,7 +56,7 @@ def _identity(settings: Settings, clock: Clock) -> str:
         api = WorkloadApi(identity.workload_api, clock)
         api.close()
         return _described(api.material.cert_chain_pem, f"the SVID from {identity.workload_api}")
-    files = SvidFiles(identity.svid_dir, identity.trust_bundles, identity.jwt_bundles)
+    files = SvidFileSource(identity.svid_dir, identity.trust_bundles, identity.jwt_bundles)
     files.check_time(clock())
     path = identity.svid_dir / "svid.pem"
     chain = parse_certificates(files.material.cert_chain_pem)

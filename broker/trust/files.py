@@ -41,7 +41,7 @@ class _Pair:
     not_after: datetime
 
 
-class SvidFiles:
+class SvidFileSource:
     """The files of one SVID, the bundles of further trust domains, and the JWKS of those whose JWT-SVIDs are taken.
 
     What cannot be used (a half-written pair, say) does not replace what could, and does not keep the rest from being

@@ -12,7 +12,7 @@ from broker.identity.directory import Directory
 from broker.keystore.folder import open_keys
 from broker.model.principal import Role
 from broker.sandbox.deployment import IDENTITIES, Deployment
-from broker.trust.files import SvidFiles
+from broker.trust.files import SvidFileSource
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -33,7 +33,7 @@ def test_an_svid_of_the_development_ca_is_usable_and_its_key_private(tmp_path: P
     shown = json.loads(run("svid", "show", folder, "-o", "json").stdout)
     assert json.loads(issued.stdout) == {"directory": str(folder), **shown}
     assert (shown["spiffe_id"], shown["dns_names"], shown["in_time"]) == (identity, ["localhost"], True)
-    assert "example.org" in SvidFiles(folder).material.trust_bundles.roots
+    assert "example.org" in SvidFileSource(folder).material.trust_bundles.roots
     assert [mode(folder / "key.pem"), mode(tmp_path / "svids" / "ca-key.pem")] == [0o600, 0o600]
 
 

@@ -16,7 +16,7 @@ from broker.identity.authority import Authority, Svid, issue_svid, new_authority
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.trust_bundles import parse_certificates
 from broker.system import system_clock
-from broker.trust.files import SvidFiles, write_svid
+from broker.trust.files import SvidFileSource, write_svid
 from broker.trust.kept import SvidFileError
 from tests.support.certificates import Shape, make, of_a_version_that_there_is_not
 from tests.support.issuer import jwk
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def test_what_is_written_is_read(folder: Folder) -> None:
-    files = SvidFiles(folder.path)
+    files = SvidFileSource(folder.path)
     assert files.material.cert_chain_pem == folder.first.cert_pem
     assert files.material.private_key_pem == folder.first.key_pem
     assert files.material.trust_bundles.roots == {"example.org": parse_certificates(ROOT.cert_pem)}
@@ -66,14 +66,14 @@ def test_only_the_owner_may_read_the_key_that_is_written(folder: Folder) -> None
 
 
 def test_nothing_new_is_nothing_new(folder: Folder) -> None:
-    files = SvidFiles(folder.path)
+    files = SvidFileSource(folder.path)
     before = files.material
     assert not files.refresh()
     assert files.material is before
 
 
 def test_a_rotation_is_picked_up(folder: Folder) -> None:
-    files, fresh = SvidFiles(folder.path), svid()
+    files, fresh = SvidFileSource(folder.path), svid()
     write_svid(folder.path, fresh, ROOT.cert_pem)
     assert files.refresh()
     assert (files.material.generation, files.material.cert_chain_pem) == (2, fresh.cert_pem)
@@ -82,7 +82,7 @@ def test_a_rotation_is_picked_up(folder: Folder) -> None:
 
 
 def test_another_root_is_picked_up_with_the_pair_as_it_was(folder: Folder) -> None:
-    files, other = SvidFiles(folder.path), new_authority("example.org", DAY, system_clock())
+    files, other = SvidFileSource(folder.path), new_authority("example.org", DAY, system_clock())
     folder.write("bundle.pem", ROOT.cert_pem + other.cert_pem)
     assert files.refresh()
     assert len(files.material.trust_bundles.roots["example.org"]) == 2
@@ -126,7 +126,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_what_is_broken_does_not_replace_what_is_good(folder: Folder, case: str) -> None:
-    files = SvidFiles(folder.path)
+    files = SvidFileSource(folder.path)
     before = files.material
     name, data = BROKEN[case]
     good = (folder.path / name).read_bytes()
@@ -147,11 +147,11 @@ def test_what_is_broken_at_the_start_is_refused_with_the_files_name(folder: Fold
     name, data = BROKEN[case]
     folder.write(name, data)
     with pytest.raises(SvidFileError, match=name):
-        SvidFiles(folder.path)
+        SvidFileSource(folder.path)
 
 
 def test_half_an_intermediate_does_not_count_as_a_shorter_chain(folder: Folder) -> None:
-    files = SvidFiles(folder.path)
+    files = SvidFileSource(folder.path)
     folder.write("svid.pem", folder.first.cert_pem + ROOT.cert_pem[:200])
     assert not files.refresh()
     folder.write("svid.pem", folder.first.cert_pem + ROOT.cert_pem)
@@ -159,7 +159,7 @@ def test_half_an_intermediate_does_not_count_as_a_shorter_chain(folder: Folder) 
 
 
 def test_a_pair_that_is_written_one_after_the_other_counts_when_it_is_whole(folder: Folder) -> None:
-    files, fresh = SvidFiles(folder.path), svid()
+    files, fresh = SvidFileSource(folder.path), svid()
     folder.write("key.pem", fresh.key_pem)
     assert not files.refresh()
     assert files.material.private_key_pem == folder.first.key_pem
@@ -170,7 +170,7 @@ def test_a_pair_that_is_written_one_after_the_other_counts_when_it_is_whole(fold
 
 @pytest.mark.parametrize("name", ["svid.pem", "key.pem", "bundle.pem"])
 def test_a_file_that_goes_missing_is_a_problem_and_no_change(folder: Folder, name: str) -> None:
-    files = SvidFiles(folder.path)
+    files = SvidFileSource(folder.path)
     gone = folder.path / name
     data = gone.read_bytes()
     gone.unlink()
@@ -179,14 +179,14 @@ def test_a_file_that_goes_missing_is_a_problem_and_no_change(folder: Folder, nam
     assert str(gone) in files.problem
     assert files.material.generation == 1
     with pytest.raises(SvidFileError, match=name):
-        SvidFiles(folder.path)
+        SvidFileSource(folder.path)
     folder.write(name, data)
     assert files.refresh()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601])
 def test_a_key_that_others_may_read_is_refused_with_the_remedy(folder: Folder, mode: int) -> None:
-    files = SvidFiles(folder.path)
+    files = SvidFileSource(folder.path)
     fresh = svid()
     folder.write("svid.pem", fresh.cert_pem)
     folder.write("key.pem", fresh.key_pem, mode)
@@ -194,7 +194,7 @@ def test_a_key_that_others_may_read_is_refused_with_the_remedy(folder: Folder, m
     assert files.problem is not None
     assert "chmod 600" in files.problem
     with pytest.raises(SvidFileError, match="chmod 600"):
-        SvidFiles(folder.path)
+        SvidFileSource(folder.path)
     (folder.path / "key.pem").chmod(0o400)
     assert files.refresh()
 
@@ -203,7 +203,7 @@ def test_further_trust_domains_have_roots_of_their_own(folder: Folder, tmp_path:
     other = new_authority("other.example", DAY, system_clock())
     bundle = tmp_path / "other.pem"
     bundle.write_bytes(other.cert_pem)
-    files = SvidFiles(folder.path, {"other.example": bundle})
+    files = SvidFileSource(folder.path, {"other.example": bundle})
     assert files.material.trust_bundles.roots == {
         "example.org": parse_certificates(ROOT.cert_pem),
         "other.example": parse_certificates(other.cert_pem),
@@ -226,7 +226,7 @@ def test_a_broken_file_keeps_no_other_from_being_read(folder: Folder, tmp_path: 
     for pem in ("other.pem", "third.pem"):
         (tmp_path / pem).write_bytes(OTHER.cert_pem)
     (tmp_path / "other.json").write_bytes(JWKS)
-    files = SvidFiles(
+    files = SvidFileSource(
         folder.path,
         {"other.example": tmp_path / "other.pem", "third.example": tmp_path / "third.pem"},
         {"other.example": tmp_path / "other.json"},
@@ -255,7 +255,7 @@ def test_a_broken_file_keeps_no_other_from_being_read(folder: Folder, tmp_path: 
 
 
 def test_a_file_that_comes_back_as_it_was_is_a_problem_no_more(folder: Folder) -> None:
-    files, bundle = SvidFiles(folder.path), folder.path / "bundle.pem"
+    files, bundle = SvidFileSource(folder.path), folder.path / "bundle.pem"
     bundle.rename(folder.path / "away")
     assert not files.refresh()
     assert files.problem
@@ -268,11 +268,11 @@ def test_our_own_trust_domain_has_one_bundle_only(folder: Folder, tmp_path: Path
     bundle = tmp_path / "mine.pem"
     bundle.write_bytes(ROOT.cert_pem)
     with pytest.raises(SvidFileError, match=r"mine\.pem"):
-        SvidFiles(folder.path, {"example.org": bundle})
+        SvidFileSource(folder.path, {"example.org": bundle})
 
 
 def test_the_private_key_does_not_show(folder: Folder) -> None:
-    assert "PRIVATE KEY" not in repr(SvidFiles(folder.path).material)
+    assert "PRIVATE KEY" not in repr(SvidFileSource(folder.path).material)
 
 
 def test_what_an_earlier_writer_left_behind_does_not_stop_the_next(folder: Folder) -> None:
@@ -280,4 +280,4 @@ def test_what_an_earlier_writer_left_behind_does_not_stop_the_next(folder: Folde
     (folder.path / ".key.pem.new").chmod(0o644)
     fresh = svid()
     write_svid(folder.path, fresh, ROOT.cert_pem)
-    assert SvidFiles(folder.path).material.private_key_pem == fresh.key_pem
+    assert SvidFileSource(folder.path).material.private_key_pem == fresh.key_pem
