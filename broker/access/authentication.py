@@ -66,7 +66,7 @@ class Authentication:
         if principal.proof_key:
             return principal
         now = self.desk.clock()
-        proven = dpop.verify(proof.text, dpop.Request(method=proof.method, url=proof.url), now)
+        proven = dpop.verify(proof.text, dpop.ProvenRequest(method=proof.method, url=proof.url), now)
         self.replays.use(proven, now)
         return replace(principal, proof_key=proven.thumbprint)
 

@@ -36,7 +36,7 @@ _HOST = re.compile(r"[a-z0-9._:\[\]-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ProvenRequest:
     """The request that a proof must be for. `token` goes with it, if it is not empty."""
 
     method: str
@@ -54,7 +54,7 @@ class Proof:
     nonce: str
 
 
-def verify(text: str, request: Request, at: datetime) -> Proof:
+def verify(text: str, request: ProvenRequest, at: datetime) -> Proof:
     """Check a proof (RFC 9449 section 4.3). Whether it was used before, and its nonce, are for the caller to check.
 
     Raises:
@@ -72,7 +72,7 @@ def verify(text: str, request: Request, at: datetime) -> Proof:
     return _check(payload, key.kid, request, at)
 
 
-def make(signer: EcSigner, request: Request, *, jti: str, at: datetime, nonce: str = "") -> str:
+def make(signer: EcSigner, request: ProvenRequest, *, jti: str, at: datetime, nonce: str = "") -> str:
     """Make a proof for one request."""
     payload: dict[str, object] = {
         "jti": jti,
@@ -111,7 +111,7 @@ def _key(header: Mapping[str, Any]) -> PublicKey:
     return PublicKey.from_jwk({**jwk, "alg": jwk.get("alg", ALGORITHM), "use": jwk.get("use", "sig")})
 
 
-def _check(payload: Mapping[str, Any], thumbprint: str, request: Request, at: datetime) -> Proof:
+def _check(payload: Mapping[str, Any], thumbprint: str, request: ProvenRequest, at: datetime) -> Proof:
     if missing := sorted(_REQUIRED - payload.keys()):
         refuse(f"it has no `{missing[0]}`")
     if payload["htm"] != request.method:

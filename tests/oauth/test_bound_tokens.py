@@ -23,7 +23,7 @@ from tests.support.oauth import EXCHANGE, JWT_TYPE, WIF, asking, issue, payload
 
 
 def made_for(facade: Facade, key: EcSigner, path: str, jti: str = "") -> str:
-    request = dpop.Request(method="POST", url=facade.url + path)
+    request = dpop.ProvenRequest(method="POST", url=facade.url + path)
     return dpop.make(key, request, jti=jti or uuid7(), at=system_clock())
 
 

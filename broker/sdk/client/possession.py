@@ -28,7 +28,7 @@ class Prover:
         parts = urlsplit(url)
         path = quote(parts.path, safe=_IN_PATHS)  # as HTTP clients send it
         plain = parts._replace(path=path, query="", fragment="").geturl()
-        request = dpop.Request(method=method, url=plain, token=token)
+        request = dpop.ProvenRequest(method=method, url=plain, token=token)
         return dpop.make(self.key, request, jti=self.ids(), at=self.clock(), nonce=nonce)
 
 

@@ -62,7 +62,7 @@ class SenderConstraint:
     def _check_proof(self, token: str, claims: Claims, presentation: Presentation, at: datetime) -> None:
         if not presentation.proof:
             dpop.refuse("there is none, and the credential is bound to a key")
-        request = dpop.Request(method=presentation.method, url=presentation.url, token=token)
+        request = dpop.ProvenRequest(method=presentation.method, url=presentation.url, token=token)
         proof = dpop.verify(presentation.proof, request, at)
         if proof.thumbprint != claims.confirmation:
             raise _mismatch("the key it was issued to", "each holder must ask for a credential of its own")

@@ -16,7 +16,7 @@ from joserfc import jws
 from joserfc.jwk import ECKey
 
 from broker.credential import dpop
-from broker.credential.dpop import Proof, Request
+from broker.credential.dpop import Proof, ProvenRequest
 from broker.credential.keys import EcSigner
 from broker.credential.replays import Nonces, Replays
 from broker.model.errors import Reason, Refusal
@@ -26,7 +26,7 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
 PRIVATE = ec.generate_private_key(ec.SECP256R1())
 SIGNER = EcSigner.of(PRIVATE)
-REQUEST = Request(method="POST", url="https://vault.example/search", token="abc")
+REQUEST = ProvenRequest(method="POST", url="https://vault.example/search", token="abc")
 HASH = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"  # SHA-256 of "abc", FIPS 180 appendix B.1
 PUBLIC = {name: value for name, value in SIGNER.public_key().to_jwk().items() if name in ("kty", "crv", "x", "y")}
 CLAIMS = {"jti": "1", "htm": "POST", "htu": REQUEST.url, "iat": SECONDS, "ath": HASH}
@@ -38,7 +38,7 @@ def proof(header: dict[str, Any] | None = None, **changes: Any) -> str:
     return compact(PRIVATE, {name: value for name, value in plain.items() if value is not None}, claims)
 
 
-def refused(text: str, told: str = "", request: Request = REQUEST) -> None:
+def refused(text: str, told: str = "", request: ProvenRequest = REQUEST) -> None:
     with pytest.raises(Refusal) as refusal:
         dpop.verify(text, request, NOW)
     assert refusal.value.reason is Reason.PROOF_INVALID

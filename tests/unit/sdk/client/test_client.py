@@ -183,7 +183,7 @@ async def test_each_attempt_has_a_proof_of_its_own(desk: FakeDesk, tmp_path: Pat
     assert desk.calls == ["issue", "issue", "renew", "renew"]
     proven = []
     for proof, rpc in zip(desk.proofs, ["IssueCredential"] * 2 + ["RenewCredential"] * 2, strict=True):
-        request = dpop.Request(method="POST", url=f"{issuer}/broker.v1.AgentService/{rpc}")
+        request = dpop.ProvenRequest(method="POST", url=f"{issuer}/broker.v1.AgentService/{rpc}")
         proven.append(dpop.verify(proof, request, system_clock()))
     assert {found.thumbprint for found in proven} == {key.kid}
     assert len({found.jti for found in proven}) == 4

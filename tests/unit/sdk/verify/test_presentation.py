@@ -45,7 +45,7 @@ def opened(nonce_key: bytes) -> Verifier:
 def showing(
     key: EcSigner = KEY, token: str = BY_KEY, jti: str = "1", at: datetime = NOW, nonce: str = ""
 ) -> Presentation:
-    request = dpop.Request(method="POST", url=URL, token=token)
+    request = dpop.ProvenRequest(method="POST", url=URL, token=token)
     return Presentation(proof=dpop.make(key, request, jti=jti, at=at, nonce=nonce), method="POST", url=URL)
 
 
