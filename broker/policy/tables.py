@@ -54,7 +54,7 @@ def read_tools(file: str, text: str, problems: list[Problem]) -> dict[str, Resou
     resources: dict[str, Resource] = {}
     tools_before = 0
     for index, entry in enumerate(top.tables("resource")):
-        table = _Table(entry, _Place(file, text, "[[resource]]", index), problems)
+        table = _TomlTable(entry, _Place(file, text, "[[resource]]", index), problems)
         resource = _resource(table, tools_before)
         tools_before += len(table.tables("tool"))
         if resource.uri in resources:
@@ -64,7 +64,7 @@ def read_tools(file: str, text: str, problems: list[Problem]) -> dict[str, Resou
     return resources
 
 
-def _resource(table: _Table, tools_before: int) -> Resource:
+def _resource(table: _TomlTable, tools_before: int) -> Resource:
     uri = table.take("uri", str, "")
     if uri and not is_resource(uri):
         table.complain("uri", f"`{uri}` is not an absolute URI in ASCII, without fragment or user, of at most 512")
@@ -75,7 +75,7 @@ def _resource(table: _Table, tools_before: int) -> Resource:
     tools: dict[str, Tool] = {}
     for index, entry in enumerate(table.tables("tool"), start=tools_before):
         place = _Place(table.place.file, table.place.text, "[[resource.tool]]", index)
-        inner = _Table(entry, place, table.problems)
+        inner = _TomlTable(entry, place, table.problems)
         tool = _tool(inner, uri)
         if tool.name in tools:
             inner.complain("name", f"tool `{tool.name}` is listed twice at `{uri}`")
@@ -84,7 +84,7 @@ def _resource(table: _Table, tools_before: int) -> Resource:
     return Resource(uri=uri, binding=Binding(binding), tools=tools)
 
 
-def _tool(table: _Table, uri: str) -> Tool:
+def _tool(table: _TomlTable, uri: str) -> Tool:
     name = table.take("name", str, "")
     if name and not is_tool(name):
         table.complain("name", f"`{name}` is not a tool's name; use 1 to 128 of A-Z a-z 0-9 _ . -")
@@ -106,7 +106,7 @@ def _tool(table: _Table, uri: str) -> Tool:
 def read_groups(file: str, text: str, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
     """Read `groups.toml`: for each group its members, ids of principals or prefixes that end in `/*` or `:*`."""
     top = _document(file, text, problems)
-    table = _Table(top.take("groups", dict, {}), _Place(file, text, "[groups]", 0), problems)
+    table = _TomlTable(top.take("groups", dict, {}), _Place(file, text, "[groups]", 0), problems)
     groups = {name: table.texts(name) for name in table.values}
     for name, members in groups.items():
         for member in members:
@@ -149,7 +149,7 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _TomlTable:
     """One TOML table, read key by key. A wrong value is a problem and reads as its default."""
 
     values: Mapping[str, object]
@@ -200,12 +200,12 @@ class _Table:
 _KINDS: Mapping[type, str] = {str: "a text", int: "a whole number", bool: "true or false", dict: "a table"}
 
 
-def _document(file: str, text: str, problems: list[Problem]) -> _Table:
+def _document(file: str, text: str, problems: list[Problem]) -> _TomlTable:
     place = _Place(file, text)
     try:
-        return _Table(tomllib.loads(text), place, problems)
+        return _TomlTable(tomllib.loads(text), place, problems)
     except tomllib.TOMLDecodeError as error:
         found = _TOML_LINE.search(str(error))
         problems.append(Problem(file, int(found[1]) if found else text.count("\n") + 1, f"not TOML: {error}"))
         # Nothing more can be said about it.
-        return _Table({"groups": {}}, place, [])
+        return _TomlTable({"groups": {}}, place, [])
