@@ -179,7 +179,8 @@ async def _desk(
 
 
 def _authentication(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Authentication:
-    directory, trusted = Directory(settings.rules, settings.denied), TrustedIssuers(settings.issuers)
+    directory = Directory(settings.rules, settings.denied)
+    trusted = TrustedIssuers(settings.issuers, time.monotonic)
 
     def bundles() -> TrustBundles:
         return source.material.trust_bundles

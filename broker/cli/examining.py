@@ -7,6 +7,7 @@ does, so the command imports it when it runs.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -141,7 +142,7 @@ def _door(settings: Settings, key: str, address: str) -> str:
 
 
 async def _issuer(issuer: Issuer, source: KeySource) -> str:
-    keys = IssuerKeys(issuer, source)
+    keys = IssuerKeys(issuer, source, time.monotonic)
     try:
         await keys.refresh()
         return f"{issuer.url}: {len(keys.current().keys.keys)} keys"

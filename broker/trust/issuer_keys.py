@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -53,8 +52,8 @@ class KeySource:
 class IssuerKeys:
     """The keys of one issuer, kept fresh by `run`."""
 
-    def __init__(self, issuer: Issuer, source: KeySource, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Make an empty set.
+    def __init__(self, issuer: Issuer, source: KeySource, monotonic: Callable[[], float]) -> None:
+        """Make an empty set; `monotonic` counts seconds.
 
         Raises:
             KeySourceError: the file of private roots cannot be used.
@@ -191,8 +190,8 @@ class IssuerKeys:
 class TrustedIssuers:
     """All trusted issuers, and the keys of each."""
 
-    def __init__(self, sources: Mapping[str, tuple[Issuer, KeySource]]) -> None:
-        """Make the sets, empty, by the issuers' URLs.
+    def __init__(self, sources: Mapping[str, tuple[Issuer, KeySource]], monotonic: Callable[[], float]) -> None:
+        """Make the sets, empty, by the issuers' URLs; `monotonic` counts seconds.
 
         Raises:
             KeySourceError: a file of keys or of private roots cannot be used; of keys, as it is now.
@@ -200,7 +199,7 @@ class TrustedIssuers:
         for issuer, source in sources.values():
             _check_file(issuer, source)
         self.issuers = {url: issuer for url, (issuer, _) in sources.items()}
-        self._sets = {url: IssuerKeys(issuer, source) for url, (issuer, source) in sources.items()}
+        self._sets = {url: IssuerKeys(issuer, source, monotonic) for url, (issuer, source) in sources.items()}
 
     def current(self, issuer: Issuer) -> CurrentKeys:
         """Return an issuer's keys; else as `IssuerKeys.current`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,7 +46,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.fixture
 def authentication(world: World) -> Authentication:
-    directory, issuers = Directory((), frozenset()), TrustedIssuers({})
+    directory, issuers = Directory((), frozenset()), TrustedIssuers({}, time.monotonic)
     return Authentication(
         desk=world.desk,
         source=Source(SvidMaterial(1, b"", b"", NOBODY, datetime.max.replace(tzinfo=UTC))),
