@@ -13,7 +13,7 @@ from broker.audit.tree import Frontier, Node, leaf_hash
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Discrepancy:
     """Something that is not as it was signed. `index` names the entry, if it can be told."""
 
     index: int | None
@@ -29,7 +29,7 @@ class Replay:
 
     def __init__(self, kept: Checkpoint | None = None) -> None:
         """Begin with the empty tree. `kept`: a checkpoint of it that somebody has kept elsewhere."""
-        self.findings: list[Finding] = []
+        self.findings: list[Discrepancy] = []
         self._kept = kept
         self._frontier = Frontier.empty()
         self._next = 0
@@ -44,12 +44,12 @@ class Replay:
         if adopts and index > self._next:
             self._jumps.append((self._frontier.size, index))
         elif index != self._next:
-            self.findings.append(Finding(self._next, f"entry {self._next} is missing: the next is {index}"))
+            self.findings.append(Discrepancy(self._next, f"entry {self._next} is missing: the next is {index}"))
             self._gap = True
         self._next = index + 1
         leaf = leaf_hash(body)
         if leaf != stored_leaf:
-            self.findings.append(Finding(index, f"entry {index} has been altered: it is not what was hashed"))
+            self.findings.append(Discrepancy(index, f"entry {index} has been altered: it is not what was hashed"))
             leaf = stored_leaf  # go on with what was hashed, so that one alteration is one finding
         self._frontier, completed = self._frontier.extend([leaf])
         if self._kept is not None and self._kept.size == self._frontier.size:
@@ -69,14 +69,14 @@ class Replay:
                 continue  # told already, by the smallest subtree in which it shows
             what = "is missing" if found is None else "is not the hash of its entries"
             self.findings.append(
-                Finding(first, f"entry {first} or one up to {last} has been altered: their stored hash {what}")
+                Discrepancy(first, f"entry {first} or one up to {last} has been altered: their stored hash {what}")
             )
 
     def head(self, size: int, root: bytes, note: str, key: VerifierKey) -> Checkpoint | None:
         """Take the stored head and its signed note; return the checkpoint, if the key has signed it."""
         if self._kept is not None and self._kept.size > self._frontier.size:
             self.findings.append(
-                Finding(
+                Discrepancy(
                     None,
                     f"the kept checkpoint has {self._kept.size} entries and the ledger {self._frontier.size}: the "
                     "newest were cut off, or this is an older copy",
@@ -84,24 +84,28 @@ class Replay:
             )
         if self._frontier.size != size and not self._gap:
             missing = min(self._frontier.size, size)
-            self.findings.append(Finding(missing, f"there are {self._frontier.size} entries under a head of {size}"))
+            self.findings.append(
+                Discrepancy(missing, f"there are {self._frontier.size} entries under a head of {size}")
+            )
         try:
             signed = checkpoint.parse(verify_note(note, key))
         except (InvalidNote, ValueError) as error:
-            self.findings.append(Finding(None, f"the checkpoint does not verify: {error}"))
+            self.findings.append(Discrepancy(None, f"the checkpoint does not verify: {error}"))
             return None
         if (signed.size, signed.root) != (size, root):
-            self.findings.append(Finding(None, "the stored head is not the one that was signed"))
+            self.findings.append(Discrepancy(None, "the stored head is not the one that was signed"))
         if (signed.size, signed.root) != (self._frontier.size, self._frontier.root()) and not self.findings:
             self.findings.append(
-                Finding(None, "the entries are not those that were signed, all hashes having been redone")
+                Discrepancy(None, "the entries are not those that were signed, all hashes having been redone")
             )
         return signed
 
     def _hold_against(self, kept: Checkpoint) -> None:
         if kept.root != self._frontier.root():
             self.findings.append(
-                Finding(None, f"the first {kept.size} entries are not those of the kept checkpoint: another history")
+                Discrepancy(
+                    None, f"the first {kept.size} entries are not those of the kept checkpoint: another history"
+                )
             )
 
     def _index_of(self, leaf: int) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, create_engine, func, select
 from broker.audit import canonical
 from broker.audit.effects import Adopted, Commitment, Effect, Explained, Forgotten, Started
 from broker.audit.in_force import CommitmentMismatch, InForce
-from broker.audit.replay import Finding
+from broker.audit.replay import Discrepancy
 from broker.model.clock import to_micros
 from broker.store import ledger
 from broker.store.derived import TABLES, Derivation
@@ -30,7 +30,7 @@ class Expected:
 
     def __init__(self, scratch: Connection) -> None:
         """Begin in an empty scratch database."""
-        self.problems: list[Finding] = []
+        self.problems: list[Discrepancy] = []
         self._scratch = scratch
         self._tables = Derivation(scratch)
         self._in_force: InForce | None = InForce()
@@ -85,13 +85,13 @@ class Expected:
         self._nodes += nodes
         self._next_index = index + 1
 
-    def findings(self, connection: Connection, head: Head) -> Iterator[Finding]:
+    def findings(self, connection: Connection, head: Head) -> Iterator[Discrepancy]:
         """Tell what differs in the tables."""
         self._tables.flush()
         yield from self.problems
         yield from self._of_the_head(connection, head)
         for difference in differences(connection, self._scratch, self._forgotten_before):
-            yield Finding(difference.index, difference.problem)
+            yield Discrepancy(difference.index, difference.problem)
         yield from self._of_explanations(connection)
 
     def _follow_what_is_in_force(self, index: int, done: Sequence[Effect]) -> None:
@@ -100,27 +100,27 @@ class Expected:
         try:
             self._in_force.apply(done)
         except CommitmentMismatch as error:
-            self.problems.append(Finding(index, str(error)))
+            self.problems.append(Discrepancy(index, str(error)))
             self._in_force = None  # one wrong commitment makes all that follow wrong
 
-    def _of_the_head(self, connection: Connection, head: Head) -> Iterator[Finding]:
+    def _of_the_head(self, connection: Connection, head: Head) -> Iterator[Discrepancy]:
         if (head.next_index, head.committed_index) != (self._next_index, self._committed):
-            yield Finding(None, "ledger_head: `next_index` or `committed_index` was altered")
+            yield Discrepancy(None, "ledger_head: `next_index` or `committed_index` was altered")
         if connection.execute(select(func.count()).select_from(ledger_head)).scalar_one() != 1:
-            yield Finding(None, "ledger_head: there is more than one head")
+            yield Discrepancy(None, "ledger_head: there is more than one head")
         if list(ledger.spans(connection).spans) != self._spans:
-            yield Finding(None, "ledger_origins: the names and first indexes are not those of the entries")
+            yield Discrepancy(None, "ledger_origins: the names and first indexes are not those of the entries")
         if connection.execute(select(func.count()).select_from(ledger_nodes)).scalar_one() != self._nodes:
-            yield Finding(None, "ledger_nodes: there are nodes that no entries complete")
+            yield Discrepancy(None, "ledger_nodes: there are nodes that no entries complete")
 
-    def _of_explanations(self, connection: Connection) -> Iterator[Finding]:
+    def _of_explanations(self, connection: Connection) -> Iterator[Discrepancy]:
         """Hold each explanation against the entry that commits to it. Those kept for long enough are gone."""
         for row in connection.execute(select(explanations)):
             index, salt, text = row[0], row.salt, row.text
             found = self._scratch.exec_driver_sql(_COMMITMENT, (index,)).scalar()
             self._scratch.exec_driver_sql("DELETE FROM commitments WHERE place = ?", (index,))
             if not isinstance(salt, bytes) or not isinstance(text, str) or found != canonical.commit(salt, text):
-                yield Finding(index, f"explanations: index `{index}` is not what its entry commits to")
+                yield Discrepancy(index, f"explanations: index `{index}` is not what its entry commits to")
         missing = "SELECT place FROM commitments WHERE at >= ? ORDER BY place"
         for (index,) in self._scratch.exec_driver_sql(missing, (self._forgotten_before or 0,)):
-            yield Finding(index, f"explanations: index `{index}` is missing")
+            yield Discrepancy(index, f"explanations: index `{index}` is missing")

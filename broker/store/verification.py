@@ -22,7 +22,7 @@ from broker.audit.effects import Adopted, Effect
 from broker.audit.note import VerifierKey, verify_note
 from broker.audit.proof import NodeId
 from broker.audit.readings import effects
-from broker.audit.replay import Finding, Replay
+from broker.audit.replay import Discrepancy, Replay
 from broker.store import ledger
 from broker.store.database import open_database
 from broker.store.expected import Expected
@@ -41,7 +41,7 @@ class Report:
     """
 
     size: int
-    findings: Sequence[Finding]
+    findings: Sequence[Discrepancy]
     vkey: str
     trusted: bool
     kept_size: int | None = None
@@ -104,7 +104,7 @@ class _Verification:
             self._follow(batch)
             self._progress(self._done, self._done if head is None else head.frontier.size)
         if self._key is None:
-            findings.append(Finding(0, "entry 0 does not name the ledger's key"))
+            findings.append(Discrepancy(0, "entry 0 does not name the ledger's key"))
         elif head is not None:
             self._check_head(head, self._key)
         uncompared = ""
@@ -135,7 +135,7 @@ class _Verification:
         try:
             return effects(entry.index, entry.body)
         except MalformedEntry as error:
-            self._expected.problems.append(Finding(entry.index, str(error)))
+            self._expected.problems.append(Discrepancy(entry.index, str(error)))
             return ()
 
     def _check_head(self, head: Head, key: VerifierKey) -> None:
@@ -143,7 +143,9 @@ class _Verification:
         named = VerifierKey(head.origin, key.public) if key.name in self._expected.origins else key
         signed = self._replay.head(head.frontier.size, head.frontier.root(), head.note, named)
         if signed is not None and signed.origin != head.origin:
-            self._replay.findings.append(Finding(None, "the head names another origin than the one that was signed"))
+            self._replay.findings.append(
+                Discrepancy(None, "the head names another origin than the one that was signed")
+            )
 
     def _head(self) -> Head | None:
         """Read the head; None, and a finding, if it is none.
@@ -154,7 +156,7 @@ class _Verification:
         try:
             head = ledger.head(self._connection)
         except MalformedHead as error:
-            self._replay.findings.append(Finding(None, str(error)))
+            self._replay.findings.append(Discrepancy(None, str(error)))
             return None
         if head is None:
             raise ValueError("the database holds no ledger")
@@ -168,7 +170,7 @@ class _Verification:
             if len(placed) < len(rows) and not told:
                 told = True
                 problem = f"an entry among those from {max(start, 0)} on has an index that is none"
-                self._replay.findings.append(Finding(None, problem))
+                self._replay.findings.append(Discrepancy(None, problem))
             yield [row._replace(body=_bytes(row.body), leaf_hash=_bytes(row.leaf_hash)) for row in placed]
             if not placed or placed[-1].index == ledger.GREATEST_INDEX:
                 return
@@ -197,7 +199,7 @@ def _bytes(cell: object) -> bytes:
     return cell if isinstance(cell, bytes) else b""
 
 
-def _misfiled(batch: Sequence[StoredEntry]) -> Iterator[Finding]:
+def _misfiled(batch: Sequence[StoredEntry]) -> Iterator[Discrepancy]:
     """Hold the columns by which entries are found against the entries themselves."""
     for entry in batch:
         try:
@@ -206,4 +208,6 @@ def _misfiled(batch: Sequence[StoredEntry]) -> Iterator[Finding]:
         except (ValueError, KeyError, TypeError, RecursionError):
             continue  # altered, which the hash has told already
         if filed != (entry.tenant, entry.task_id, entry.kind):
-            yield Finding(entry.index, f"entry {entry.index} is filed under another tenant, task or kind than its own")
+            yield Discrepancy(
+                entry.index, f"entry {entry.index} is filed under another tenant, task or kind than its own"
+            )

@@ -13,7 +13,7 @@ from broker.audit import checkpoint
 from broker.audit.checkpoint import Checkpoint
 from broker.audit.note import NoteSigner
 from broker.audit.proof import NodeId
-from broker.audit.replay import Finding, Replay
+from broker.audit.replay import Discrepancy, Replay
 from broker.audit.tree import Frontier, leaf_hash
 
 ORIGIN = "broker.example/ledger"
@@ -40,7 +40,7 @@ class Ledger:
             SIGNER.sign(checkpoint.format(Checkpoint(ORIGIN, frontier.size, frontier.root()))),
         )
 
-    def findings(self, signer: NoteSigner = SIGNER) -> list[Finding]:
+    def findings(self, signer: NoteSigner = SIGNER) -> list[Discrepancy]:
         replay = Replay()
         for index, body, leaf in self.entries:
             replay.nodes(replay.entry(index, body, leaf), self.nodes)
