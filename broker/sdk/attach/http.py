@@ -16,7 +16,7 @@ Current = Callable[[], Credential]
 """Gives the credential to use now."""
 
 
-class Request(Protocol):
+class ClientRequest(Protocol):
     """A request of either package."""
 
     method: str
@@ -30,7 +30,7 @@ class Request(Protocol):
         """Return its headers."""
 
 
-class Response(Protocol):
+class ClientResponse(Protocol):
     """A response of either package."""
 
     status_code: int
@@ -40,8 +40,8 @@ class Response(Protocol):
         """Return its headers."""
 
 
-AnyRequest = TypeVar("AnyRequest", bound=Request)
-AnyResponse = TypeVar("AnyResponse", bound=Response)
+AnyRequest = TypeVar("AnyRequest", bound=ClientRequest)
+AnyResponse = TypeVar("AnyResponse", bound=ClientResponse)
 
 
 def current_of(credential: Credential | Current) -> Current:
@@ -68,7 +68,7 @@ def flow(current: Current, at: str, request: AnyRequest) -> Generator[AnyRequest
         yield request
 
 
-def _attach(credential: Credential, request: Request, url: str, nonce: str = "") -> str:
+def _attach(credential: Credential, request: ClientRequest, url: str, nonce: str = "") -> str:
     """Attach a credential, and give its token. A proof is for the server as its clients know it, by its resource."""
     token = credential.token.reveal()
     resource, sent_to = urlsplit(credential.resource), urlsplit(url)

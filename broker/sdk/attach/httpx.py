@@ -1,6 +1,6 @@
 """Attaches a credential to the requests of httpx: ``httpx.AsyncClient(auth=CredentialAuth(credential))``.
 
-For `httpx.Client` as well, with credentials of `broker.sdk.client.sync`.
+For `httpx.Client` as well, with credentials of `SyncClient`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Attaches a credential to the requests of httpx2: ``httpx2.AsyncClient(auth=CredentialAuth(credential))``.
 
-For `httpx2.Client` as well, with credentials of `broker.sdk.client.sync`.
+For `httpx2.Client` as well, with credentials of `SyncClient`.
 """
 
 from __future__ import annotations

@@ -98,11 +98,11 @@ class TaskRun(RunHooks[Any]):
         await self._blocks.aclose()
 
     def _credential(self, resource: str) -> Credential:
-        found = self._held.get(resource)
-        if found is None:
+        credential = self._held.get(resource)
+        if credential is None:
             raise Refusal(
                 Reason.TOOL_NOT_GRANTED,
                 f"the agent `{self._holder}` has no credential for `{resource}`",
                 Hints(missing=resource, next="name what it needs in the run's `grants`"),
             )
-        return found
+        return credential

@@ -55,7 +55,7 @@ class CredentialRequest:
     explanation: str = ""
 
 
-class Agent(Protocol):
+class Renewer(Protocol):
     """What is asked of a client."""
 
     async def renew(self, credential: Credential, *, lifetime: timedelta | None = None) -> None:
@@ -78,11 +78,11 @@ class Keeper:
     """Keeps one credential. `former` is the lease that it had before its present one, if it has been issued anew."""
 
     def __init__(
-        self, agent: Agent, credential: Credential, wanted: CredentialRequest, clock: Clock, ids: Ids, tell: Tell
+        self, renewer: Renewer, credential: Credential, wanted: CredentialRequest, clock: Clock, ids: Ids, tell: Tell
     ) -> None:
         """Make a keeper of a credential that has just come."""
         self.former = ""
-        self._agent = agent
+        self._renewer = renewer
         self._credential = credential
         self._wanted = wanted
         self._clock = clock
@@ -117,9 +117,9 @@ class Keeper:
 
         The lease is asked for first, always: only the broker knows whether it was revoked.
         """
-        before, ours = self._credential.expires_at, self._agent.can_present(self._credential)
+        before, ours = self._credential.expires_at, self._renewer.can_present(self._credential)
         try:
-            await self._agent.renew(self._credential, lifetime=self._wanted.lifetime)
+            await self._renewer.renew(self._credential, lifetime=self._wanted.lifetime)
         except Refusal as refusal:
             if not _is_over(refusal):
                 raise
@@ -135,7 +135,7 @@ class Keeper:
         """Ask for a new lease; under the same id until there is an answer, so that no other is left behind."""
         former = self._credential.lease_id
         try:
-            await self._agent.issue_again(self._credential, self._wanted, self._request_id)
+            await self._renewer.issue_again(self._credential, self._wanted, self._request_id)
         except Refusal as refusal:
             if refusal.reason not in AGAIN:
                 self._request_id = self._ids()
@@ -164,7 +164,7 @@ class Keeper:
         until, end = time() + seconds, self._clock() + timedelta(seconds=seconds)
         while True:
             left = min(until - time(), (end - self._clock()) / timedelta(seconds=1))
-            if left <= 0 or (while_presentable and not self._agent.can_present(self._credential)):
+            if left <= 0 or (while_presentable and not self._renewer.can_present(self._credential)):
                 return
             await asyncio.sleep(min(left, _GLANCE_SECONDS))
 

@@ -38,11 +38,11 @@ def issuer_of(issuer: str | None) -> str:
     Raises:
         Refusal: INVALID_ARGUMENT, if it is set nowhere.
     """
-    found = issuer or os.environ.get(ISSUER_VARIABLE)
-    if not found:
+    issuer = issuer or os.environ.get(ISSUER_VARIABLE)
+    if not issuer:
         raise Refusal(
             Reason.INVALID_ARGUMENT,
             "the broker's issuer URL is not known, and proofs of a holder's key are made for it",
             Hints(missing="issuer", next=f"pass `issuer`, as in the broker's configuration, or set {ISSUER_VARIABLE}"),
         )
-    return found
+    return issuer

@@ -109,9 +109,9 @@ class Connection:
         self._credentials = self._channel = None
 
     async def explain(self, refusal: Refusal) -> tuple[Refusal, bool]:
-        """Look why the broker cannot be reached, if that can be found out; tell whether waiting may help, too."""
-        found = await asyncio.to_thread(diagnose, self._address, self._source.credentials())
-        return (refusal, True) if found is None else (found.refusal, found.passes)
+        """Look why the broker cannot be reached. Return the cause, or else `refusal`, and whether waiting may help."""
+        diagnosis = await asyncio.to_thread(diagnose, self._address, self._source.credentials())
+        return (refusal, True) if diagnosis is None else (diagnosis.refusal, diagnosis.passes)
 
     async def close(self) -> None:
         """Close the channel and the source."""

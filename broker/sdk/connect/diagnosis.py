@@ -45,10 +45,10 @@ def diagnose(address: str, credentials: Credentials, clock: Clock = system_clock
     if target is None:
         return None
     host, port = target[1].strip("[]"), int(target[2] or _HTTPS)
-    found = _look(host, port, credentials, clock)
-    if found is not None and found.refusal.reason is Reason.IDENTITY_INVALID:
+    diagnosis = _look(host, port, credentials, clock)
+    if diagnosis is not None and diagnosis.refusal.reason is Reason.IDENTITY_INVALID:
         return _look(host, port, credentials, clock)  # twice is no broker that just stopped
-    return found
+    return diagnosis
 
 
 def _look(host: str, port: int, credentials: Credentials, clock: Clock) -> Diagnosis | None:
@@ -73,7 +73,7 @@ def _over(connection: socket.socket, host: str, port: int, credentials: Credenti
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # to look at what would be refused
     context.set_alpn_protocols(["h2"])
-    roots, ours = _shown(credentials)
+    roots, ours = _sides(credentials)
     with contextlib.ExitStack() as stack:
         if ours is not None:
             context.load_cert_chain(stack.enter_context(files.passing(ours.key_pem + b"\n" + ours.svid_pem)))
@@ -113,9 +113,9 @@ def _name(leaf: x509.Certificate, host: str) -> Diagnosis | None:
     addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
     if any(_covers(name.lower(), host.lower()) for name in dns) or _address(host) in addresses:
         return None
-    shown = ", ".join(f"`{name}`" for name in [*dns, *addresses]) or "no host"
+    named = ", ".join(f"`{name}`" for name in [*dns, *addresses]) or "no host"
     return _lasting(
-        f"the broker's certificate is for {shown}, and not for `{host}`, by which it is called",
+        f"the broker's certificate is for {named}, and not for `{host}`, by which it is called",
         "call it by one of these names, or issue its SVID with this DNS name as well",
     )
 
@@ -160,16 +160,16 @@ def _taken(tls: ssl.SSLSocket, ours: MutualTls, now: datetime) -> Diagnosis | No
     return _not_taken(ours, "it hangs up", now)  # gRPC's way to say so
 
 
-def _not_taken(ours: MutualTls, told: str, now: datetime) -> Diagnosis:
+def _not_taken(ours: MutualTls, cause: str, now: datetime) -> Diagnosis:
     leaf = x509.load_pem_x509_certificate(ours.svid_pem)
     names = ", ".join(_names(leaf).get_values_for_type(x509.UniformResourceIdentifier)) or "no SPIFFE ID"
     begins = leaf.not_valid_before_utc
     if now < begins:
-        told = f"it is good from {begins:%Y-%m-%d %H:%M:%S} UTC on, and here it is {now:%Y-%m-%d %H:%M:%S} UTC"
+        cause = f"it is good from {begins:%Y-%m-%d %H:%M:%S} UTC on, and here it is {now:%Y-%m-%d %H:%M:%S} UTC"
     return Diagnosis(
         Refusal(
             Reason.IDENTITY_INVALID,
-            f"the broker does not take our certificate, {ours.where} ({names}): {told}",
+            f"the broker does not take our certificate, {ours.where} ({names}): {cause}",
             Hints(
                 next="see that its trust bundles hold our trust domain's roots as they are now, and compare the clocks"
             ),
@@ -178,7 +178,7 @@ def _not_taken(ours: MutualTls, told: str, now: datetime) -> Diagnosis:
     )
 
 
-def _shown(credentials: Credentials) -> tuple[bytes | None, MutualTls | None]:
+def _sides(credentials: Credentials) -> tuple[bytes | None, MutualTls | None]:
     """Return the roots that we believe, if we know them, and the certificate that we show, if we show one."""
     match credentials:
         case MutualTls():

@@ -90,8 +90,8 @@ def _identity(svid_dir: str | Path | None, identity: Identity | None) -> Identit
         )
     if svid_dir:
         return SvidFolder(Path(svid_dir), _ca_file(os.environ))
-    found = identity or _from_environment(os.environ)
-    if found is None:
+    identity = identity or _from_environment(os.environ)
+    if identity is None:
         raise Refusal(
             Reason.INVALID_ARGUMENT,
             "it is not known as whom to call the broker",
@@ -100,7 +100,7 @@ def _identity(svid_dir: str | Path | None, identity: Identity | None) -> Identit
                 next=f"pass --svid-dir, or set {SVID_DIR_VARIABLE}, {TOKEN_FILE_VARIABLE} or {SOCKET_VARIABLE}",
             ),
         )
-    return found
+    return identity
 
 
 def _from_environment(variables: Mapping[str, str]) -> Identity | None:
@@ -114,5 +114,5 @@ def _from_environment(variables: Mapping[str, str]) -> Identity | None:
 
 
 def _ca_file(variables: Mapping[str, str]) -> Path | None:
-    found = variables.get(CA_FILE_VARIABLE)
-    return Path(found) if found else None
+    path = variables.get(CA_FILE_VARIABLE)
+    return Path(path) if path else None

@@ -18,10 +18,10 @@ def certificates(path: Path, pem: bytes, remedy: str) -> tuple[x509.Certificate,
         Refusal: IDENTITY_INVALID, if there is none, or a broken one; it names the file and the remedy.
     """
     try:
-        found = tuple(x509.load_pem_x509_certificates(pem))
+        chain = tuple(x509.load_pem_x509_certificates(pem))
     except (ValueError, x509.InvalidVersion):
-        found = ()
-    if not found or len(found) < pem.count(_BEGIN):  # one that is cut short is passed over otherwise
+        chain = ()
+    if not chain or len(chain) < pem.count(_BEGIN):  # one that is cut short is passed over otherwise
         message = f"{path}: holds no certificates in PEM, or a broken one"
         raise Refusal(Reason.IDENTITY_INVALID, message, Hints(next=remedy))
-    return found
+    return chain

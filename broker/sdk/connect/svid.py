@@ -54,14 +54,14 @@ class SvidFolder:
     path: Path
     ca_file: Path | None = None
 
-    def open(self) -> SvidFiles:
+    def open(self) -> SvidFolderSource:
         """Read the files for the first time.
 
         Raises:
             Refusal: IDENTITY_MISSING, IDENTITY_INVALID or IDENTITY_EXPIRED, naming the file, what is wrong with it, and
                 the remedy.
         """
-        return SvidFiles(self)
+        return SvidFolderSource(self)
 
     @property
     def roots_file(self) -> Path:
@@ -78,7 +78,7 @@ class SvidFolder:
         return MutualTls(_read(self.roots_file), _read(self.path / "key.pem"), _read(svid), where=str(svid))
 
 
-class SvidFiles:
+class SvidFolderSource:
     """The files as they are, or as they were when they could last be used: half a rotation takes nothing away."""
 
     def __init__(self, folder: SvidFolder, clock: Clock = system_clock) -> None:
@@ -97,10 +97,10 @@ class SvidFiles:
         """
         problem = ""
         try:
-            found = self._folder.read()
-            if found != self._last:
-                self._ends = _check(self._folder, found)
-                self._last = found
+            read = self._folder.read()
+            if read != self._last:
+                self._ends = _check(self._folder, read)
+                self._last = read
         except Refusal as refusal:
             problem = refusal.message
         self._check_time(problem)
@@ -121,14 +121,14 @@ class SvidFiles:
         raise Refusal(Reason.IDENTITY_EXPIRED, f"{path}: expired at {ends}{fresh}", _WRITER)
 
 
-def _check(folder: SvidFolder, found: MutualTls) -> datetime:
-    """Check that the three files are what they should be, and belong together; tell when the chain ends."""
+def _check(folder: SvidFolder, read: MutualTls) -> datetime:
+    """Check that the three files are what they should be, and belong together. Return when the chain ends."""
     svid, key = folder.path / "svid.pem", folder.path / "key.pem"
-    chain = certificates(svid, found.svid_pem, _FILES.next)
-    certificates(folder.roots_file, found.bundle_pem, _FILES.next)
+    chain = certificates(svid, read.svid_pem, _FILES.next)
+    certificates(folder.roots_file, read.bundle_pem, _FILES.next)
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     try:
-        private = load_pem_private_key(found.key_pem, None)
+        private = load_pem_private_key(read.key_pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Refusal(
             Reason.IDENTITY_INVALID, f"{key}: is not a private key in PEM, without a password", _FILES

@@ -108,12 +108,12 @@ class _Check:
         return ids[0].decode(), leaf.thumbprint
 
     def _leaf(self, pem: bytes) -> _Leaf:
-        found = self._leaves.get(pem)
-        if found is None:
+        leaf = self._leaves.get(pem)
+        if leaf is None:
             certificate = x509.load_pem_x509_certificate(pem)
             thumbprint = base64url(certificate.fingerprint(hashes.SHA256()))
-            found = self._leaves.keep(pem, _Leaf(certificate.not_valid_after_utc, thumbprint))
-        return found
+            leaf = self._leaves.keep(pem, _Leaf(certificate.not_valid_after_utc, thumbprint))
+        return leaf
 
 
 class GrpcGuard(grpc.aio.ServerInterceptor):
@@ -135,11 +135,11 @@ class GrpcGuard(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """Put the check before the handler."""
-        found = await continuation(handler_call_details)
+        unguarded = await continuation(handler_call_details)
         tool = self._tool(handler_call_details.method)
-        if found is None or tool is None:
-            return found
-        handler: Any = found
+        if unguarded is None or tool is None:
+            return unguarded
+        handler: Any = unguarded
         metadata = _Metadata.of(handler_call_details)
 
         async def unary(request: object, context: AioContext) -> object:
@@ -177,11 +177,11 @@ class SyncGrpcGuard(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """Put the check before the handler."""
-        found = continuation(handler_call_details)
+        unguarded = continuation(handler_call_details)
         tool = self._tool(handler_call_details.method)
-        if found is None or tool is None:
-            return found
-        handler: Any = found
+        if unguarded is None or tool is None:
+            return unguarded
+        handler: Any = unguarded
         metadata = _Metadata.of(handler_call_details)
 
         def unary(request: object, context: grpc.ServicerContext) -> object:

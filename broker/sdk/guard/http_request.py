@@ -64,12 +64,12 @@ def credential(scope: Scope, resource: str) -> tuple[str, Presentation]:
     Raises:
         Refusal: TOKEN_INVALID, PROOF_INVALID.
     """
-    found = presented(HTTP, header_values(scope, b"authorization"), header_values(scope, b"dpop"))
-    if not found.proof:
-        return found.token, TOKEN_ALONE
+    parsed = presented(HTTP, header_values(scope, b"authorization"), header_values(scope, b"dpop"))
+    if not parsed.proof:
+        return parsed.token, TOKEN_ALONE
     parts = urlsplit(resource)
     url = f"{parts.scheme}://{parts.netloc}{_path_as_sent(scope)}"
-    return found.token, Presentation(proof=found.proof, method=scope["method"], url=url)
+    return parsed.token, Presentation(proof=parsed.proof, method=scope["method"], url=url)
 
 
 def _path_as_sent(scope: Scope) -> str:
@@ -85,8 +85,8 @@ def is_preflight(scope: Scope) -> bool:
 
     It asks without credentials, always.
     """
-    asked = all(header_values(scope, name) for name in (b"origin", b"access-control-request-method"))
-    return asked and scope["method"] == "OPTIONS"
+    names = (b"origin", b"access-control-request-method")
+    return scope["method"] == "OPTIONS" and all(header_values(scope, name) for name in names)
 
 
 async def answer_preflight(send: Send, permission: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -153,13 +153,13 @@ def _fraction(text: str) -> float:
 
 def replay(body: bytes, receive: Receive) -> Receive:
     """Return an application the body that was read, then what comes after it."""
-    given = False
+    replayed = False
 
     async def again() -> Message:
-        nonlocal given
-        if given:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
@@ -210,20 +210,20 @@ async def _answer(send: Send, status: int, refusal: Refusal, headers: Mapping[st
 def _challenge(status: int, refusal: Refusal, parameters: Mapping[str, str]) -> str:
     """Return what the client needs, where it can do something about it (RFC 6750 section 3, RFC 9449 section 7.1)."""
     error = _ERRORS.get(refusal.reason, "invalid_token" if status == _UNAUTHORIZED else "")
-    told = dict(parameters)
+    challenge = dict(parameters)
     if refusal.hints.missing != HTTP.field:
         if not error:
             return ""
-        told = {"error": error} | told
+        challenge = {"error": error} | challenge
     if refusal.reason is Reason.TOOL_NOT_GRANTED and refusal.hints.missing:
-        told.setdefault("scope", refusal.hints.missing)
+        challenge.setdefault("scope", refusal.hints.missing)
     scheme = "DPoP" if "dpop" in error else "Bearer"
     if scheme == "DPoP":
-        told["algs"] = dpop.ALGORITHM
-    pairs = ", ".join(f'{name}="{value}"' for name, value in told.items())
+        challenge["algs"] = dpop.ALGORITHM
+    pairs = ", ".join(f'{name}="{value}"' for name, value in challenge.items())
     return f"{scheme} {pairs}".strip()
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:
     """Return the values of a header (its name in lower case), one for each time that it is there."""
-    return [str(value, "latin-1") for found, value in scope["headers"] if found == name]
+    return [str(value, "latin-1") for key, value in scope["headers"] if key == name]

@@ -35,12 +35,12 @@ def advertised(result: Mapping[str, Any], tools: Collection[str], also: Collecti
         for name, value in result["capabilities"].items()
         if name in _ALWAYS or _METHODS.get(name) in also
     }
-    told = "; ".join(_tool(name, tools) for name in tools) or "none"
-    granted = f"Tools that your credential grants: {told}."
+    listed = "; ".join(_tool(name, tools) for name in tools) or "none"
+    granted = f"Tools that your credential grants: {listed}."
     granted = granted if len(granted) <= _LONGEST else granted[: _LONGEST - 1] + "…"
     instructions = result.get("instructions")
-    said = f"{instructions}\n\n{granted}" if isinstance(instructions, str) and instructions else granted
-    kept = {**result, "capabilities": capabilities, "instructions": said}
+    text = f"{instructions}\n\n{granted}" if isinstance(instructions, str) and instructions else granted
+    kept = {**result, "capabilities": capabilities, "instructions": text}
     if "cacheScope" in result:
         kept["cacheScope"] = "private"  # it is for this caller, whatever the server thought
     return kept

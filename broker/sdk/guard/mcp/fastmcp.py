@@ -40,8 +40,8 @@ class FastMcpTokenVerifier(TokenVerifier):
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return what the server wants to know of a good token; None of any other."""
-        found = await self._inner.verify_token(token)
-        return None if found is None else AccessToken(**found.model_dump())
+        access = await self._inner.verify_token(token)
+        return None if access is None else AccessToken(**access.model_dump())
 
 
 class FastMcpGuard(Middleware):
@@ -114,11 +114,11 @@ def _params(message: object) -> object:
 
 
 def _token_of_request() -> str:
-    found = get_access_token()
-    if found is None:
+    access = get_access_token()
+    if access is None:
         raise Refusal(
             Reason.TOKEN_INVALID,
             "the message came without a credential",
             Hints(next="give the server `auth`, or this guard a source of the token"),
         )
-    return found.token
+    return access.token

@@ -157,6 +157,6 @@ class McpGuard:
         """Answer with a JSON-RPC error, which clients show to their model, and the challenge that is due."""
         headers = {}
         if status != _OK:
-            told = {**self._parameters, **parameters}
-            headers = http_request.challenges(refusal, nonce=self._verifier.nonce(), parameters=told)
+            members = {**self._parameters, **parameters}
+            headers = http_request.challenges(refusal, nonce=self._verifier.nonce(), parameters=members)
         await http_request.respond(send, status, _JSON, post.answer(refusal), headers)

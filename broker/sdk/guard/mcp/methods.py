@@ -42,10 +42,10 @@ def check(admitted: Admitted, method: str, params: object, also: Collection[str]
     if method == CALL:
         admitted.check(tool_of(params), arguments_of(params))
     elif method not in _FREE and method not in also and not method.startswith(_NOTIFICATIONS):
-        shown = f"`{method}`" if _NAME.fullmatch(method) else "this method"
+        name = f"`{method}`" if _NAME.fullmatch(method) else "this method"
         raise Refusal(
             Reason.TOOL_NOT_GRANTED,
-            f"a credential grants tools, and {shown} calls none",
+            f"a credential grants tools, and {name} calls none",
             Hints(next="use a tool that the credential grants; operators: name the method where the guard is made"),
         )
 
