@@ -10,7 +10,7 @@ import sys
 
 from mcp.server.mcpserver import MCPServer
 
-from broker.cli.demo.gated import serve
+from broker.cli.demo.guarded import serve
 
 
 def make() -> MCPServer:

@@ -7,7 +7,7 @@ import sys
 
 from mcp.server.fastmcp import FastMCP
 
-from broker.cli.demo.gated import serve
+from broker.cli.demo.guarded import serve
 
 notes = FastMCP("notes")
 
