@@ -18,12 +18,9 @@ import grpc
 
 from broker.cli.demo.lines import converse
 from broker.disk import files
-from broker.model.errors import Reason, Refusal
-from broker.model.grant import Grant
-from broker.sdk.client.client import Client
+from broker.sdk import Client, Endpoint, Grant, Reason, Refusal
 from broker.sdk.client.secret import Secret
 from broker.sdk.connect.connection import connect
-from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
 from broker.system import system_clock
 

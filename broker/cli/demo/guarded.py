@@ -8,11 +8,8 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from broker.cli.demo.lines import converse
-from broker.sdk.connect.endpoint import Endpoint
+from broker.sdk import Endpoint, McpGuard, Verifier, watching
 from broker.sdk.guard.http_request import App
-from broker.sdk.guard.mcp.http import McpGuard
-from broker.sdk.verify.verifier import Verifier
-from broker.sdk.verify.watching import watching
 
 
 async def serve(app: App, url: str, issuer: str) -> None:

@@ -12,11 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from broker.cli.demo.lines import converse
-from broker.sdk.connect.endpoint import Endpoint
-from broker.sdk.guard.http import HttpGuard
+from broker.sdk import Endpoint, HttpGuard, Verifier, watching
 from broker.sdk.guard.http_request import Scope
-from broker.sdk.verify.verifier import Verifier
-from broker.sdk.verify.watching import watching
 
 RESOURCE = "https://notes.tools.example"
 

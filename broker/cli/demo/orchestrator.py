@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from broker.cli.demo.lines import converse
 from broker.cli.notation import gather
-from broker.model.task import Declaration, Environment, TaskState
-from broker.sdk.client.client import Client
+from broker.model.task import TaskState
+from broker.sdk import Client, Declaration, Environment
 
 _LIFETIME = timedelta(minutes=10)
 

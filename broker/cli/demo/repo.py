@@ -11,10 +11,7 @@ from typing import Any
 import grpc
 
 from broker.cli.demo.lines import converse
-from broker.sdk.connect.endpoint import Endpoint
-from broker.sdk.guard.grpc import GrpcGuard
-from broker.sdk.verify.verifier import Verifier
-from broker.sdk.verify.watching import watching
+from broker.sdk import Endpoint, GrpcGuard, Verifier, watching
 
 RESOURCE = "https://repo.tools.example"
 

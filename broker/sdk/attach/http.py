@@ -13,7 +13,7 @@ _NONCE = "dpop-nonce"
 _PORTS = {"http": 80, "https": 443}
 
 Current = Callable[[], Credential]
-"""Gives the credential to use now."""
+"""Returns the credential to use now."""
 
 
 class ClientRequest(Protocol):

@@ -1,4 +1,4 @@
-"""Gives each MCP tool call of a LangChain agent a credential of its own, for that tool and that call alone.
+"""Gets a credential for each MCP tool call of a LangChain agent, for that tool and that call alone.
 
 ``MultiServerMCPClient(connections, tool_interceptors=[CredentialPerCall(client, task_id, {"notes": URL})])``. Needs
 `langchain-mcp-adapters`.

@@ -69,7 +69,7 @@ class Renewer(Protocol):
 
 
 def tell_log(credential: Credential, event: Event, error: Refusal | OSError | None) -> None:
-    """Tell the log `credbroker`, as a warning where something is wrong."""
+    """Log what becomes of a credential at `credbroker`, as a warning where something is wrong."""
     level = logging.INFO if error is None else logging.WARNING
     _LOG.log(level, "the credential for %s %s: %s", credential.resource, event, error or "")
 

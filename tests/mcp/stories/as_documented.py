@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from broker.cli.demo.lines import converse
-from broker.sdk.connect.endpoint import Endpoint
-from broker.sdk.verify.watching import watching
+from broker.sdk import Endpoint, watching
 
 
 def search_notes(about: str, limit: int = 10) -> str:

@@ -50,3 +50,8 @@ def test_what_the_workload_api_needs_besides_is_named() -> None:
     )
     assert "unix:///agent.sock" in told
     assert "credbroker[spiffe]" in told
+
+
+def test_all_that_the_front_promises_is_had_alone() -> None:
+    told = run("from broker.sdk import *\nimport broker.sdk\nprint(set(broker.sdk.__all__) <= set(globals()))")
+    assert told == "True\n"

@@ -31,7 +31,7 @@ from broker.sdk.verify.verifier import Verifier
 
 
 class FastMcpTokenVerifier(TokenVerifier):
-    """Tells the server of each request whether its credential is good; as `BrokerTokenVerifier`."""
+    """Reports to the server whether the credential of a request is good; as `BrokerTokenVerifier`."""
 
     def __init__(self, verifier: Verifier, *, base_url: str | None = None) -> None:
         """Make one on a verifier whose audience is the URL of the server's MCP endpoint."""

@@ -17,7 +17,7 @@ TOKEN_FD_VARIABLE = "CREDBROKER_TOKEN_FD"
 _LARGEST = 64 * 1024
 
 TokenSource = Callable[[], str]
-"""Gives the token that a call carries. May raise `Refusal`: TOKEN_INVALID."""
+"""Returns the token that a call carries, or raises `Refusal`: TOKEN_INVALID."""
 
 
 def token_from_environment(environment: Mapping[str, str] = os.environ) -> TokenSource:

@@ -13,7 +13,7 @@ from broker.sdk.verify.verifier import Verifier
 
 
 class BrokerTokenVerifier:
-    """Tells the server of each request whether its credential is good; one bound to nobody, as nothing else is shown.
+    """Reports to the server whether the credential of a request is good: a bearer token, as it shows nothing else.
 
     The server answers 401 to whatever is refused, also while the broker is out of touch.
     """
