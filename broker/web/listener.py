@@ -73,7 +73,7 @@ _Crowd = dict[_Connection, None]
 """The connections of one address, the oldest first."""
 
 
-class Listener:
+class HttpsListener:
     """Takes the connections of a listening socket."""
 
     def __init__(

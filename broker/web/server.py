@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from broker.disk import files
 from broker.model.errors import CannotStart, ListenProblem
 from broker.web.connections import PatientProtocol, unambiguous
-from broker.web.listener import Listener
+from broker.web.listener import HttpsListener
 
 _BACKLOG = 1_024
 _KEEP_ALIVE_SECONDS = 10
@@ -65,17 +65,9 @@ class HttpServer:
         self._load()
         self._socket = _listen(host.strip("[]"), int(port))
         most = min(_MOST_CONNECTIONS, most_connections)
-        config = uvicorn.Config(
-            unambiguous(app),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        )
+        config = _config(app)
         self._server = _Server(config)
-        self._listener = Listener(
+        self._listener = HttpsListener(
             self._socket,
             self._tls,
             lambda: PatientProtocol(patience, config=config, server_state=self._server.server_state, app_state={}),
@@ -136,6 +128,18 @@ class HttpServer:
                 self._tls.load_cert_chain(path, password="")
             except ssl.SSLError as error:
                 raise CertificateProblem(f"listen.http_cert: it or its key cannot be used: {error.strerror}") from error
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        unambiguous(app),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+    )
 
 
 class _Server(uvicorn.Server):
