@@ -37,6 +37,17 @@ def exists(directory: Path) -> bool:
     return (directory / _CERTIFICATE).exists()
 
 
+def read_authority(directory: Path) -> Authority:
+    """Return the CA, with its key.
+
+    Raises:
+        SandboxProblem: there is none.
+    """
+    if not exists(directory):
+        raise SandboxProblem(f"`{directory}` holds no CA: make one with `credbroker svid init {directory}`")
+    return Authority((directory / _CERTIFICATE).read_bytes(), (directory / _KEY).read_bytes())
+
+
 def issue(
     directory: Path, name: str, spiffe_id: SpiffeId, dns_names: Sequence[str], lifetime: timedelta, at: datetime
 ) -> Path:
@@ -45,9 +56,7 @@ def issue(
     Raises:
         SandboxProblem: there is no CA, or it is one of another trust domain.
     """
-    if not exists(directory):
-        raise SandboxProblem(f"`{directory}` holds no CA: make one with `credbroker svid init {directory}`")
-    authority = Authority((directory / _CERTIFICATE).read_bytes(), (directory / _KEY).read_bytes())
+    authority = read_authority(directory)
     own = _trust_domain(authority.cert_pem)
     if own != spiffe_id.trust_domain:
         raise SandboxProblem(f"this CA is of the trust domain `{own}`, and may not vouch for `{spiffe_id}`")

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from broker.model.grant import Grant, ResourceGrants
-from broker.model.task import Declaration, Environment
+from broker.model.task import Declaration, Environment, TaskState
 from broker.sandbox import authority
 from broker.sandbox.deployment import Deployment
 from broker.sandbox.process import process, read_line
@@ -48,19 +48,27 @@ class Broker:
     pid: int | None = None
     started_in: float = 0.0
 
-    def begin_task(self) -> str:
-        """Declare a task for the agent; return its id."""
-        declaration = Declaration(
-            owner="bench",
-            purpose="measure",
+    def declaration(self, *tools: ResourceGrants) -> Declaration:
+        """Return what an orchestrator declares of a task for the agent: these tools, or else `tool` alone."""
+        return Declaration(
+            owner="sandbox",
+            purpose="try",
             environment=Environment.DEV,
             agents=[self.agent],
-            tools=[ResourceGrants(self.resource, (Grant(self.tool),))],
+            tools=tools or [ResourceGrants(self.resource, (Grant(self.tool),))],
             deadline=timedelta(hours=4),
             risk_threshold=60,
         )
+
+    def begin_task(self, *tools: ResourceGrants) -> str:
+        """Declare a task for the agent, with these tools, or else with `tool` alone; return its id."""
         with SyncClient(self.address, self.svids / "orchestrator") as client:
-            return client.create_task(declaration).id
+            return client.create_task(self.declaration(*tools)).id
+
+    def end_task(self, task_id: str) -> None:
+        """End a task; return when no verifier accepts its credentials any more."""
+        with SyncClient(self.address, self.svids / "orchestrator") as client:
+            client.end_task(task_id, TaskState.COMPLETED, barrier=True)
 
     def issue(self, count: int) -> list[str]:
         """Get so many credentials for the agent; return their tokens."""

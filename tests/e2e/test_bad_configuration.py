@@ -11,8 +11,9 @@ import pytest
 
 from broker.config.settings import load
 from broker.config.table import ConfigError
-from broker.identity.authority import Authority, issue_svid
+from broker.identity.authority import issue_svid
 from broker.identity.spiffe import parse_spiffe_id
+from broker.sandbox.authority import read_authority
 from broker.sandbox.broker import prepare
 from broker.system import system_clock
 from tests.support.doors import DAY
@@ -238,7 +239,7 @@ def test_a_file_of_keys_or_roots_that_cannot_be_used_is_named(lines: str, told: 
 
 def test_a_certificate_of_the_https_listener_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     svids = prepare(tmp_path).svids
-    root = Authority((svids / "ca.pem").read_bytes(), (svids / "ca-key.pem").read_bytes())
+    root = read_authority(svids)
     other = issue_svid(root, parse_spiffe_id("spiffe://example.org/x"), ["localhost"], DAY, system_clock())
     listen = 'http_address = "127.0.0.1:0"\nhttp_cert = "c.pem"\nhttp_key = "k.pem"\n'
     assert "`{}`: No such file".format(tmp_path / "c.pem") in started(tmp_path, listen=listen)

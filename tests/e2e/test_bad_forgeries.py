@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from broker.identity.authority import Authority
 from broker.model.errors import Reason
+from broker.sandbox.authority import read_authority
 from broker.sdk.connect.connection import connect_sync
 from broker.sdk.connect.refusals import refusal_from
 from broker.system import system_clock
@@ -66,7 +67,7 @@ class World:
     @property
     def root(self) -> Authority:
         svids = self.facade.broker.svids
-        return Authority((svids / "ca.pem").read_bytes(), (svids / "ca-key.pem").read_bytes())
+        return read_authority(svids)
 
     def jwt_svid(self, subject: str, key: ec.EllipticCurvePrivateKey, kid: str | None, **changes: object) -> str:
         claims = {"sub": subject, "aud": [self.facade.url], "exp": int(system_clock().timestamp()) + 300, **changes}

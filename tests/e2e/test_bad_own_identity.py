@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,9 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
-from broker.identity.authority import Authority, issue_svid
+from broker.identity.authority import issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.authority import read_authority
 from broker.sandbox.broker import prepare, running
 from broker.sdk.connect.refusals import refusal_from
 from broker.system import system_clock
@@ -41,18 +41,6 @@ tenant = "acme"
 groups = ["verifiers"]
 
 """
-
-
-@pytest.fixture
-def agent() -> Iterator[WorkloadApiServer]:
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
-        found = WorkloadApiServer(Path(folder) / "agent.sock")
-        yield found
-        found.kill()
-
-
-def root_of(svids: Path) -> Authority:
-    return Authority((svids / "ca.pem").read_bytes(), (svids / "ca-key.pem").read_bytes())
 
 
 def bearer(channel: grpc.Channel, token: str) -> Callable[[], Any]:
@@ -98,7 +86,7 @@ def with_agent(folder: Path, agent: WorkloadApiServer, issuer: OidcIssuer) -> No
 
 def test_when_the_agent_denies_us_nobody_is_served_until_it_does_not(tmp_path: Path, agent: WorkloadApiServer) -> None:
     svids = prepare(tmp_path).svids
-    root = root_of(svids)
+    root = read_authority(svids)
     own = issue_svid(root, parse_spiffe_id(BROKER), ["localhost"], DAY, system_clock())
     agent.start()
     agent.tell(x509=x509_response(x509_svid(BROKER, own, root.cert_pem)), jwt=jwt_response({}))
@@ -130,7 +118,7 @@ def facade(tmp_path: Path) -> Iterator[Facade]:
 
 def test_when_our_svid_has_expired_nobody_is_served_until_there_is_a_fresh_one(facade: Facade, tmp_path: Path) -> None:
     task_id = facade.begin(JOB)
-    root, folder = root_of(facade.broker.svids), facade.broker.svids / "broker"
+    root, folder = read_authority(facade.broker.svids), facade.broker.svids / "broker"
 
     def show(lifetime: timedelta) -> None:
         fresh = issue_svid(root, parse_spiffe_id(BROKER), ["localhost"], lifetime, system_clock())
@@ -162,7 +150,7 @@ def test_when_our_svid_has_expired_nobody_is_served_until_there_is_a_fresh_one(f
 
 def test_a_credential_can_be_ended_even_then(facade: Facade) -> None:
     """Whoever has it may end it: what only takes authority away needs no identity."""
-    root, folder = root_of(facade.broker.svids), facade.broker.svids / "broker"
+    root, folder = read_authority(facade.broker.svids), facade.broker.svids / "broker"
     token = facade.token(client_assertion=facade.workload(), task=facade.begin(JOB)).json()["access_token"]
     gone = issue_svid(root, parse_spiffe_id(BROKER), ["localhost"], timedelta(seconds=-1), system_clock())
     write_svid(folder, gone, root.cert_pem)

@@ -19,8 +19,8 @@ import grpc
 import pytest
 from grpc.experimental import session_cache
 
-from broker.identity.authority import Authority
 from broker.model.errors import Reason
+from broker.sandbox.authority import read_authority
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
 from broker.sdk.verify.verifier import Verifier
@@ -104,7 +104,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
             "broker": (ISSUE, asking.SerializeToString(), {}),
             "tools": (f"/{SERVICE}/read_file", b"{}", {"authorization": f"Bearer {credential}"}),
         }
-        root = Authority((svids / "ca.pem").read_bytes(), (svids / "ca-key.pem").read_bytes())
+        root = read_authority(svids)
         svid = write_svid(folder / "short", root, RESEARCHER, LIFETIME)
         token = facade.workload(exp=int((system_clock() + LIFETIME).timestamp()))
         end = time.monotonic() + LIFETIME.total_seconds() + 0.1

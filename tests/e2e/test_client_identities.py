@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from broker.credential.claims import from_payload
-from broker.identity.authority import Authority, issue_svid
+from broker.identity.authority import issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model import compact_jws
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
+from broker.sandbox.authority import read_authority
 from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.sync import SyncClient
@@ -35,7 +35,14 @@ from broker.system import system_clock
 from tests.support.doors import DAY
 from tests.support.facade import JOB, NOTES, RESEARCHER, SAFE, Facade, opened
 from tests.support.fakes import authority, eventually
-from tests.support.workload_api_server import WorkloadApiServer, der, jwt_response, x509_response, x509_svid
+from tests.support.workload_api_server import (
+    WorkloadApiServer,
+    at_a_socket,
+    der,
+    jwt_response,
+    x509_response,
+    x509_svid,
+)
 
 _SHOW = 'cat "$CREDBROKER_TOKEN_FILE"'
 GRANTS = [Grant("search_notes")]
@@ -54,7 +61,7 @@ class Agent:
     def __init__(self, server: WorkloadApiServer, svids: Path, spiffe_id: str) -> None:
         self.server = server
         self.socket = WorkloadSocket(server.address)
-        self._root = Authority((svids / "ca.pem").read_bytes(), (svids / "ca-key.pem").read_bytes())
+        self._root = read_authority(svids)
         self._spiffe_id = spiffe_id
 
     def push(self, lifetime: timedelta = DAY, *, federated: bool = False) -> None:
@@ -70,15 +77,11 @@ class Agent:
 
 @contextmanager
 def agent_of(facade: Facade, spiffe_id: str) -> Iterator[Agent]:
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
-        server = WorkloadApiServer(Path(folder) / "agent.sock")
+    with at_a_socket() as server:
         server.start()
-        try:
-            agent = Agent(server, facade.broker.svids, spiffe_id)
-            agent.push()
-            yield agent
-        finally:
-            server.kill()
+        agent = Agent(server, facade.broker.svids, spiffe_id)
+        agent.push()
+        yield agent
 
 
 def reason(verifier: Verifier, token: str) -> Reason | None:

@@ -39,6 +39,7 @@ from broker.sdk.verify.watching import watching
 from broker.store.schema import leases
 from broker.store.verification import verify
 from broker.system import system_clock
+from tests.support.tables import bring_back, take_away
 
 GRANTS = [Grant(TOOL)]
 BROKER, DAY = "spiffe://example.org/broker", timedelta(days=1)
@@ -154,12 +155,6 @@ def test_without_its_database_there_is_no_credential_and_no_restart_is_needed(
 
 async def test_health_tells_what_is_so_of_each_service_though_nobody_calls(tmp_path: Path) -> None:
     """What the writer and the feed need is away."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'broker.db'}")
-
-    def rename(old: str, new: str) -> None:
-        with engine.begin() as connection:
-            connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
-
     with running(tmp_path) as broker:
         async with connect(broker.address, broker.svids / "auditor") as channel:
             health = health_pb2_grpc.HealthStub(channel)
@@ -171,13 +166,12 @@ async def test_health_tells_what_is_so_of_each_service_though_nobody_calls(tmp_p
                     return {(await watch.read()).status for watch in watches}
 
             assert await said() == {health_pb2.HealthCheckResponse.SERVING}
-            rename("ledger_head", "elsewhere")
+            take_away(tmp_path, "ledger_head")
             assert await said() == {health_pb2.HealthCheckResponse.NOT_SERVING}
             assert not is_well(broker)
-            rename("elsewhere", "ledger_head")
+            bring_back(tmp_path, "ledger_head")
             assert await said() == {health_pb2.HealthCheckResponse.SERVING}
             assert is_well(broker)
-    engine.dispose()
     assert (tmp_path / "broker.log").read_text().count("health.not_serving") == 1
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,13 @@ from broker.sdk.connect.identity import WorkloadSocket
 from broker.system import system_clock
 from tests.support.facade import NOTES, Facade, opened
 from tests.support.fakes import DAY, authority, write_svid
-from tests.support.workload_api_server import WorkloadApiServer, der, jwt_response, x509_response, x509_svid
+from tests.support.workload_api_server import (
+    at_a_socket,
+    der,
+    jwt_response,
+    x509_response,
+    x509_svid,
+)
 
 PARTNER = "spiffe://partner.example/agent/a"
 GRANTS = [Grant("search_notes")]
@@ -62,15 +67,11 @@ def facade(tmp_path_factory: pytest.TempPathFactory, partner: Authority) -> Iter
 def workload_api(partner: Authority, federated: Mapping[str, bytes]) -> Iterator[str]:
     """Serve the partner's workload its SVID, and these bundles."""
     svid = issue_svid(partner, parse_spiffe_id(PARTNER), [], DAY, system_clock())
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
-        server = WorkloadApiServer(Path(folder) / "agent.sock")
+    with at_a_socket() as server:
         server.start()
-        try:
-            message = x509_response(x509_svid(PARTNER, svid, partner.cert_pem), federated=federated)
-            server.tell(x509=message, jwt=jwt_response({}))
-            yield server.address
-        finally:
-            server.kill()
+        message = x509_response(x509_svid(PARTNER, svid, partner.cert_pem), federated=federated)
+        server.tell(x509=message, jwt=jwt_response({}))
+        yield server.address
 
 
 def issue(facade: Facade, variables: Mapping[str, str], *, task_id: str) -> subprocess.CompletedProcess[str]:

@@ -16,9 +16,9 @@ import pytest
 from broker.cli.unverified import decode
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Refusal
-from broker.model.grant import Grant, ResourceGrants
+from broker.model.grant import Grant
 from broker.model.selector import Selector, Target
-from broker.model.task import Declaration, Environment, TaskState
+from broker.model.task import TaskState
 from broker.sandbox import authority
 from broker.sandbox.broker import AGENT, RESOURCE, TOOL, Broker, prepare
 from broker.sandbox.ports import free_port
@@ -38,15 +38,6 @@ from tests.support.cutter import cuttable
 from tests.support.fakes import eventually
 
 GRANTS = [Grant(TOOL)]
-DECLARATION = Declaration(
-    owner="team-web",
-    purpose="triage",
-    environment=Environment.DEV,
-    agents=[AGENT],
-    tools=[ResourceGrants(RESOURCE, (Grant(TOOL),))],
-    deadline=timedelta(hours=1),
-    risk_threshold=60,
-)
 LONG = 60.0  # seconds: however busy the machine is
 
 
@@ -149,7 +140,7 @@ async def test_a_kill_in_the_middle_of_any_call_fails_none(house: House) -> None
     enough = asyncio.Event()
 
     async def live(orchestrator: Client, agent: Client) -> None:
-        task_id = (await orchestrator.create_task(DECLARATION)).id
+        task_id = (await orchestrator.create_task(house.broker.declaration())).id
         credential = await agent.issue(task_id, RESOURCE, GRANTS)
         await agent.renew(credential)
         assert await agent.release(credential.lease_id)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-
-import pytest
 
 from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.authority import read_authority
 from broker.sandbox.broker import prepare, running
 from broker.system import system_clock
 from tests.support.doors import DAY, Doors
@@ -24,20 +21,12 @@ from tests.support.workload_api_server import WorkloadApiServer, jwt_response, x
 BROKER = "spiffe://example.org/broker"
 
 
-@pytest.fixture
-def agent() -> Iterator[WorkloadApiServer]:
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
-        found = WorkloadApiServer(Path(folder) / "agent.sock")
-        yield found
-        found.kill()
-
-
 def configured(folder: Path, agent: WorkloadApiServer) -> Authority:
     """Prepare a deployment that asks the agent; give the root of its trust domain."""
     deployment = prepare(folder)
     text = deployment.configuration.read_text()
     deployment.configuration.write_text(text.replace('svid_dir = "svids/broker"', f'workload_api = "{agent.address}"'))
-    return Authority((deployment.svids / "ca.pem").read_bytes(), (deployment.svids / "ca-key.pem").read_bytes())
+    return read_authority(deployment.svids)
 
 
 def reason(doors: Doors) -> Reason | None:

@@ -8,15 +8,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import grpc
 
 from broker.model.errors import Reason, Refusal
-from broker.model.grant import Grant, ResourceGrants
-from broker.model.task import Declaration, Environment, Task, TaskState
-from broker.sandbox.broker import AGENT, RESOURCE, TOOL, Broker
+from broker.model.grant import Grant
+from broker.model.task import Task, TaskState
+from broker.sandbox.broker import RESOURCE, TOOL, Broker
 from broker.sdk.client.client import Client
 from broker.sdk.connect.connection import connect
 from broker.sdk.connect.refusals import refusal_from
@@ -32,15 +31,6 @@ if TYPE_CHECKING:
     from broker.v1.auditor_service_pb2_grpc import AuditorServiceAsyncStub
     from broker.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub
 
-DECLARATION = Declaration(
-    owner="team-web",
-    purpose="triage",
-    environment=Environment.DEV,
-    agents=[AGENT],
-    tools=[ResourceGrants(RESOURCE, (Grant(TOOL),))],
-    deadline=timedelta(hours=4),
-    risk_threshold=60,
-)
 _CALL_SECONDS = 30.0
 _LOSERS = frozenset({Reason.TASK_NOT_ACTIVE, Reason.LEASE_NOT_LIVE})  # of a race with one who ends it
 _PAUSE_SECONDS = 0.1  # after a refusal
@@ -109,7 +99,7 @@ class Load:
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _begin(self, orchestrator: Client) -> None:
-        self.task = await orchestrator.create_task(DECLARATION)
+        self.task = await orchestrator.create_task(self.broker.declaration())
         self.history.created.add(self.task.id)
 
     async def _end(self, orchestrator: Client) -> None:

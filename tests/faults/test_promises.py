@@ -16,7 +16,7 @@ from broker.store.verification import verify
 from tests.faults.checks import check_database, check_lost_answers, check_next_life, check_one_history
 from tests.faults.history import History
 from tests.faults.life import stopped
-from tests.faults.load import DECLARATION, Load
+from tests.faults.load import Load
 from tests.faults.scene import Scene, on_file, on_server, on_small_disk
 from tests.faults.table import FAULTS, Fault, On
 from tests.faults.witness import Service, Witness, newcomer_accepts, watched
@@ -48,7 +48,7 @@ async def _busy(scene: Scene, service: Service) -> AsyncIterator[Witness]:
     """Let everybody call a broker, and everybody watch it, for the time of a block."""
     history = History()
     async with Client(scene.broker.address, scene.broker.svids / "orchestrator") as orchestrator:
-        task = await orchestrator.create_task(DECLARATION)
+        task = await orchestrator.create_task(scene.broker.declaration())
     async with watched(scene.broker, history) as witness:
         load = Load(scene.broker, history, scene.elsewhere or scene.broker, agents=4, pace=0.05)
         running = [

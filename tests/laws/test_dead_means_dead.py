@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from broker.cli.unverified import decode
 from broker.model.errors import Reason, Refusal
@@ -30,6 +29,7 @@ from broker.v1.selector_pb2 import Selector
 from broker.v1.verifier_service_pb2 import WatchRevocationsRequest
 from broker.v1.verifier_service_pb2_grpc import VerifierServiceStub
 from tests.support.fakes import eventually
+from tests.support.tables import bring_back, take_away
 
 FRESHNESS_SECONDS = 10
 
@@ -169,24 +169,17 @@ async def test_who_watches_anew_again_and_again_and_never_confirms_holds_no_barr
 
 async def test_a_feed_that_cannot_read_the_ledger_keeps_nobody_fresh_and_recovers_by_itself(tmp_path: Path) -> None:
     """The table is away, as in a restore; then it is there again."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'broker.db'}")
-
-    def rename(old: str, new: str) -> None:
-        with engine.begin() as connection:
-            connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
-
     with running(tmp_path) as broker:
         tokens = broker.issue(2)
         async with watching(Verifier(RESOURCE), endpoint(broker)) as verifier, operating(broker) as operator:
-            rename("ledger_head", "elsewhere")
+            take_away(tmp_path, "ledger_head")
             began = time.monotonic()
             await eventually(lambda: reason(verifier, tokens[0]) is Reason.VERIFIER_STALE, FRESHNESS_SECONDS + 5)
             assert time.monotonic() - began > 1, "it was fresh, and is for what is left of its window"
-            rename("elsewhere", "ledger_head")
+            bring_back(tmp_path, "ledger_head")
             await eventually(lambda: reason(verifier, tokens[0]) is None)
             await operator.revoke(tokens[0], barrier=True)
             assert reason(verifier, tokens[0]) is Reason.TOKEN_REVOKED
             await operator.revoke(tokens[1], barrier=False)
             await eventually(lambda: reason(verifier, tokens[1]) is Reason.TOKEN_REVOKED)
-    engine.dispose()
     assert (tmp_path / "broker.log").read_text().count("feed.database_unavailable") == 1

@@ -15,9 +15,9 @@ import grpc
 import httpx2
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from broker.identity.authority import Authority
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.task import Declaration, Environment
+from broker.sandbox.authority import read_authority
 from broker.sandbox.broker import Broker, prepare, running
 from broker.sandbox.ports import free_port
 from broker.sdk.client.sync import SyncClient
@@ -127,7 +127,7 @@ def opened(folder: Path, more: str = "", *, jwt_bundles: str = "", one_time: boo
     key = ec.generate_private_key(ec.SECP256R1())
     bundle = {"keys": [jwk(key, "svid", use="jwt-svid")]}
     (folder / "jwt_bundle.json").write_text(json.dumps(bundle))
-    authority = Authority((deployment.svids / "ca.pem").read_bytes(), (deployment.svids / "ca-key.pem").read_bytes())
+    authority = read_authority(deployment.svids)
     with (folder / "bundle" / "tools.toml").open("a") as tools:
         tools.write(_TOOLS.format(uri=VAULT, binding="dpop") + _TOOLS.format(uri=SAFE, binding="certificate"))
     groups = folder / "bundle" / "groups.toml"

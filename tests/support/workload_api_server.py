@@ -6,9 +6,11 @@ import base64
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -128,6 +130,17 @@ class WorkloadApiServer:
         assert self._process is not None
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == f"{word}\n"
+
+
+@contextmanager
+def at_a_socket() -> Iterator[WorkloadApiServer]:
+    """Make one at a socket of its own, whose path is short enough; kill it after the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = WorkloadApiServer(Path(folder) / "agent.sock")
+        try:
+            yield server
+        finally:
+            server.kill()
 
 
 def der(pem: bytes) -> bytes:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.workload_api import HOME, Room, jwks, push
-from tests.support.workload_api_server import WorkloadApiServer, jwt_response
+from tests.support.workload_api_server import WorkloadApiServer, at_a_socket, jwt_response
 
 
 @pytest.fixture(scope="module")
 def agent() -> Iterator[WorkloadApiServer]:
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
-        found = WorkloadApiServer(Path(folder) / "agent.sock")
-        yield found
-        found.kill()
+    with at_a_socket() as server:
+        yield server
 
 
 @pytest.fixture
