@@ -167,9 +167,13 @@ def test_a_broken_bundle_keeps_nothing_else_from_being_taken(room: Room) -> None
 def test_a_bundle_that_stays_broken_is_believed_no_longer_than_our_svid_of_then(room: Room) -> None:
     room.agent.tell(x509=push(room.first, federated={PARTNER: der(FOREIGN.cert_pem)}))
     api = room.open()
-    room.agent.tell(x509=push(svid(3 * HOUR), federated={PARTNER: b"\x30"}), jwt=jwt_response({HOME: b"{}"}))
-    taken(api, lambda: "the JWT bundle of `example.org` is broken" in str(api.problem))
-    taken(api, lambda: "the bundle of `partner.example`" in str(api.problem))
+    broken, fresh = {PARTNER: b"\x30"}, svid(3 * HOUR)
+    room.agent.tell(x509=push(room.first, federated=broken), jwt=jwt_response({HOME: b"{}"}))
+    until(lambda: "the JWT bundle of `example.org` is broken" in str(api.problem))
+    until(lambda: "the bundle of `partner.example`" in str(api.problem))
+    api.refresh()  # while the SVID is the first
+    room.agent.tell(x509=push(fresh, federated=broken))
+    taken(api, lambda: api.material.cert_chain_pem == fresh.cert_pem)
     room.time.ahead = HOUR - timedelta(minutes=1)
     api.refresh()
     assert set(api.material.trust_bundles.roots) == {"example.org", "partner.example"}
