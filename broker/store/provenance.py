@@ -16,12 +16,13 @@ from broker.audit.canonical import MalformedEntry
 from broker.audit.effects import Adopted, Effect, LeaseIssued, LeaseRenewed, TaskBegun, TaskEnded, TaskExtended
 from broker.audit.readings import effects
 from broker.audit.tree import Frontier, leaf_hash
+from broker.model.bounded_cache import BoundedCache
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Lease
 from broker.model.task import Task, TaskState
 from broker.store import ledger
 
-_MOST_REMEMBERED = 5_000  # and as many again, that are older
+_MOST_REMEMBERED = 10_000
 
 
 class Proven:
@@ -29,18 +30,16 @@ class Proven:
 
     def __init__(self) -> None:
         """Remember none."""
-        self._records: dict[str, Task | Lease] = {}
-        self._older: dict[str, Task | Lease] = {}
+        self._records: BoundedCache[str, Task | Lease] = BoundedCache(_MOST_REMEMBERED)
 
     def remember(self, records: Iterable[Task | Lease]) -> None:
         """Remember records as their own entries make them."""
-        if len(self._records) >= _MOST_REMEMBERED:
-            self._records, self._older = {}, self._records
-        self._records.update({record.id: record for record in records})
+        for record in records:
+            self._records.keep(record.id, record)
 
     def altered(self, connection: Connection, head: Frontier, records: Iterable[Task | Lease]) -> set[str]:
         """Find the ids of the tasks and leases that are not what their entries under a head say."""
-        unproven = [bare for bare in map(_bare, records) if self._known(bare.id) != bare]
+        unproven = [bare for bare in map(_bare, records) if self._records.get(bare.id) != bare]
         if not unproven:
             return set()
         wrong = altered(connection, head, unproven)
@@ -49,11 +48,8 @@ class Proven:
 
     def lease(self, lease_id: str) -> Lease | None:
         """Return a remembered lease, as its entries made it when it was remembered."""
-        known = self._known(lease_id)
+        known = self._records.get(lease_id)
         return known if isinstance(known, Lease) else None
-
-    def _known(self, record_id: str) -> Task | Lease | None:
-        return self._records.get(record_id) or self._older.get(record_id)
 
 
 def refuse_altered(what: str, record_id: str) -> Refusal:
