@@ -9,10 +9,9 @@ from pathlib import Path
 from cryptography import x509
 
 from broker.disk import files
-from broker.identity.authority import Authority, issue_svid, new_authority
 from broker.identity.spiffe import SpiffeId
+from broker.sandbox.certificates import Authority, Svid, issue_svid, new_authority
 from broker.sandbox.problem import SandboxProblem
-from broker.trust.files import write_svid
 
 _CERTIFICATE, _KEY = "ca.pem", "ca-key.pem"
 
@@ -62,6 +61,17 @@ def issue(
         raise SandboxProblem(f"this CA is of the trust domain `{own}`, and may not vouch for `{spiffe_id}`")
     write_svid(directory / name, issue_svid(authority, spiffe_id, dns_names, lifetime, at), authority.cert_pem)
     return directory / name
+
+
+def write_svid(directory: Path, svid: Svid, bundle_pem: bytes) -> None:
+    """Write an SVID's files, each at once; a reader between two of them keeps what it had."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, data, mode in (
+        ("bundle.pem", bundle_pem, files.PUBLIC),
+        ("key.pem", svid.key_pem, files.PRIVATE),
+        ("svid.pem", svid.cert_pem, files.PUBLIC),
+    ):
+        files.replace(directory / name, data, mode)
 
 
 def _trust_domain(pem: bytes) -> str:

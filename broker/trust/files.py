@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from broker.disk import files
 from broker.disk.files import ExposedFile
-from broker.identity.authority import Svid
 from broker.identity.jwks import JsonWebKeySet, parse_jwks
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.trust_bundles import TrustBundles, parse_certificates
@@ -173,17 +172,6 @@ def _jwt_bundle(path: Path) -> JsonWebKeySet:
         raise SvidFileError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise SvidFileError(f"{path}: is not a bundle of JWT keys: {error}") from error
-
-
-def write_svid(directory: Path, svid: Svid, bundle_pem: bytes) -> None:
-    """Write an SVID's files, each at once; a reader between two of them keeps what it had."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, data, mode in (
-        (_BUNDLE, bundle_pem, files.PUBLIC),
-        (_KEY, svid.key_pem, files.PRIVATE),
-        (_SVID, svid.cert_pem, files.PUBLIC),
-    ):
-        files.replace(directory / name, data, mode)
 
 
 def _utc(instant: datetime) -> str:

@@ -16,12 +16,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from broker.identity.authority import Svid
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.authority import write_svid
 from broker.sandbox.broker import prepare, running
+from broker.sandbox.certificates import Svid
 from broker.sdk.connect.refusals import refusal_from
 from broker.system import system_clock
-from broker.trust.files import write_svid
 from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc
 from tests.support.certificates import Made, Shape, ca_shape, make, root

@@ -14,9 +14,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from broker.access.entrances import ENTRANCES
 from broker.api import descriptors
-from broker.identity.authority import issue_svid, new_authority
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason
+from broker.sandbox.certificates import issue_svid, new_authority
 from broker.system import system_clock
 from broker.v1 import auditor_service_pb2
 from tests.support.doors import METHODS as DESCRIBED

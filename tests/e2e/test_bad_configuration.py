@@ -11,10 +11,10 @@ import pytest
 
 from broker.config.settings import load
 from broker.config.table import ConfigError
-from broker.identity.authority import issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.sandbox.authority import read_authority
 from broker.sandbox.broker import prepare
+from broker.sandbox.certificates import issue_svid
 from broker.system import system_clock
 from tests.support.doors import DAY
 

@@ -15,8 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from broker.identity.authority import issue_svid
 from broker.identity.spiffe import parse_spiffe_id
+from broker.sandbox.certificates import issue_svid
 from broker.system import system_clock
 from broker.web.server import Certificate, HttpServer
 from tests.support.fakes import authority

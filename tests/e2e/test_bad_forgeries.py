@@ -15,9 +15,9 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from broker.identity.authority import Authority
 from broker.model.errors import Reason
 from broker.sandbox.authority import read_authority
+from broker.sandbox.certificates import Authority
 from broker.sdk.connect.connection import connect_sync
 from broker.sdk.connect.refusals import refusal_from
 from broker.system import system_clock

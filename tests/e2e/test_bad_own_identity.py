@@ -12,14 +12,13 @@ from typing import Any
 import grpc
 import pytest
 
-from broker.identity.authority import issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
-from broker.sandbox.authority import read_authority
+from broker.sandbox.authority import read_authority, write_svid
 from broker.sandbox.broker import prepare, running
+from broker.sandbox.certificates import issue_svid
 from broker.sdk.connect.refusals import refusal_from
 from broker.system import system_clock
-from broker.trust.files import write_svid
 from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc
 from tests.support.doors import DAY, Doors

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from broker.credential.claims import from_payload
-from broker.identity.authority import issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model import compact_jws
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.sandbox.authority import read_authority
+from broker.sandbox.certificates import issue_svid
 from broker.sdk.client.client import Client
 from broker.sdk.client.credential import Credential
 from broker.sdk.client.sync import SyncClient

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
 from broker.sandbox.broker import prepare
+from broker.sandbox.certificates import Authority, issue_svid
 from broker.sdk.client.client import Client
 from broker.sdk.connect.identity import WorkloadSocket
 from broker.system import system_clock

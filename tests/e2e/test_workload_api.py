@@ -8,11 +8,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
 from broker.sandbox.authority import read_authority
 from broker.sandbox.broker import prepare, running
+from broker.sandbox.certificates import Authority, issue_svid
 from broker.system import system_clock
 from tests.support.doors import DAY, Doors
 from tests.support.fakes import authority

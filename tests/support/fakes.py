@@ -13,10 +13,10 @@ from typing import Any
 import grpc
 
 from broker.credential.keys import EcSigner, KeySet
-from broker.identity.authority import Authority, issue_svid, new_authority
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Rule
+from broker.sandbox.certificates import Authority, issue_svid, new_authority
 from broker.sdk.connect.endpoint import Endpoint
 from broker.system import system_clock
 from broker.v1 import verifier_service_pb2 as pb

@@ -25,8 +25,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from broker.identity.authority import Authority, issue_svid
 from broker.identity.spiffe import SpiffeId
+from broker.sandbox.certificates import Authority, issue_svid
 from broker.system import system_clock
 from tests.support.fakes import DAY
 

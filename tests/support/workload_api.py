@@ -11,9 +11,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from broker.identity.authority import Authority, Svid, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.trust_bundles import parse_certificates
+from broker.sandbox.certificates import Authority, Svid, issue_svid
 from broker.system import system_clock
 from broker.trust.workload_api import WorkloadApi
 from tests.support.fakes import authority

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from spiffe._proto.workload_pb2 import X509SVID, JWTBundlesResponse, X509SVIDResponse
 
-from broker.identity.authority import Svid
+from broker.sandbox.certificates import Svid
 
 REPOSITORY = Path(__file__).parents[2]
 METHODS = {"FetchX509SVID": "x509", "FetchJWTBundles": "jwt"}

@@ -12,11 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID
 
-from broker.identity.authority import Authority, Svid, issue_svid, new_authority
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.trust_bundles import parse_certificates
+from broker.sandbox.authority import write_svid
+from broker.sandbox.certificates import Authority, Svid, issue_svid, new_authority
 from broker.system import system_clock
-from broker.trust.files import SvidFileSource, write_svid
+from broker.trust.files import SvidFileSource
 from broker.trust.kept import SvidFileError
 from tests.support.certificates import Shape, make, of_a_version_that_there_is_not
 from tests.support.issuer import jwk

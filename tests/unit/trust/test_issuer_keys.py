@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.identity.authority import Authority
 from broker.identity.issuers import Issuer
 from broker.identity.jwt import UnknownIssuerKey
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.certificates import Authority
 from broker.trust.fetch import Fetcher, FetchError
 from broker.trust.issuer_keys import IssuerKeys, KeySource
 from tests.support.fakes import authority, eventually

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from broker.identity.authority import Svid
 from broker.identity.trust_bundles import parse_certificates
+from broker.sandbox.certificates import Svid
 from broker.trust.workload_api import WorkloadApiError
 from tests.support.workload_api import (
     FOREIGN,

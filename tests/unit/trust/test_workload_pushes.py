@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.identity.authority import Svid, issue_svid
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.trust_bundles import parse_certificates
+from broker.sandbox.certificates import Svid, issue_svid
 from broker.system import system_clock
 from broker.trust.workload_pushes import read_jwt, read_x509
 from broker.trust.workload_stream import UnusablePush

@@ -7,8 +7,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from broker.identity.authority import Authority
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.certificates import Authority
 from broker.sdk.client.client import Client
 from broker.sdk.client.sync import SyncClient
 from broker.sdk.connect import workload

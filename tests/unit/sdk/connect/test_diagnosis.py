@@ -14,10 +14,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from broker.identity.authority import Authority, issue_svid, new_authority
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
+from broker.sandbox.certificates import Authority, issue_svid, new_authority
 from broker.sdk.client.client import Client
 from broker.sdk.connect.diagnosis import diagnose
 from broker.sdk.connect.endpoint import Endpoint

@@ -17,10 +17,10 @@ from grpc_status import rpc_status
 from broker.credential import jose
 from broker.credential.claims import Claims
 from broker.credential.keys import EcSigner, KeySet
-from broker.identity.authority import Authority
 from broker.model.errors import Reason
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
+from broker.sandbox.certificates import Authority
 from broker.sdk.connect.connection import connect_sync
 from broker.sdk.connect.refusals import refusal_from
 from broker.sdk.guard.grpc import GrpcGuard, SyncGrpcGuard

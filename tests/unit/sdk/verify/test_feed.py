@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from broker.credential.keys import EcSigner
-from broker.identity.authority import Authority
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Cause, Rule, Selector, Target
+from broker.sandbox.certificates import Authority
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
 from tests.support.fakes import FakeBroker, authority, eventually, serving

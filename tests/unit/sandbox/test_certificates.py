@@ -7,13 +7,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from broker.identity.authority import Authority, issue_svid, new_authority
 from broker.identity.directory import Directory, IdentityRule
 from broker.identity.spiffe import parse_spiffe_id
 from broker.identity.trust_bundles import TrustBundles, parse_certificates
 from broker.identity.x509 import Authenticator, PeerEvidence
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Role
+from broker.sandbox.certificates import Authority, issue_svid, new_authority
 from broker.system import system_clock
 
 NOW = system_clock().replace(microsecond=0)
