@@ -17,7 +17,7 @@ from broker.model.errors import Refusal
 from broker.model.selector import Rule
 from broker.model.task import Task
 from broker.store import failures, ledger, opening, refusal_counts
-from broker.store.database import Database
+from broker.store.database import Database, using
 from broker.store.follower import Follower, Tail
 from broker.store.marks import Marks
 from broker.store.provenance import Proven
@@ -133,13 +133,13 @@ class Committer:
 
 def _undo(connection: Connection, error: BaseException) -> None:
     """Give a transaction up."""
-    with suppress(type(error)), failures.using(connection):
+    with suppress(type(error)), using(connection):
         raise error
 
 
 def _finish(connection: Connection) -> None:
     """5. Commit."""
-    with failures.using(connection):
+    with using(connection):
         failures.commit(connection)
 
 

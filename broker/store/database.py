@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,20 +11,38 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Connection, Engine, event, make_url
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from broker.model.errors import CannotStart
-from broker.store import postgresql
-from broker.store.failures import MISUSED, UNAVAILABLE, cause, commit, unavailable, using
+from broker.model.errors import CannotStart, Refusal
+from broker.store import postgresql, sqlite
+from broker.store.failures import Undecided, cause, commit, unavailable, undecided
 
 T = TypeVar("T")
 
-_SQLITE_BUSY_MS = 5_000
+UNAVAILABLE = (
+    OperationalError,  # away, locked, full, on a disk that fails, damaged
+    InternalError,  # read-only, a transaction that took too long
+    InterfaceError,  # a connection that is no more
+    ProgrammingError,  # a table or a column is missing, or not ours to use
+    NotSupportedError,
+    PoolTimeout,  # others have all connections
+)
+"""How it shows that the database cannot be used now, to readers and writers alike: it may be well again later. The
+other classes of a driver, IntegrityError and DataError, say that what was asked cannot be: the fault is ours."""
+
 _POOL_SECONDS = 5
-_IN_MEMORY = ":memory:"
 _READERS = 8
 
 
@@ -73,8 +89,6 @@ class Database:
         try:
             with using(self._begin("BEGIN", postgresql.BEGIN_READ)) as connection:
                 return query(connection)
-        except MISUSED:
-            raise
         except UNAVAILABLE as error:
             raise unavailable("the ledger cannot be read") from error
 
@@ -110,7 +124,7 @@ class Database:
     def _begun(self, statement: str) -> Connection:
         connection = self.engine.connect()
         if not self.is_shared:
-            _refuse_other_file(connection)
+            sqlite.refuse_other_file(connection)
         try:
             connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
         except BaseException:
@@ -123,6 +137,26 @@ class Database:
         """Close all connections."""
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.engine.dispose()
+
+
+@contextmanager
+def using(connection: Connection) -> Iterator[Connection]:
+    """Use a connection, and close it. One that has failed is not used again: what is wrong may be wrong for ever."""
+    with connection:
+        try:
+            yield connection
+        except (*UNAVAILABLE, Undecided):
+            connection.invalidate()
+            raise
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """Return what a failure means to whoever asked for a change; None if the database is not to blame."""
+    if isinstance(error, Undecided):
+        return undecided()
+    if isinstance(error, UNAVAILABLE):
+        return unavailable("the ledger cannot be reached or written, so nothing was done")
+    return None
 
 
 class DatabaseProblem(CannotStart):
@@ -180,60 +214,15 @@ def _engine(url: URL, connections: int, *, at_leisure: bool) -> Engine:
     if url.get_backend_name() == "postgresql":
         engine = postgresql.engine(url, connections, at_leisure=at_leisure, **options)
     else:
-        waits = {"timeout": _SQLITE_BUSY_MS / 1000}
-        engine = create_engine(url, pool_size=connections, max_overflow=0, connect_args=waits, **options)
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "connect", partial(_note_file, url.database))
-        event.listen(engine, "do_connect", partial(_make_no_file_again, url.database, []))
+        engine = sqlite.engine(url, connections, **options)
+    event.listen(engine, "handle_error", _classify, retval=True)
     # One statement for many rows: one round trip, or one release of the interpreter's lock, per batch and not per row.
     engine.dialect.use_insertmanyvalues_wo_returning = True
     return engine
 
 
-def _prepare_sqlite(dbapi_connection, _record) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 (SQLAlchemy's hook)
-    """Set a fresh SQLite connection up: WAL, and an fsync before COMMIT returns."""
-    dbapi_connection.isolation_level = None  # transactions are begun by `Database`
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-        "cache_size = -4096",
-        "wal_autocheckpoint = 8000",
-    ):
-        dbapi_connection.execute(f"PRAGMA {pragma}")
-
-
-def _note_file(path: str | None, _dbapi_connection: object, record: ConnectionPoolEntry) -> None:
-    """Remember which file a connection is to: the one that has this name now, whichever will have it later."""
-    record.info["file"] = _identity(path)
-    record.info["path"] = path
-
-
-def _make_no_file_again(path: str | None, seen: list[str], *_how: object) -> None:
-    """Let SQLite make a file the first time alone: one that is gone later was deleted."""
-    if seen and _identity(path) is None:
-        raise sqlite3.OperationalError(f"{path} is gone")
-    seen[:] = [path] if path and path != _IN_MEMORY else []
-
-
-def _refuse_other_file(connection: Connection) -> None:
-    """Refuse to go on in a file that was deleted or replaced: nobody would find what is written there."""
-    path = connection.info["path"]
-    found = _identity(path)
-    if found == connection.info["file"]:
-        return
-    connection.close()
-    problem = sqlite3.OperationalError(
-        f"{path} is {'gone' if found is None else 'another file'} since it was opened: put the one "
-        "that was there back, or stop the broker and go on as docs/how-to/restore-a-backup.md says"
-    )
-    raise OperationalError(None, None, problem)
-
-
-def _identity(path: str | None) -> tuple[int, int] | None:
-    """Report which file has a name; None, if there is none."""
-    try:
-        found = os.stat(path or _IN_MEMORY)  # noqa: PTH116 (twice a request: a Path costs more than the call)
-    except OSError:
+def _classify(context: ExceptionContext) -> Exception | None:
+    """Let what a driver has no class for, such as a damaged file, be an OperationalError."""
+    if type(context.sqlalchemy_exception) not in (DBAPIError, DatabaseError):
         return None
-    return found.st_dev, found.st_ino
+    return OperationalError(context.statement, None, context.original_exception, hide_parameters=True)

@@ -1,23 +1,13 @@
-"""What a failure of the database means: there is one meaning for all of them, and one more for a failed commit."""
+"""What is told of a database that fails: to callers, and to operators; and what a failed commit may have done."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 
 from broker.model.errors import Hints, Reason, Refusal
-
-UNAVAILABLE = (DBAPIError, PoolTimeout)
-"""How it shows that the database cannot be used now: it is away, read-only, full, locked, damaged, a table is missing.
-All of it means the same. `MISUSED` is among it, means something else, and is to be caught before."""
-
-MISUSED = (IntegrityError, DataError)
-"""How the database says that what was asked of it cannot be: the fault is ours, and asking again would not help."""
 
 # The mark of a commit is the last thing that SQLite writes: if that failed, it is not there. (fsync is another matter.)
 _SQLITE_UNDONE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_READONLY)
@@ -31,17 +21,6 @@ class Undecided(Exception):
     """A commit has failed in a way that does not tell whether it was done."""
 
 
-@contextmanager
-def using(connection: Connection) -> Iterator[Connection]:
-    """Use a connection, and close it. One that has failed is not used again: what is wrong may be wrong for ever."""
-    with connection:
-        try:
-            yield connection
-        except (*UNAVAILABLE, Undecided):
-            connection.invalidate()
-            raise
-
-
 def commit(connection: Connection) -> None:
     """Commit.
 
@@ -51,20 +30,16 @@ def commit(connection: Connection) -> None:
     """
     try:
         connection.commit()
-    except UNAVAILABLE as error:
+    except DBAPIError as error:
         if _is_undone(error):
             raise
         raise Undecided(cause(error)) from error
 
 
-def refusal(error: Exception) -> Refusal | None:
-    """Return what a failure means to whoever asked for a change; None if the database is not to blame."""
-    if isinstance(error, Undecided):
-        message = "the ledger's database failed while it committed: it is not known whether this was done"
-        return unavailable(message, _SAME_AGAIN)
-    if isinstance(error, UNAVAILABLE) and not isinstance(error, MISUSED):
-        return unavailable("the ledger cannot be reached or written, so nothing was done")
-    return None
+def undecided() -> Refusal:
+    """Make the refusal of those whose change was in a commit that may have been done."""
+    message = "the ledger's database failed while it committed: it is not known whether this was done"
+    return unavailable(message, _SAME_AGAIN)
 
 
 def unavailable(message: str, following: str = _AGAIN) -> Refusal:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import structlog
 
-from broker.store.database import Database
-from broker.store.failures import UNAVAILABLE, is_full
+from broker.store.database import UNAVAILABLE, Database
+from broker.store.failures import is_full
 
 _SUFFIX = ".reserve"
 _SIZE = 8 << 20  # a hundred transactions at least, of up to 512 changes each: each writes some 50 KiB ahead

@@ -34,8 +34,7 @@ from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Lease
 from broker.store import failures, ledger
 from broker.store.committer import Committed, Committer
-from broker.store.database import Database
-from broker.store.failures import UNAVAILABLE
+from broker.store.database import UNAVAILABLE, Database, refusal_of
 from broker.store.follower import Follower
 from broker.store.gathering import until_quiet
 from broker.store.ledger import LedgerMismatch
@@ -248,7 +247,7 @@ class Writer:
         return [waiting for waiting in batch if waiting.change.urgent]
 
     async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
-        refusal = error.refusal() if isinstance(error, LedgerMismatch) else failures.refusal(error)
+        refusal = error.refusal() if isinstance(error, LedgerMismatch) else refusal_of(error)
         self._pulse.end(time.monotonic(), failed=refusal is not None)
         if any(waiting.change.urgent for waiting in batch) and self._reserve.give_up(error):
             # The file is gone. A crash here leaves its room to anybody: a start makes a smaller one of what is left.

@@ -1,0 +1,73 @@
+"""SQLite as we use it: in one file, durable when a commit returns, and never in another file than the one opened."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from functools import partial
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+_BUSY_SECONDS = 5.0
+_IN_MEMORY = ":memory:"
+
+
+def engine(url: URL, connections: int, **options: object) -> Engine:
+    """Make an engine with so many connections."""
+    made = create_engine(url, pool_size=connections, max_overflow=0, connect_args={"timeout": _BUSY_SECONDS}, **options)
+    event.listen(made, "connect", _prepare)
+    event.listen(made, "connect", partial(_note_file, url.database))
+    event.listen(made, "do_connect", partial(_make_no_file_again, url.database, []))
+    return made
+
+
+def _prepare(dbapi_connection, _record) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 (SQLAlchemy's hook)
+    """Set a fresh SQLite connection up: WAL, and an fsync before COMMIT returns."""
+    dbapi_connection.isolation_level = None  # transactions are begun by `Database`
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "cache_size = -4096",
+        "wal_autocheckpoint = 8000",
+    ):
+        dbapi_connection.execute(f"PRAGMA {pragma}")
+
+
+def _note_file(path: str | None, _dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+    """Remember which file a connection is to: the one that has this name now, whichever will have it later."""
+    record.info["file"] = _identity(path)
+    record.info["path"] = path
+
+
+def _make_no_file_again(path: str | None, seen: list[str], *_how: object) -> None:
+    """Let SQLite make a file the first time alone: one that is gone later was deleted."""
+    if seen and _identity(path) is None:
+        raise sqlite3.OperationalError(f"{path} is gone")
+    seen[:] = [path] if path and path != _IN_MEMORY else []
+
+
+def refuse_other_file(connection: Connection) -> None:
+    """Refuse to go on in a file that was deleted or replaced: nobody would find what is written there."""
+    path = connection.info["path"]
+    found = _identity(path)
+    if found == connection.info["file"]:
+        return
+    connection.close()
+    problem = sqlite3.OperationalError(
+        f"{path} is {'gone' if found is None else 'another file'} since it was opened: put the one "
+        "that was there back, or stop the broker and go on as docs/how-to/restore-a-backup.md says"
+    )
+    raise OperationalError(None, None, problem)
+
+
+def _identity(path: str | None) -> tuple[int, int] | None:
+    """Report which file has a name; None, if there is none."""
+    try:
+        found = os.stat(path or _IN_MEMORY)  # noqa: PTH116 (twice a request: a Path costs more than the call)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
