@@ -10,7 +10,7 @@ import pytest
 from broker.lease import renew
 from broker.lease.desk import Limits
 from broker.model.errors import Reason, Refusal
-from tests.support.world import RESEARCHER, opened
+from tests.support.world import RESEARCHER, WRITER, opened
 
 
 async def test_a_shorter_renewal_leaves_the_lease_its_longer_token(database_url: str) -> None:
@@ -41,3 +41,20 @@ async def test_no_lease_outlives_the_proof_of_its_holder(database_url: str) -> N
         with pytest.raises(Refusal) as refused:
             await world.renew(issued, agent=brief)
         assert refused.value.reason is Reason.LIFETIME_EXHAUSTED
+
+
+async def test_no_credential_is_issued_for_a_task_past_its_deadline(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+        world.clock.move(task.deadline - world.clock())
+        with pytest.raises(Refusal) as refused:
+            await world.issue(task)
+        assert refused.value.reason is Reason.TASK_NOT_ACTIVE
+
+
+async def test_an_agent_gets_nothing_for_a_task_that_does_not_name_it(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task(agents=(RESEARCHER.id,))
+        with pytest.raises(Refusal) as refused:
+            await world.issue(task, agent=WRITER)
+        assert refused.value.reason is Reason.TASK_NOT_FOUND

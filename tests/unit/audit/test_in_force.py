@@ -220,6 +220,27 @@ def test_a_lease_ends_by_the_first_rule_after_it_that_covers_it(
     assert history.state.ended_by(selectors, index) == (covering[0] if covering else None)
 
 
+def test_a_lease_of_after_a_rule_ends_by_the_next_one() -> None:
+    history, selector = History(), Selector("acme", Target.TASK, "one")
+    for _ in range(3):
+        history.revoke(selector, timedelta(hours=1), None)
+        history.issue(timedelta(hours=1))
+    ends = [history.state.ended_by([selector], lease_index) for lease_index in (1, 3, 5)]
+    assert ends == [history.rules[1], history.rules[2], None]
+
+
+def test_the_rule_of_an_ended_task_stays_until_its_deadline() -> None:
+    history = History()
+    history.revoke(Selector("acme", Target.TASK, "one"), timedelta(hours=1), timedelta(hours=3))
+    history.now += timedelta(hours=2)
+    history.commit(timedelta())
+    assert history.state.rules() == history.rules
+    assert history.state.relevant("acme") == []
+    history.now += timedelta(hours=1)
+    history.commit(timedelta())
+    assert history.state.rules() == []
+
+
 @given(histories(), SELECTORS, st.integers(-1, 40))
 def test_rules_are_found_by_selector_tenant_and_index(history: History, selector: Selector, after: int) -> None:
     kept = history.state.rules()

@@ -271,6 +271,11 @@ def test_a_barrier_waits_for_whom_its_rule_concerns_of_those_who_were_there() ->
     assert (receipt.confirmed, receipt.stale) == (1, 2)
 
 
+def test_a_rule_of_all_tenants_concerns_everybody() -> None:
+    of_one, of_all = session(fresh_until=110.0), Session("3", "v", "*", 110.0)
+    assert Barrier(6, "*", [of_one, of_all]).waits_for(100.0) == [of_one, of_all]
+
+
 def test_after_a_barrier_nobody_is_made_fresh_who_has_not_confirmed_its_rule() -> None:
     looks, stale = Freshness(WINDOW), session(fresh_until=100.0)
     looks.looked(100.0, 5)

@@ -1,0 +1,60 @@
+"""Faults of revocation: barriers that return early, and verifiers that are fresh for too long."""
+
+from tests.planted.plant import Fault
+
+FAULTS = (
+    Fault(
+        "a verifier that has not confirmed does not hold a barrier up",
+        "return self.confirmed < index and self.fresh_until > now",
+        "return self.confirmed < index - 1 and self.fresh_until > now",
+        ("test_whatever_happens_when_a_barrier_has_returned_nobody_accepts_what_its_rule_covers",),
+    ),
+    Fault(
+        "freshness runs from now",
+        "return next(lacking, self.began + self.window)",
+        "return next(lacking, now + self.window)",
+        ("test_freshness_counts_from_the_start_of_the_last_successful_look",),
+    ),
+    Fault(
+        "whoever lacks a rule is fresh for a window from the look that found it",
+        "self._missing.append((newest, self.began + self.window))",
+        "self._missing.append((newest, began + self.window))",
+        ("test_whoever_lacks_a_rule_is_fresh_for_one_window_from_the_look_that_had_not_found_it",),
+    ),
+    Fault(
+        "whoever had not confirmed when a barrier returned is made fresh again",
+        "            session.owes = max(session.owes, self.index)\n",
+        "            session.owes = max(session.owes, -1)\n",
+        ("test_after_a_barrier_nobody_is_made_fresh_who_has_not_confirmed_its_rule",),
+    ),
+    Fault(
+        "a confirmation of more than there is counts for rules to come",
+        "max(session.confirmed, min(index, self.newest if self.newest is not None else -1))",
+        "max(session.confirmed, index)",
+        ("test_an_index_that_there_is_not_yet_counts_as_the_newest",),
+    ),
+    Fault(
+        "a rule of all tenants concerns nobody",
+        "return self.tenant == ANY_TENANT or tenant in (self.tenant, ANY_TENANT)",
+        "return self.tenant == ANY_TENANT or tenant == self.tenant",
+        ("test_a_rule_of_all_tenants_concerns_everybody",),
+    ),
+    Fault(
+        "a barrier does not wait for verifiers of other brokers",
+        "return now >= self._strangers_until and not self.waits_for(now)",
+        "return not self.waits_for(now)",
+        ("test_whatever_happens_when_a_barrier_has_returned_nobody_accepts_what_its_rule_covers",),
+    ),
+    Fault(
+        "a feed session is anybody's",
+        "session.principal != principal.id or ",
+        "",
+        ("test_a_feed_session_is_its_own_verifiers",),
+    ),
+    Fault(
+        "what an operator has stopped is settled by any rule of the tenant",
+        "    return recorded == waiting\n",
+        "    return recorded.tenant == waiting.tenant\n",
+        ("test_a_rule_that_says_something_else_does_not",),
+    ),
+)
