@@ -14,7 +14,7 @@ PROTOS := $(wildcard protos/broker/v1/*.proto)
 
 .PHONY: help
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 .PHONY: demo
 demo: $(READY) ## Watch the whole life of a credential, and a stock MCP client, between real processes
@@ -27,7 +27,43 @@ test: $(READY) $(READY_MCP1) ## Run every test, on SQLite and PostgreSQL
 
 .PHONY: test-long
 test-long: $(READY) ## Break the broker for half an hour: every fault, and kill -9 at each step and 150 other instants
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "long or not long" tests/faults tests/laws
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "long or not long" tests/faults tests/laws tests/planted
+
+# What takes values and gives values: every branch has a test.
+PURE := model identity intent policy credential audit lease
+FLOOR := 90
+EMPTY :=
+COMMA := ,
+
+.PHONY: coverage
+coverage: $(READY) $(READY_MCP1) ## Measure which branches no test takes: all in the pure rooms and lease, a floor elsewhere
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --fail-under=100 \
+		--include='$(subst $(EMPTY) $(EMPTY),$(COMMA),$(PURE:%=broker/%/*)),broker/revocation/freshness.py,broker/revocation/unrecorded.py'
+	$(BIN)/python -m coverage report --fail-under=$(FLOOR)
+
+# The first of each version: of those that pyenv keeps, and of those on the path (but for pyenv's shims, which may lead nowhere).
+FOLDERS = $(filter-out %/shims,$(subst :, ,$(PATH)))
+PYTHONS = $(foreach minor,11 12 13 14 15,$(firstword $(wildcard \
+	$(HOME)/.pyenv/versions/3.$(minor).*/bin/python3.$(minor) $(FOLDERS:%=%/python3.$(minor)))))
+
+.PHONY: test-all-pythons
+test-all-pythons: ## Run the unit tests on every Python from 3.11 on that is here
+	@for python in $(PYTHONS); do \
+		$(MAKE) --no-print-directory test-units PYTHON=$$python VENV=build/$$(basename $$python) || exit 1; \
+	done
+
+.PHONY: test-units
+test-units: $(READY) ## Run the unit tests
+	$(BIN)/python --version
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit
+
+.PHONY: audit
+audit: ## Look the locked versions up among known vulnerabilities (needs uv, and the data's host)
+	uvx pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+	uvx pip-audit --strict --disable-pip --require-hashes -r requirements-mcp1.lock
 
 .PHONY: check
 check: $(READY) check-protos ## Check format, style, types, imports, generated code and migrations
