@@ -30,9 +30,7 @@ from broker.wire.codes import grpc_code
 from broker.wire.status import to_status_bytes
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_AUTHORIZATION = "authorization"
 _DETAILS = "grpc-status-details-bin"
-_PROOF = "dpop"
 _REMEMBERED = 1_000
 
 ToolOf = Callable[[str], str | None]
@@ -51,17 +49,17 @@ class _Leaf:
 
 @dataclass(frozen=True, slots=True)
 class _Metadata:
-    """What matters of a call's metadata: the method, the values of `authorization`, and those of `dpop`."""
+    """The method of a call, and its metadata in pairs."""
 
     method: str
-    authorization: Sequence[str]
-    proofs: Sequence[str]
+    pairs: Sequence[tuple[str, str]]
 
     @classmethod
     def of(cls, details: grpc.HandlerCallDetails) -> _Metadata:
-        pairs = [(name, str(value)) for name, value in details.invocation_metadata or ()]
-        tokens, proofs = ([value for name, value in pairs if name == wanted] for wanted in (_AUTHORIZATION, _PROOF))
-        return cls(details.method, tokens, proofs)
+        return cls(details.method, [(name, str(value)) for name, value in details.invocation_metadata or ()])
+
+    def values_of(self, name: str) -> Sequence[str]:
+        return [value for key, value in self.pairs if key == name]
 
 
 class _Check:
@@ -78,7 +76,7 @@ class _Check:
         Raises:
             Refusal: IDENTITY_EXPIRED; else as `Verifier.check`.
         """
-        credential = presented(GRPC, metadata.authorization, metadata.proofs)
+        credential = presented(GRPC, metadata.values_of)
         spiffe_id, certificate = self._peer(auth_context)
         presentation = Presentation(
             spiffe_id=spiffe_id,

@@ -64,12 +64,12 @@ def credential(scope: Scope, resource: str) -> tuple[str, Presentation]:
     Raises:
         Refusal: TOKEN_INVALID, PROOF_INVALID.
     """
-    parsed = presented(HTTP, header_values(scope, b"authorization"), header_values(scope, b"dpop"))
-    if not parsed.proof:
-        return parsed.token, TOKEN_ALONE
+    token, proof = presented(HTTP, lambda name: header_values(scope, name.encode()))
+    if not proof:
+        return token, TOKEN_ALONE
     parts = urlsplit(resource)
     url = f"{parts.scheme}://{parts.netloc}{_path_as_sent(scope)}"
-    return parsed.token, Presentation(proof=parsed.proof, method=scope["method"], url=url)
+    return token, Presentation(proof=proof, method=scope["method"], url=url)
 
 
 def _path_as_sent(scope: Scope) -> str:

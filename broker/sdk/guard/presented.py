@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from broker.credential import dpop
 from broker.model.errors import Hints, Reason, Refusal
@@ -24,22 +25,24 @@ GRPC = Carrier("call", "metadata", "authorization")
 HTTP = Carrier("request", "header", "Authorization")
 
 
-@dataclass(frozen=True, slots=True)
-class PresentedCredential:
+class PresentedCredential(NamedTuple):
     """A token as it came, and the DPoP proof that came with it; empty, if it came as a bearer token."""
 
     token: str
     proof: str = ""
 
 
-def presented(carrier: Carrier, authorization: Sequence[str], proofs: Sequence[str]) -> PresentedCredential:
-    """Parse the values of `authorization` and of `dpop` in one call (RFC 6750 section 2.1, RFC 9449 section 7.1).
+def presented(carrier: Carrier, values_of: Callable[[str], Sequence[str]]) -> PresentedCredential:
+    """Parse what a call says of its credential (RFC 6750 section 2.1, RFC 9449 section 7.1).
+
+    `values_of` returns the values of a header or of metadata, by its name in lower case, as often as it is there.
 
     Raises:
         Refusal: TOKEN_INVALID, if there is not exactly one token; PROOF_INVALID, if it came as a DPoP token and there
             is not exactly one proof.
     """
-    scheme, _, token = (authorization[0] if len(authorization) == 1 else "").partition(" ")
+    values = values_of("authorization")
+    scheme, _, token = (values[0] if len(values) == 1 else "").partition(" ")
     scheme, token = scheme.lower(), token.strip()
     if scheme not in (_BEARER, _DPOP) or not token:
         raise Refusal(
@@ -52,6 +55,7 @@ def presented(carrier: Carrier, authorization: Sequence[str], proofs: Sequence[s
         )
     if scheme == _BEARER:
         return PresentedCredential(token)
+    proofs = values_of("dpop")
     if len(proofs) != 1:
         dpop.refuse("there is not exactly one")
     return PresentedCredential(token, proofs[0])
