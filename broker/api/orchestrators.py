@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.api import pages, requests
+from broker.api.declarations import declaration
 from broker.lease import slips, tasks
 from broker.lease.desk import Desk
 from broker.model.errors import invalid
 from broker.model.principal import Principal
-from broker.model.task import RISK_THRESHOLD, Declaration, TaskState
+from broker.model.task import TaskState
 from broker.revocation.feed import Feed
 from broker.v1 import orchestrator_service_pb2 as pb
 from broker.v1 import task_pb2
-from broker.wire.grants import resources_from_wire
-from broker.wire.tasks import environment_from_wire, task_state_from_wire, task_to_wire
-
-_MOST_AGENTS = 64
-_LONGEST_OWNER = 256
+from broker.wire.tasks import task_state_from_wire, task_to_wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +26,7 @@ class OrchestratorService:
 
     async def create_task(self, orchestrator: Principal, request: pb.CreateTaskRequest) -> task_pb2.Task:
         """Declare a task."""
-        threshold = request.risk_threshold if request.HasField("risk_threshold") else RISK_THRESHOLD
-        if not 0 <= threshold <= 100:  # noqa: PLR2004 (the scale of risk scores)
-            raise invalid("risk_threshold", "must be from 0 to 100")
-        declaration = Declaration(
-            owner=requests.text(request.owner, "owner", _LONGEST_OWNER),
-            purpose=requests.purpose(request.purpose),
-            environment=environment_from_wire(request.environment, "environment"),
-            agents=requests.agents(request.agents, _MOST_AGENTS),
-            tools=requests.declared(resources_from_wire(request.tools, "tools")),
-            deadline=requests.instant(request, "deadline"),
-            risk_threshold=threshold,
-        )
-        task = await tasks.begin(self.desk, orchestrator, declaration, requests.request_id(request.request_id))
+        task = await tasks.begin(self.desk, orchestrator, declaration(request), requests.request_id(request.request_id))
         answer = task_to_wire(task)
         answer.warnings.extend(await slips.in_task(self.desk, task))
         return answer

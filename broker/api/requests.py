@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from google.protobuf.message import Message
@@ -13,7 +12,6 @@ from broker.intent import validation
 from broker.intent.scopes import check_resource
 from broker.model import prose
 from broker.model.errors import invalid
-from broker.model.grant import ResourceGrants
 from broker.model.names import is_resource, is_tool
 from broker.model.secrecy import hide
 from broker.model.selector import Selector, Target
@@ -21,9 +19,7 @@ from broker.v1 import selector_pb2
 from broker.wire.selectors import selector_from_wire
 from broker.wire.times import duration_from_wire, instant_from_wire
 
-_MOST_RESOURCES = 32
 _ENDABLE = re.compile(r"[A-Za-z0-9-]{1,64}")  # ids of leases and tasks; too short for a token, and without its dots
-_PURPOSE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def required(value: str, field: str) -> str:
@@ -55,46 +51,14 @@ def text(value: str, field: str, longest: int) -> str:
     return value
 
 
-def purpose(value: str) -> str:
-    """Parse a purpose code."""
-    if not _PURPOSE.fullmatch(value):
-        raise invalid("purpose", "must be a code of 1 to 64 characters a-z, 0-9, `.`, `_`, `-`, not prose")
-    return value
-
-
 def resource(value: str) -> str:
     """Parse a resource URI."""
     check_resource(value, "resource")
     return value
 
 
-def declared(resources: Sequence[ResourceGrants]) -> tuple[ResourceGrants, ...]:
-    """Check what a task declares: 1 to 32 resources, each once."""
-    if not 1 <= len(resources) <= _MOST_RESOURCES:
-        raise invalid("tools", f"must name 1 to {_MOST_RESOURCES} resources")
-    seen: set[str] = set()
-    for number, item in enumerate(resources):
-        check_resource(item.resource, f"tools[{number}].resource")
-        if item.resource in seen:
-            raise invalid(f"tools[{number}].resource", f"`{item.resource}` is named twice")
-        seen.add(item.resource)
-        validation.grants(item.grants, f"tools[{number}].grants")
-    return tuple(resources)
-
-
-def agents(values: Iterable[str], most: int) -> tuple[str, ...]:
-    """Check the agents of a task: the ids of principals, each once."""
-    ids = tuple(values)
-    if not 1 <= len(ids) <= most:
-        raise invalid("agents", f"must name 1 to {most} agents")
-    for number, agent in enumerate(ids):
-        _agent(agent, f"agents[{number}]")
-        if agent in ids[:number]:
-            raise invalid(f"agents[{number}]", "is named twice")
-    return ids
-
-
-def _agent(value: str, field: str) -> None:
+def agent(value: str, field: str) -> None:
+    """Check the id of a principal."""
     try:
         check_id(value)
     except ValueError as error:
@@ -111,7 +75,7 @@ def selector(message: selector_pb2.Selector, field: str) -> Selector:
             name = f"{parsed.target.value}_id"
             raise invalid(f"{field}.{name}", "must be an id: at most 64 characters A-Z, a-z, 0-9, `-`; not a token")
         case Target.AGENT:
-            _agent(parsed.value, f"{field}.agent")
+            agent(parsed.value, f"{field}.agent")
         case Target.TOOL:
             uri, _, tool = parsed.value.rpartition("#")
             if not (is_resource(uri) and is_tool(tool)):
