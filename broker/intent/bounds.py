@@ -20,28 +20,28 @@ _LONGEST_BREACHES = 1_000  # bytes, so that they fit into the trailing metadata 
 _LONGEST_TOLD = 2_000  # characters
 
 
-def told(constraints: Iterable[Constraint]) -> str:
+def described(constraints: Iterable[Constraint]) -> str:
     """Return all constraints on a tool's arguments in words; empty, if there are none."""
     return _short("; ".join(f"`{c.path}` {in_words(c)}" for c in constraints), _LONGEST_TOLD)
 
 
 def breaches(constraints: Iterable[Constraint], arguments: object) -> tuple[FieldViolation, ...]:
-    """Tell of all constraints that the arguments of a call break what the argument must be.
+    """Report, for all constraints that the arguments of a call break, what the argument must be.
 
     What it was stays unsaid: that is the caller's business, and may be a secret.
     """
-    found, told_of, size = Arguments(arguments), list[FieldViolation](), 0
+    values, reported, size = Arguments(arguments), list[FieldViolation](), 0
     broken = list(violations(constraints, arguments))
     for constraint in broken:
         words = in_words(constraint)
-        if found.at(constraint.path) is UNCLEAR:
+        if values.at(constraint.path) is UNCLEAR:
             words += "; spell its name exactly and once, and give what holds it as an object, not as text"
         size += len(constraint.path.encode()) + len(words.encode())
-        if told_of and size > _LONGEST_BREACHES:
+        if reported and size > _LONGEST_BREACHES:
             words = f"is out of bounds; {len(broken)} constraints are broken in all"
-            return (*told_of, FieldViolation(constraint.path, words))
-        told_of.append(FieldViolation(constraint.path, words))
-    return tuple(told_of)
+            return (*reported, FieldViolation(constraint.path, words))
+        reported.append(FieldViolation(constraint.path, words))
+    return tuple(reported)
 
 
 def in_words(constraint: Constraint) -> str:  # noqa: C901, PLR0911 (a line per operator)
@@ -68,8 +68,8 @@ def in_words(constraint: Constraint) -> str:  # noqa: C901, PLR0911 (a line per 
 
 def _listed(values: tuple[Scalar, ...]) -> str:
     more = f", … ({len(values) - _MOST_VALUES} more)" if len(values) > _MOST_VALUES else ""
-    shown = (_short(json.dumps(value, ensure_ascii=False), _LONGEST_VALUE) for value in values[:_MOST_VALUES])
-    return ", ".join(shown) + more
+    listed = (_short(json.dumps(value, ensure_ascii=False), _LONGEST_VALUE) for value in values[:_MOST_VALUES])
+    return ", ".join(listed) + more
 
 
 def _short(text: str, longest: int) -> str:

@@ -52,8 +52,8 @@ def violation(constraints: Iterable[Constraint], arguments: object) -> Constrain
 
 def violations(constraints: Iterable[Constraint], arguments: object) -> Iterator[Constraint]:
     """Find all constraints that the arguments of a call break; else as `violation`."""
-    found = Arguments(arguments)
-    return (constraint for constraint in constraints if not _holds(constraint, found.at(constraint.path)))
+    values = Arguments(arguments)
+    return (constraint for constraint in constraints if not _holds(constraint, values.at(constraint.path)))
 
 
 def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:  # noqa: PLR0911 (a line per operator)

@@ -11,13 +11,13 @@ from broker.model.task import Task
 _MOST_CONSTRAINTS = 64
 
 
-def narrow(declared: Grant, asked: Grant) -> Grant:
-    """Return the declared grant with the asked constraints appended, as far as they are not in it already.
+def narrow(declared: Grant, requested: Grant) -> Grant:
+    """Return the declared grant with the requested constraints appended, as far as they are not in it already.
 
     A call must keep every constraint of a grant, so the result lets through no call that the declared grant does not.
     """
     known = {repr(constraint) for constraint in declared.constraints}  # to Python True is 1; here it is not
-    added = tuple(constraint for constraint in asked.constraints if repr(constraint) not in known)
+    added = tuple(constraint for constraint in requested.constraints if repr(constraint) not in known)
     return Grant(declared.tool, declared.constraints + added) if added else declared
 
 
@@ -37,7 +37,7 @@ def everything(task: Task, resource: str) -> tuple[Grant, ...]:
     return declared.grants
 
 
-def within(task: Task, resource: str, asked: tuple[Grant, ...]) -> tuple[Grant, ...]:
+def within(task: Task, resource: str, requested: tuple[Grant, ...]) -> tuple[Grant, ...]:
     """Narrow what a task declares at a resource to what is asked for.
 
     Raises:
@@ -45,16 +45,16 @@ def within(task: Task, resource: str, asked: tuple[Grant, ...]) -> tuple[Grant, 
     """
     declared = task.declared(resource)
     granted = []
-    for number, request in enumerate(asked):
-        found = None if declared is None else declared.grant(request.tool)
-        if found is None:
+    for number, request in enumerate(requested):
+        parent = None if declared is None else declared.grant(request.tool)
+        if parent is None:
             there = () if declared is None else [grant.tool for grant in declared.grants]
             raise Refusal(
                 Reason.TOOL_NOT_DECLARED,
                 f"task `{task.id}` does not declare tool `{request.tool}` at `{resource}`{meant(request.tool, there)}",
                 Hints(missing=scope_of([request.tool]), next="ask the orchestrator for a task that declares it"),
             )
-        grant = narrow(found, request)
+        grant = narrow(parent, request)
         if len(grant.constraints) > _MOST_CONSTRAINTS:
             raise invalid(f"grants[{number}].constraints", f"come to more than {_MOST_CONSTRAINTS} with the task's own")
         granted.append(grant)

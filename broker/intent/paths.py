@@ -32,12 +32,12 @@ class Arguments:
         into text, which servers may unpack (as JSON, for clients that pass objects so); and where it leads by a name
         into a list that is not empty, which servers may take for the object it stands for.
         """
-        found = self._document
+        value = self._document
         for name in json_pointer.names(path):
-            found = self._step(found, name)
-            if found is MISSING or found is UNCLEAR:
+            value = self._step(value, name)
+            if value is MISSING or value is UNCLEAR:
                 break
-        return found
+        return value
 
     def _step(self, value: object, name: str) -> object:
         if isinstance(value, dict):

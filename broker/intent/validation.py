@@ -30,12 +30,12 @@ def identifier(value: str, field: str) -> str:
     return value
 
 
-def grants(found: Sequence[Grant], field: str) -> tuple[Grant, ...]:
+def grants(requested: Sequence[Grant], field: str) -> tuple[Grant, ...]:
     """Check grants: 1 to 64 tools, each once, with well-formed constraints."""
-    if not 1 <= len(found) <= _MOST_GRANTS:
+    if not 1 <= len(requested) <= _MOST_GRANTS:
         raise invalid(field, f"must name 1 to {_MOST_GRANTS} tools")
     seen: set[str] = set()
-    for number, grant in enumerate(found):
+    for number, grant in enumerate(requested):
         at = f"{field}[{number}]"
         check_tool(grant.tool, f"{at}.tool")
         if grant.tool in seen:
@@ -45,7 +45,7 @@ def grants(found: Sequence[Grant], field: str) -> tuple[Grant, ...]:
             raise invalid(f"{at}.constraints", f"must be at most {_MOST_CONSTRAINTS}")
         for place, constraint in enumerate(grant.constraints):
             check_constraint(constraint, f"{at}.constraints[{place}]")
-    return tuple(found)
+    return tuple(requested)
 
 
 def explanation(value: str) -> str:

@@ -39,7 +39,7 @@ def permitted(policy: Policy, situation: Situation, decision_id: str) -> Decisio
 def permitted_tools(policy: Policy, situation: Situation) -> tuple[str, ...]:
     """List the tools of a situation that policy would permit each by itself."""
     alone = (replace(situation, tools=(tool,)) for tool in situation.tools)
-    return tuple(asked.tools[0] for asked in alone if policy.decide(asked).effect is Effect.PERMIT)
+    return tuple(one.tools[0] for one in alone if policy.decide(one).effect is Effect.PERMIT)
 
 
 def _refused(decision: Decision, decision_id: str) -> Refusal:

@@ -17,17 +17,17 @@ async def infer_task(desk: Desk, agent: Principal) -> str:
     if agent.task_id:
         return agent.task_id
     now = desk.clock()
-    found = await desk.database.read(lambda connection: tasks.live_of(connection, agent.tenant, agent.id, now, 2))
-    if not found:
+    task_ids = await desk.database.read(lambda connection: tasks.live_of(connection, agent.tenant, agent.id, now, 2))
+    if not task_ids:
         raise Refusal(
             Reason.TASK_NOT_FOUND,
             f"no live task names `{agent.id}`",
             Hints(missing="an active task", next="ask the orchestrator for one"),
         )
-    if len(found) > 1:
+    if len(task_ids) > 1:
         raise Refusal(
             Reason.TASK_AMBIGUOUS,
             f"several live tasks name `{agent.id}`",
             Hints(missing="task", next="say which one is meant, by the parameter `task`"),
         )
-    return found[0]
+    return task_ids[0]

@@ -49,13 +49,13 @@ class _Issue:
         return self.intent.task_id
 
     def access(self, task: Task, _at: datetime) -> Access:
-        """Ask for what is asked for of what the task declares, or for as much of that as policy permits."""
-        resource, asked = self.intent.resource, self.intent.grants
+        """Ask for the requested tools, or for as much of what the task declares as policy permits."""
+        resource, requested = self.intent.resource, self.intent.grants
         return Access(
             resource=resource,
-            grants=narrowing.within(task, resource, asked or narrowing.everything(task, resource)),
+            grants=narrowing.within(task, resource, requested or narrowing.everything(task, resource)),
             lifetime=self.intent.lifetime,
-            as_permitted=not asked,
+            as_permitted=not requested,
         )
 
     def hold(self, transaction: Transaction) -> None:

@@ -69,8 +69,8 @@ def add_lock(
 
 
 def _record_unlock(operator: Principal, lock_id: str, transaction: Transaction) -> int:
-    found = next((lock for lock in transaction.locks.active() if lock.id == lock_id), None)
-    if found is None or not operator.may_see(found.selector.tenant):
+    lifted = next((lock for lock in transaction.locks.active() if lock.id == lock_id), None)
+    if lifted is None or not operator.may_see(lifted.selector.tenant):
         raise Refusal(
             Reason.LOCK_NOT_FOUND, f"there is no lock `{lock_id}`", Hints(next="see the locks in force: lock list")
         )
@@ -78,10 +78,10 @@ def _record_unlock(operator: Principal, lock_id: str, transaction: Transaction) 
         Entry(
             kind=Kind.LOCK_DELETED,
             at=transaction.at,
-            tenant=found.selector.tenant,
+            tenant=lifted.selector.tenant,
             observed=principal_facts(operator),
-            effected={"lock": found.id, **selector_facts(found.selector)},
+            effected={"lock": lifted.id, **selector_facts(lifted.selector)},
         )
     )
-    transaction.locks.lift(found, index)
+    transaction.locks.lift(lifted, index)
     return index

@@ -12,7 +12,7 @@ from broker.store.gathering import until_quiet
 
 _MOST_AT_ONCE = 1_000
 
-Asked = asyncio.Future[Lease | None]
+Waiting = asyncio.Future[Lease | None]
 
 
 class LeaseLookup:
@@ -21,7 +21,7 @@ class LeaseLookup:
     def __init__(self, database: Database) -> None:
         """Make a lookup over a database."""
         self._database = database
-        self._asked: dict[str, Asked] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._reading: asyncio.Task[None] | None = None
 
     async def find(self, lease_id: str) -> Lease | None:
@@ -30,35 +30,35 @@ class LeaseLookup:
         Raises:
             Refusal: LEDGER_UNAVAILABLE, if the database cannot be reached.
         """
-        asked = self._asked.get(lease_id)
-        if asked is None:
-            asked = self._asked[lease_id] = asyncio.get_running_loop().create_future()
-            asked.add_done_callback(_seen)
+        waiting = self._waiting.get(lease_id)
+        if waiting is None:
+            waiting = self._waiting[lease_id] = asyncio.get_running_loop().create_future()
+            waiting.add_done_callback(_seen)
             if self._reading is None:
                 self._reading = asyncio.create_task(self._read())
-        return await asyncio.shield(asked)  # who goes away takes it from nobody else
+        return await asyncio.shield(waiting)  # who goes away takes it from nobody else
 
     async def _read(self) -> None:
         try:
-            while self._asked:
-                await until_quiet(self._asked, _MOST_AT_ONCE)
-                some = {lease_id: self._asked.pop(lease_id) for lease_id in [*islice(self._asked, _MOST_AT_ONCE)]}
+            while self._waiting:
+                await until_quiet(self._waiting, _MOST_AT_ONCE)
+                some = {lease_id: self._waiting.pop(lease_id) for lease_id in [*islice(self._waiting, _MOST_AT_ONCE)]}
                 await self._answer(some)
         finally:
             self._reading = None
 
-    async def _answer(self, some: dict[str, Asked]) -> None:
+    async def _answer(self, some: dict[str, Waiting]) -> None:
         try:
-            found = await self._database.glance(lambda connection: leases.fetch(connection, some))
+            by_id = await self._database.glance(lambda connection: leases.fetch(connection, some))
         except Exception as error:  # noqa: BLE001 (it is the callers', and they want theirs)
-            for asked in some.values():
-                asked.set_exception(error)
+            for waiting in some.values():
+                waiting.set_exception(error)
             return
-        for lease_id, asked in some.items():
-            asked.set_result(found.get(lease_id))
+        for lease_id, waiting in some.items():
+            waiting.set_result(by_id.get(lease_id))
 
 
-def _seen(asked: Asked) -> None:
+def _seen(waiting: Waiting) -> None:
     """Look at a failure for which nobody may be waiting any more."""
-    if not asked.cancelled():
-        asked.exception()
+    if not waiting.cancelled():
+        waiting.exception()

@@ -143,7 +143,7 @@ class UseCase(Protocol):
         """The request, if it may come again."""
 
     def access(self, task: Task, at: datetime) -> Access:
-        """Say what policy is asked for, on a copy of the task that is live."""
+        """Return what policy is asked for, on a copy of the task that is live."""
 
     def hold(self, transaction: Transaction) -> None:
         """Hold what was decided on, but for the task, against the truth.

@@ -47,8 +47,8 @@ def _forget_batch(desk: Desk, forget: Forget, age: timedelta, transaction: Trans
     before = min(now - age, horizon) if forget in (rules.forget, locks.forget) else now - age
     forgotten = forget(transaction.connection, before, _BATCH)
     if forgotten:
-        told = to_micros(now - desk.limits.retention)
-        transaction.record(Entry(kind=Kind.RECORDS_FORGOTTEN, at=now, tenant="", effected={"before": told}))
+        retained_from = to_micros(now - desk.limits.retention)
+        transaction.record(Entry(kind=Kind.RECORDS_FORGOTTEN, at=now, tenant="", effected={"before": retained_from}))
     return forgotten
 
 

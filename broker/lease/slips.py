@@ -26,7 +26,7 @@ _ALMOST = 0.8  # how like a known name one must be to be told, if a pattern cove
 
 
 async def in_task(desk: Desk, task: Task) -> Sequence[str]:
-    """Tell of tools and agents of a task that nobody knows."""
+    """Name the tools and agents of a task that nobody knows."""
     bundle = desk.policy().bundle
     tools = (qualified(declared.resource, grant.tool) for declared in task.tools for grant in declared.grants)
     agents = [await _agent(desk, task.tenant, agent) for agent in task.agents]
@@ -55,10 +55,10 @@ def _tool(bundle: PolicyBundle, tool: str) -> str:
     resource, _, name = tool.partition("#")
     if bundle.tool(resource, name) is not None:
         return ""
-    found = bundle.resource(resource)
+    offered = bundle.resource(resource)
     known = [tool.id for resource in bundle.resources.values() for tool in resource.tools.values()]
-    told = f"tool `{name}` at `{resource}`" if found else f"resource `{resource}`"
-    return f"the policy bundle knows no {told}{meant(tool, known)}"
+    unknown = f"tool `{name}` at `{resource}`" if offered else f"resource `{resource}`"
+    return f"the policy bundle knows no {unknown}{meant(tool, known)}"
 
 
 async def _agent(desk: Desk, tenant: str, agent: str) -> str:

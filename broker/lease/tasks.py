@@ -49,8 +49,8 @@ async def show(desk: Desk, principal: Principal, task_id: str) -> Task:
     Raises:
         Refusal: TASK_NOT_FOUND.
     """
-    found = await desk.database.read(lambda connection: tasks.fetch(connection, [task_id]))
-    return guards.known_task(found.get(task_id), task_id, principal)
+    by_id = await desk.database.read(lambda connection: tasks.fetch(connection, [task_id]))
+    return guards.known_task(by_id.get(task_id), task_id, principal)
 
 
 async def extend(desk: Desk, orchestrator: Principal, task_id: str, deadline: datetime) -> Task:

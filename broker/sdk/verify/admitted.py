@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.credential.claims import Claims
-from broker.intent.bounds import breaches, told
+from broker.intent.bounds import breaches, described
 from broker.intent.constraints import violation
 from broker.intent.scopes import check_tool, scope_of
 from broker.model.errors import FieldViolation, Hints, Reason, Refusal
@@ -38,7 +38,7 @@ class Admitted:
     @property
     def bounds(self) -> dict[str, str]:
         """Return for each tool that it grants the bounds of its arguments in words; empty, if there are none."""
-        return {grant.tool: told(grant.constraints) for grant in self.claims.grants}
+        return {grant.tool: described(grant.constraints) for grant in self.claims.grants}
 
     def check(self, tool: str, arguments: object) -> Call:
         """Check a call of a tool, with its arguments as parsed JSON.

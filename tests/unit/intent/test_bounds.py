@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.intent.bounds import breaches, in_words, told
+from broker.intent.bounds import breaches, described, in_words
 from broker.model.grant import Constraint, Operator
 
 LIMIT = Constraint("/limit", Operator.RANGE, (1, 50))
@@ -37,8 +37,8 @@ def test_all_that_is_broken_is_told_and_nothing_of_what_was_given() -> None:
     found = breaches([LIMIT, kept, repo], {"limit": "hunter2", "text": 1, "repo": "hunter2"})
     assert [breach.field for breach in found] == ["/limit", "/repo"]
     assert "hunter2" not in str(found)
-    assert told([LIMIT, repo]) == '`/limit` must be a whole number from 1 to 50; `/repo` must be "acme/web"'
-    assert told([]) == ""
+    assert described([LIMIT, repo]) == '`/limit` must be a whole number from 1 to 50; `/repo` must be "acme/web"'
+    assert described([]) == ""
 
 
 def test_a_second_spelling_is_told_as_one() -> None:
@@ -54,4 +54,4 @@ def test_words_are_short_however_many_there_are() -> None:
     assert 1 < len(found) < 64
     assert size < 1_500
     assert "64 constraints are broken in all" in found[-1].description
-    assert len(told(many)) <= 2_000
+    assert len(described(many)) <= 2_000
