@@ -31,7 +31,7 @@ _RETRY = timedelta(seconds=10)
 _LOOKS_AT_ONCE, _LOOK_EVERY = 10, timedelta(seconds=10)
 _DOUBT_EVERY = timedelta(minutes=1)
 _GOOD_WITHOUT_ISSUER = timedelta(hours=4)
-_EXPECTED = (FetchError, ValueError, OSError)
+_UNAVAILABLE = (FetchError, ValueError, OSError)
 _NOTHING = JsonWebKeySet()
 _NEVER = float("-inf")
 
@@ -134,8 +134,8 @@ class IssuerKeys:
         try:
             fetched = await self._get()
             keys = _usable(fetched.content)
-        except Exception as error:  # noqa: BLE001 (whatever it is, what there is holds, and this goes on)
-            self._tell(str(error) if isinstance(error, _EXPECTED) else repr(error))
+        except _UNAVAILABLE as error:  # what there is holds, and this goes on
+            self._tell(str(error))
             return _RETRY
         self._tell(None)
         self._fetched_at = self._monotonic()

@@ -209,6 +209,15 @@ async def test_an_issuer_in_trouble_leaves_the_keys_that_there_were(room: Room, 
     assert not keys.problem
 
 
+async def test_an_error_that_no_issuer_can_cause_ends_the_refresh(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_fetcher: Fetcher, _url: str) -> None:
+        raise ZeroDivisionError("the fault is ours")
+
+    monkeypatch.setattr(Fetcher, "get", broken)
+    with pytest.raises(ZeroDivisionError):
+        await room.key_set().run()
+
+
 async def test_an_issuer_may_give_its_keys_under_their_own_name_alone(room: Room, keys: IssuerKeys) -> None:
     room.issuer.mood = "particular"
     room.issuer.roll("k2")
