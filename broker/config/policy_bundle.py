@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from broker.policy import bundle
-from broker.policy.bundle import POLICIES, BundleFiles, PolicyBundle
+from broker.policy.bundle import POLICIES, PolicyBundle, PolicyBundleFiles
 
 
 def load(folder: Path) -> PolicyBundle:
     """Read and check the bundle in a folder.
 
     Raises:
-        BundleError: it has problems.
+        PolicyBundleError: it has problems.
     """
     return bundle.check(read(folder))
 
 
-def read(folder: Path) -> BundleFiles:
+def read(folder: Path) -> PolicyBundleFiles:
     """Read each file of a bundle once, so that what is checked is what is used and hashed."""
     contents: dict[str, bytes] = {}
     unreadable: dict[str, str] = {}
@@ -28,7 +28,7 @@ def read(folder: Path) -> BundleFiles:
             contents[name] = (folder / name).read_bytes()
         except OSError as error:
             unreadable[name] = error.strerror or str(error)
-    return BundleFiles(contents, unreadable, frozenset(names) - contents.keys() - unreadable.keys())
+    return PolicyBundleFiles(contents, unreadable, frozenset(names) - contents.keys() - unreadable.keys())
 
 
 def _names(folder: Path) -> list[str]:

@@ -14,11 +14,21 @@ from broker.model.decision import Action, Situation
 from broker.model.nearest import meant, nearest
 from broker.model.task import Environment
 from broker.policy import request
-from broker.policy.problems import BundleError, Problem, place
+from broker.policy.problems import PolicyBundleError, Problem, place
 from broker.policy.statements import Statement, read_policies, read_schema
 from broker.policy.tables import Resource, Tool, read_groups, read_tools
 
-__all__ = ["POLICIES", "BundleError", "BundleFiles", "PolicyBundle", "Problem", "Resource", "Tool", "check", "is_part"]
+__all__ = [
+    "POLICIES",
+    "PolicyBundle",
+    "PolicyBundleError",
+    "PolicyBundleFiles",
+    "Problem",
+    "Resource",
+    "Tool",
+    "check",
+    "is_part",
+]
 
 _LONGEST_ID = 128  # bytes
 _LARGEST_IDS = 32 * 1024  # bytes, with quotation marks and commas; the rest of an entry takes as much at most
@@ -68,7 +78,7 @@ def _is_member(principal: str, member: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class BundleFiles:
+class PolicyBundleFiles:
     """The files of a bundle by their names in it, wherever they are kept.
 
     `unreadable` says by name why a file cannot be read; `others` names what else is there, which is not read.
@@ -84,11 +94,11 @@ def is_part(name: str) -> bool:
     return name in _ONE_OF_EACH or (name.startswith(_IN_POLICIES) and name.endswith(".cedar"))
 
 
-def check(files: BundleFiles) -> PolicyBundle:
+def check(files: PolicyBundleFiles) -> PolicyBundle:
     """Check a bundle, whole: either it is good, or everything that is wrong with it is told.
 
     Raises:
-        BundleError: it has problems.
+        PolicyBundleError: it has problems.
     """
     problems: list[Problem] = [*_absent(files), *_unusable(files)]
     texts = dict(_texts(files, problems))
@@ -108,7 +118,7 @@ def check(files: BundleFiles) -> PolicyBundle:
     if texts.keys() >= {_TOOLS, _GROUPS} and not any(problem.file in (_TOOLS, _GROUPS) for problem in problems):
         problems.extend(_unknown_names(statements, resources, groups, texts))
     if problems or schema is None:
-        raise BundleError(problems)
+        raise PolicyBundleError(problems)
     return PolicyBundle(
         revision=_revision(texts),
         schema=schema,
@@ -118,7 +128,7 @@ def check(files: BundleFiles) -> PolicyBundle:
     )
 
 
-def _absent(files: BundleFiles) -> Iterator[Problem]:
+def _absent(files: PolicyBundleFiles) -> Iterator[Problem]:
     names = files.contents.keys() | files.unreadable.keys()
     for name in _ONE_OF_EACH:
         if name not in names:
@@ -128,12 +138,12 @@ def _absent(files: BundleFiles) -> Iterator[Problem]:
         yield Problem(POLICIES, 1, reason)
 
 
-def _meant_for(name: str, files: BundleFiles) -> str:
+def _meant_for(name: str, files: PolicyBundleFiles) -> str:
     near = nearest(name, {other for other in files.others if "/" not in other})
     return f"; is `{near}` meant for it?" if near else ""
 
 
-def _unusable(files: BundleFiles) -> Iterator[Problem]:
+def _unusable(files: PolicyBundleFiles) -> Iterator[Problem]:
     for name, reason in files.unreadable.items():
         yield Problem(name, 1, f"the file cannot be read: {reason}")
     for name in (*files.contents, *files.others):
@@ -142,7 +152,7 @@ def _unusable(files: BundleFiles) -> Iterator[Problem]:
             yield Problem(name, 1, "only files named `*.cedar` may be here")
 
 
-def _texts(files: BundleFiles, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+def _texts(files: PolicyBundleFiles, problems: list[Problem]) -> Iterator[tuple[str, str]]:
     for name, content in sorted(files.contents.items()):
         if not is_part(name):
             continue

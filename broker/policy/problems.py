@@ -21,7 +21,7 @@ class Problem:
         return f"{self.file}:{self.line}: {self.reason}"
 
 
-class BundleError(CannotStart):
+class PolicyBundleError(CannotStart):
     """A bundle that must not be used. `problems` holds everything that was found, in the order of files and lines."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

@@ -25,7 +25,7 @@ from broker.model.intent import Intent
 from broker.model.principal import Role
 from broker.model.selector import Selector, Target
 from broker.policy.engine import Policy
-from broker.policy.problems import BundleError
+from broker.policy.problems import PolicyBundleError
 from broker.store import ledger, verification
 from broker.store.schema import explanations, leases, tasks
 from tests.support.world import OPERATOR, REPO, RESEARCHER, SAMPLE_BUNDLE, World, opened, principal
@@ -161,7 +161,7 @@ def many_policies(folder: Path, count: int, length: int) -> Path:
 
 async def test_every_policy_of_a_bundle_may_have_its_name_in_an_entry(database_url: str, tmp_path: Path) -> None:
     for count, length in ((1, 129), (300, 120)):
-        with pytest.raises(BundleError, match=r"at most|longer than"):
+        with pytest.raises(PolicyBundleError, match=r"at most|longer than"):
             policy_bundle.load(many_policies(tmp_path / str(count), count, length))
     policy = Policy(policy_bundle.load(many_policies(tmp_path / "good", 240, 128)))
     async with opened(database_url) as world:

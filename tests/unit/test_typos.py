@@ -123,6 +123,6 @@ def test_in_a_bundle(tmp_path: Path, edit: Callable[[Path], None], reason: str) 
     folder = tmp_path / "bundle"
     shutil.copytree(SAMPLE, folder)
     edit(folder)
-    with pytest.raises(bundle.BundleError) as error:
+    with pytest.raises(bundle.PolicyBundleError) as error:
         policy_bundle.load(folder)
     assert reason in str(error.value)

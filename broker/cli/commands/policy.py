@@ -27,11 +27,11 @@ def check(directory: Path) -> None:
     credbroker policy check ./bundle
     """
     from broker.config.policy_bundle import load
-    from broker.policy.bundle import BundleError
+    from broker.policy.bundle import PolicyBundleError
 
     try:
         bundle = load(directory)
-    except BundleError as error:
+    except PolicyBundleError as error:
         _show_problems(directory, error.problems)
         raise Stop(f"problems: {len(error.problems)}; a broker would not take this bundle") from None
     show({"ok": True, "revision": bundle.revision, "policies": sorted(bundle.policies)})

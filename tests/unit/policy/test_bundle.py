@@ -12,7 +12,7 @@ from broker.config.policy_bundle import load, read
 from broker.intent.scopes import check_resource
 from broker.model.errors import Reason, Refusal
 from broker.model.lease import Binding
-from broker.policy.bundle import BundleError, BundleFiles, check
+from broker.policy.bundle import PolicyBundleError, PolicyBundleFiles, check
 from broker.policy.request import ATTRIBUTES
 from broker.sdk.verify.verifier import Verifier
 
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def problems(folder: Path) -> list[str]:
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(PolicyBundleError) as caught:
         load(folder)
     assert str(caught.value) == "\n".join(str(problem) for problem in caught.value.problems)
     return [str(problem) for problem in caught.value.problems]
@@ -119,14 +119,14 @@ def test_what_is_beside_the_bundle_is_not_part_of_it(folder: Path) -> None:
 def test_a_bundle_is_the_same_wherever_its_files_are_kept() -> None:
     contents = read(SAMPLE).contents
     elsewhere = dict(sorted(contents.items(), reverse=True)) | {"README.md": b"about it"}
-    assert check(BundleFiles(elsewhere)).revision == load(SAMPLE).revision
+    assert check(PolicyBundleFiles(elsewhere)).revision == load(SAMPLE).revision
 
 
 def test_what_a_bundle_lacks_is_told_of_files_in_hand_as_well() -> None:
     contents = {**read(SAMPLE).contents, "policies/limits.cedar.txt": b"forbid (principal, action, resource);"}
     del contents["tools.toml"]
-    with pytest.raises(BundleError) as error:
-        check(BundleFiles(contents, others=frozenset({"tool.toml"})))
+    with pytest.raises(PolicyBundleError) as error:
+        check(PolicyBundleFiles(contents, others=frozenset({"tool.toml"})))
     assert str(error.value) == (
         "policies/limits.cedar.txt:1: only files named `*.cedar` may be here\n"
         "tools.toml:1: the file is missing; is `tool.toml` meant for it?"
