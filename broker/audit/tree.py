@@ -67,7 +67,7 @@ class Frontier:
         return root
 
     def extend(self, leaves: Sequence[bytes]) -> tuple[Frontier, list[Node]]:
-        """Append leaf hashes. Give the new frontier, and the inner nodes that are complete now and were not before."""
+        """Append leaf hashes. Return the new frontier, and the inner nodes that are complete now and were not."""
         size, peaks = self.size, list(self.peaks)
         completed: list[Node] = []
         for leaf in leaves:

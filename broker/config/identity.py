@@ -96,43 +96,43 @@ def _rule(table: Table) -> IdentityRule:
 
 
 def _resources(table: Table) -> frozenset[str]:
-    found = table.texts("resources")
+    uris = table.texts("resources")
     try:
-        for uri in found:
+        for uri in uris:
             check_resource(uri, "resources")
     except Refusal as refusal:
         raise table.wrong("resources", refusal.violations[0].description) from refusal
-    return frozenset(found)
+    return frozenset(uris)
 
 
 def _bundles(table: Table, key: str, base: Path) -> dict[str, Path]:
     """Take the files of trust domains by their names."""
-    found = table.table(key).files(base)
-    for name in found:
+    paths = table.table(key).files(base)
+    for name in paths:
         try:
             path = parse_spiffe_id(f"spiffe://{name}").path
         except ValueError as error:
             raise table.wrong(f"{key}.{name}", f"is not the name of a trust domain: {error}") from error
         if path:
             raise table.wrong(f"{key}.{name}", "is not the name of a trust domain: it goes without a path")
-    return found
+    return paths
 
 
 def _issuers(table: Table, base: Path, audience: str, our_issuer: str) -> dict[str, tuple[Issuer, KeySource]]:
-    found: dict[str, tuple[Issuer, KeySource]] = {}
+    issuers: dict[str, tuple[Issuer, KeySource]] = {}
     names: set[str] = set()
     for entry in table.tables("issuer"):
         issuer, source = _issuer(entry, audience), _key_source(entry, base)
         if issuer.url == our_issuer:
             raise entry.wrong("url", "is the broker's own: a credential of ours proves nobody's identity")
-        if issuer.url in found or issuer.name in names:
+        if issuer.url in issuers or issuer.name in names:
             raise entry.wrong("name", "an issuer is named twice, by its name or its url")
         if not source.jwks_file and not source.jwks_url and not issuer.url.startswith("https://"):
             raise entry.wrong("url", "must be an https URL, or the keys must come from jwks_file or jwks_url")
-        found[issuer.url] = (issuer, source)
+        issuers[issuer.url] = (issuer, source)
         names.add(issuer.name)
         entry.finish()
-    return found
+    return issuers
 
 
 def _issuer(table: Table, audience: str) -> Issuer:
@@ -193,7 +193,7 @@ def _key_source(table: Table, base: Path) -> KeySource:
 
 def _jwks_url(table: Table) -> str:
     """Take where keys are fetched from. It may have a query."""
-    found = table.text("jwks_url")
-    if not is_url(found.partition("?")[0], ("https",)):
+    url = table.text("jwks_url")
+    if not is_url(url.partition("?")[0], ("https",)):
         raise table.wrong("jwks_url", "must be an https URL")
-    return found
+    return url

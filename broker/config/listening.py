@@ -46,13 +46,13 @@ def check_free(key: str, address: str) -> None:
     """
     host, _, port = address.rpartition(":")
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        places = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise ListenProblem(
             f"{key} {address}: there is no host `{host}`: {error.strerror}; name an address of this machine"
         ) from error
-    failures = [failure for family, *_, place in found if (failure := _try(family, place)) is not None]
-    if len(failures) == len(found):
+    failures = [failure for family, *_, place in places if (failure := _try(family, place)) is not None]
+    if len(failures) == len(places):
         first = failures[0]
         remedy = _REMEDIES.get(first.errno or 0, f"see that {key} is an address of this machine")
         raise ListenProblem(f"{key} {address}: {first.strerror}; {remedy}") from first

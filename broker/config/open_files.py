@@ -8,7 +8,7 @@ _ENOUGH = 65_536
 
 
 def allow_as_many_as_possible() -> int:
-    """Raise the process's own limit on open files as far as the system lets it, and give it."""
+    """Raise the process's own limit on open files as far as the system lets it, and return it."""
     own, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _ENOUGH if most == resource.RLIM_INFINITY else min(_ENOUGH, most)
     if own != resource.RLIM_INFINITY and own < wanted:

@@ -120,11 +120,11 @@ def _listen(table: Table, base: Path) -> ListenSettings:
 def _address(table: Table, key: str) -> str | None:
     if not table.has(key):
         return None
-    found = table.text(key)
-    match = _ADDRESS.fullmatch(found)
+    address = table.text(key)
+    match = _ADDRESS.fullmatch(address)
     if match is None or int(match[1]) > _LAST_PORT:
         raise table.wrong(key, "must be HOST:PORT, such as 0.0.0.0:8443 or [::1]:8443")
-    return found
+    return address
 
 
 def _issuer(table: Table, listen: ListenSettings) -> str:

@@ -63,10 +63,10 @@ class Table:
 
     def url(self, key: str, *schemes: str) -> str:
         """Return a URL of one of these schemes, with a host, and without user, query and fragment."""
-        found = self.text(key)
-        if not is_url(found, schemes):
+        value = self.text(key)
+        if not is_url(value, schemes):
             raise self.wrong(key, f"must be a URL such as {schemes[0]}://host.example, without query and fragment")
-        return found
+        return value
 
     def texts(self, key: str) -> list[str]:
         """Return a list of texts; empty, if it is not there."""
@@ -142,10 +142,10 @@ class Table:
     def scalars(self, key: str) -> tuple[Scalar, ...]:
         """Return one scalar, or a list of them, as several."""
         value = self._get(key, None)
-        found = value if isinstance(value, list) else [value]
-        if not found or not all(isinstance(item, (str, int)) for item in found):
+        items = value if isinstance(value, list) else [value]
+        if not items or not all(isinstance(item, (str, int)) for item in items):
             raise self._wrong(key, "must be a text, a whole number or a flag, or a list of such", value)
-        return tuple(found)
+        return tuple(items)
 
     def _name(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key

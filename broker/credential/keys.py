@@ -117,8 +117,8 @@ class KeySet:
     @classmethod
     def of(cls, keys: Iterable[Signer | PublicKey]) -> KeySet:
         """Make a set of signers' public halves, or public keys."""
-        found = [key if isinstance(key, PublicKey) else key.public_key() for key in keys]
-        return cls({key.kid: key for key in found})
+        public = [key if isinstance(key, PublicKey) else key.public_key() for key in keys]
+        return cls({key.kid: key for key in public})
 
     @classmethod
     def from_jwks(cls, text: str) -> KeySet:

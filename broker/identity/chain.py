@@ -45,7 +45,7 @@ class ChainError(Exception):
 def verify(
     leaf: x509.Certificate, shown: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: datetime
 ) -> list[x509.Certificate]:
-    """Verify a client's chain: give it, leaf first, root last. `shown` is what came behind the leaf, in any order.
+    """Verify a client's chain; return it, leaf first, root last. `shown` is what came behind the leaf, in any order.
 
     Raises:
         ChainError: it leads to no root, or not in a way that is taken; or something was shown that is none of it.
@@ -142,15 +142,15 @@ def _wrong(ca: x509.Certificate, link: x509.Certificate, at: datetime) -> str:
 
 def _wrong_extension(ca: x509.Certificate) -> str:
     try:
-        found = {type(extension.value): extension.value for extension in ca.extensions}
+        by_type = {type(extension.value): extension.value for extension in ca.extensions}
     except UNREADABLE:
         return "a CA in the certificate's chain is malformed, or of a kind that is not supported"
-    constraints, usage = found.get(x509.BasicConstraints), found.get(x509.KeyUsage)
+    constraints, usage = by_type.get(x509.BasicConstraints), by_type.get(x509.KeyUsage)
     if not isinstance(constraints, x509.BasicConstraints) or not constraints.ca:
         return "a certificate in the chain that has signed another is not that of a CA"
     if isinstance(usage, x509.KeyUsage) and not usage.key_cert_sign:
         return "a CA in the certificate's chain may not sign certificates (key usage)"
-    purposes = found.get(x509.ExtendedKeyUsage)
+    purposes = by_type.get(x509.ExtendedKeyUsage)
     if isinstance(purposes, x509.ExtendedKeyUsage) and _PURPOSES.isdisjoint(purposes):
         return "a CA in the certificate's chain may not vouch for clients (extended key usage)"
     return ""

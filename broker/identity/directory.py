@@ -16,7 +16,7 @@ _SERIAL = re.compile(r"[0-9a-f]{1,40}")
 
 @dataclass(frozen=True, slots=True)
 class IdentityRule:
-    """Gives principals a tenant and roles; verifiers also the resources that are theirs, for introspection.
+    """What gives principals a tenant and roles; verifiers also the resources that are theirs, for introspection.
 
     `match` is an id, or all that go on behind a `/` or `:` in it: `spiffe://example.org/agent/*`,
     `oidc:cluster:system:serviceaccount:agents:*`.

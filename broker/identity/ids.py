@@ -26,7 +26,7 @@ _FORM = (
 
 
 def check_id(text: str) -> str:
-    """Check that a text is the id of a principal, and give it.
+    """Check that a text is the id of a principal, and return it.
 
     Raises:
         ValueError: it is none; the message says which part is wrong, or how it is written.
@@ -42,7 +42,7 @@ def check_id(text: str) -> str:
 
 
 def check_pattern(text: str) -> str:
-    """Check that a text is an id, or one of which all goes on behind a `/`, or a `:` of an OIDC subject; give it.
+    """Check that a text is an id, or one of which all goes on behind a `/`, or a `:` of an OIDC subject; return it.
 
     Raises:
         ValueError: it is neither.

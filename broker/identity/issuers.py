@@ -22,10 +22,10 @@ class Condition:
 
     def holds(self, claims: Mapping[str, Any]) -> bool:
         """Report whether it holds. A claim that is missing keeps no condition."""
-        found = claim_at(self.claim, claims)
+        claimed = claim_at(self.claim, claims)
         if self.prefix:
-            return isinstance(found, str) and found.startswith(self.prefix)
-        return any(type(found) is type(value) and found == value for value in self.values)
+            return isinstance(claimed, str) and claimed.startswith(self.prefix)
+        return any(type(claimed) is type(value) and claimed == value for value in self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

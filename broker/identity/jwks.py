@@ -50,7 +50,7 @@ class JwtKey:
         return True
 
     def thumbprint(self) -> str:
-        """Tell this key from all others (RFC 7638)."""
+        """Return what tells this key from all others (RFC 7638)."""
         return self._key.thumbprint()
 
 
@@ -87,8 +87,8 @@ def parse_jwks(data: bytes, use: str = "sig") -> JsonWebKeySet:
     present = [{name: value for name, value in entry.items() if value is not None} for entry in entries]
     if any(_is_secret(entry) for entry in present):
         raise ValueError("it holds a private or symmetric key")
-    found = [_key(entry) for entry in present if entry.get("use", use) == use]
-    return JsonWebKeySet(tuple(key for key in found if key is not None))
+    parsed = [_key(entry) for entry in present if entry.get("use", use) == use]
+    return JsonWebKeySet(tuple(key for key in parsed if key is not None))
 
 
 def _is_secret(entry: Mapping[str, Any]) -> bool:

@@ -231,8 +231,8 @@ def _check_claims(
     claims: Mapping[str, Any], audience: str, max_lifetime: timedelta, at: datetime
 ) -> tuple[datetime, datetime]:
     """Check 4, and of 5 what does not change; return the span in which the token is good."""
-    found = claims.get("aud")
-    if found not in (audience, [audience]):
+    audiences = claims.get("aud")
+    if audiences not in (audience, [audience]):
         _refuse(f"the token is not for `{audience}` alone (`aud`)")
     not_after = _instant(claims, "exp", numeric_date.at_latest)
     if not_after is None:
@@ -265,12 +265,12 @@ def _instant(claims: Mapping[str, Any], name: str, read: Callable[[object], date
 def _task(issuer: Issuer, claims: Mapping[str, Any]) -> str:
     if not issuer.task_claim:
         return ""
-    found = claim_at(issuer.task_claim, claims)
-    if found is json_pointer.MISSING:
+    task_id = claim_at(issuer.task_claim, claims)
+    if task_id is json_pointer.MISSING:
         return ""
-    if not isinstance(found, str) or not _TASK.fullmatch(found):
+    if not isinstance(task_id, str) or not _TASK.fullmatch(task_id):
         _refuse(f"the claim `{issuer.task_claim}` does not name a task")
-    return found
+    return task_id
 
 
 def _once(issuer: Issuer, claims: Mapping[str, Any]) -> str:
@@ -286,16 +286,16 @@ def _key(claims: Mapping[str, Any]) -> str:
     """Say to which key a token is bound (RFC 7800). What cannot be proven here makes it good in nobody's hands."""
     if "cnf" not in claims:
         return ""
-    found = claims["cnf"]
-    if not isinstance(found, dict) or found.keys() != {"jkt"}:
-        names = ", ".join(f"`{name[:32]}`" for name in found) if isinstance(found, dict) else ""
+    confirmation = claims["cnf"]
+    if not isinstance(confirmation, dict) or confirmation.keys() != {"jkt"}:
+        names = ", ".join(f"`{name[:32]}`" for name in confirmation) if isinstance(confirmation, dict) else ""
         _refuse(
             f"the token is bound to a key (`cnf`) by {names or 'nothing'}, which cannot be proven here; what can is"
             " `jkt` alone, by DPoP"
         )
-    if not isinstance(found["jkt"], str) or not _THUMBPRINT.fullmatch(found["jkt"]):
+    if not isinstance(confirmation["jkt"], str) or not _THUMBPRINT.fullmatch(confirmation["jkt"]):
         _refuse("the token's `cnf` holds a `jkt` that is no thumbprint")
-    return found["jkt"]
+    return confirmation["jkt"]
 
 
 def _digest(token: str) -> bytes:

@@ -17,14 +17,14 @@ def nearest(name: str, known: Iterable[str], alike: float = _ALIKE) -> str:
     nothing about whether one was meant for the other.
     """
     others = ((_likeness(name, other), other) for other in sorted(known) if other != name)
-    best, found = max(others, key=lambda pair: pair[0], default=(0.0, ""))
-    return found if best >= alike else ""
+    best, closest = max(others, key=lambda pair: pair[0], default=(0.0, ""))
+    return closest if best >= alike else ""
 
 
 def meant(name: str, known: Iterable[str]) -> str:
     """Ask for the nearest name, in words to be put behind a complaint; empty, if there is none."""
-    found = nearest(name, known)
-    return f"; did you mean `{found}`?" if found else ""
+    closest = nearest(name, known)
+    return f"; did you mean `{closest}`?" if closest else ""
 
 
 def _likeness(one: str, other: str) -> float:

@@ -57,8 +57,8 @@ class PolicyBundle:
 
     def tool(self, resource: str, name: str) -> Tool | None:
         """Find a tool of a tool server."""
-        found = self.resources.get(resource)
-        return found.tools.get(name) if found else None
+        owner = self.resources.get(resource)
+        return owner.tools.get(name) if owner else None
 
     def groups_of(self, principal: str) -> tuple[str, ...]:
         """Name the groups that a principal is in, by itself or by a prefix, in alphabetical order."""

@@ -88,18 +88,18 @@ def reads(expression: object) -> frozenset[str]:
 
     `context` counts as one attribute only directly under `.` or `has`. Used any other way it is not understood.
     """
-    found: set[str] = set()
+    names: set[str] = set()
     waiting = [expression]
     while waiting:
         node = waiting.pop()
         if attribute := _attribute(node):
-            found.add(attribute)
+            names.add(attribute)
             continue
         parts = _parts(node)
         if parts is None:
             return ATTRIBUTES
         waiting.extend(parts)
-    return frozenset(found)
+    return frozenset(names)
 
 
 def _attribute(node: object) -> str:

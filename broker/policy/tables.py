@@ -205,7 +205,7 @@ def _document(file: str, text: str, problems: list[Problem]) -> _TomlTable:
     try:
         return _TomlTable(tomllib.loads(text), place, problems)
     except tomllib.TOMLDecodeError as error:
-        found = _TOML_LINE.search(str(error))
-        problems.append(Problem(file, int(found[1]) if found else text.count("\n") + 1, f"not TOML: {error}"))
+        position = _TOML_LINE.search(str(error))
+        problems.append(Problem(file, int(position[1]) if position else text.count("\n") + 1, f"not TOML: {error}"))
         # Nothing more can be said about it.
         return _TomlTable({"groups": {}}, place, [])

@@ -80,5 +80,5 @@ async def _content(url: str, response: httpx2.Response) -> bytes:
 
 
 def _max_age(response: httpx2.Response) -> timedelta | None:
-    found = _MAX_AGE.search(response.headers.get("cache-control", "").lower())
-    return None if found is None else timedelta(seconds=int(found[1]))
+    match = _MAX_AGE.search(response.headers.get("cache-control", "").lower())
+    return None if match is None else timedelta(seconds=int(match[1]))

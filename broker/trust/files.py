@@ -78,7 +78,7 @@ class SvidFileSource:
             SvidFileError: it has expired, or is not valid yet.
         """
         path, ends = self._directory / _SVID, self._material.not_after
-        begins = max(found.not_valid_before_utc for found in parse_certificates(self._material.cert_chain_pem))
+        begins = max(link.not_valid_before_utc for link in parse_certificates(self._material.cert_chain_pem))
         if at >= ends:
             raise SvidFileError(f"{path}: expired at {_utc(ends)}; see that what writes it runs (spiffe-helper, say)")
         if at < begins:
@@ -90,7 +90,7 @@ class SvidFileSource:
         return "; ".join(part.problem for part in self._parts() if part.problem) or None
 
     def refresh(self) -> bool:
-        """Read again what has changed, each by itself; tell whether there is something new."""
+        """Read again what has changed, each by itself; report whether there is something new."""
         renewed = [part for part in self._parts() if part.refresh()]
         if not renewed:
             return False

@@ -98,7 +98,7 @@ class IssuerKeys:
             await self._fetcher.close()
 
     async def refresh(self, *, forged: bool = False) -> bool:
-        """Look the keys up, for a token that none of them verifies; tell whether they have changed.
+        """Look the keys up, for a token that none of them verifies; report whether they have changed.
 
         Everybody who asks meanwhile waits for the same answer. A fetch that has begun already is none: what it brings
         may be older than the token. Tokens that seem to be `forged` have an allowance of their own, one look a minute,
@@ -157,10 +157,10 @@ class IssuerKeys:
             raise FetchError(f"{url}: is not strict JSON") from error
         if not isinstance(document, dict) or document.get("issuer") != self._issuer.url:
             raise FetchError(f"{url}: is not the configuration of `{self._issuer.url}`")
-        found = document.get("jwks_uri")
-        if not isinstance(found, str):
+        keys_url = document.get("jwks_uri")
+        if not isinstance(keys_url, str):
             raise FetchError(f"{url}: does not say where the keys are (`jwks_uri`)")
-        return found
+        return keys_url
 
     def _take_a_look(self, allowance: Allowance) -> None:
         if seconds := math.ceil(allowance.take()):
@@ -232,8 +232,8 @@ def _check_file(issuer: Issuer, source: KeySource) -> None:
     try:
         _usable(source.jwks_file.read_bytes())
     except (OSError, ValueError) as error:
-        told = error.strerror if isinstance(error, OSError) else error
-        raise KeySourceError(f"identity.issuer `{issuer.name}`: jwks_file: {source.jwks_file}: {told}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise KeySourceError(f"identity.issuer `{issuer.name}`: jwks_file: {source.jwks_file}: {reason}") from error
 
 
 def _usable(content: bytes) -> JsonWebKeySet:

@@ -31,7 +31,7 @@ class Kept(Generic[_Value]):
         self.value = read()
 
     def refresh(self) -> bool:
-        """Read again if a file is another than the one that was good; tell whether there is something new."""
+        """Read again if a file is another than the one that was good; report whether there is something new."""
         try:
             stamp = self._look()
             fresh = stamp != self._stamp
@@ -48,4 +48,4 @@ class Kept(Generic[_Value]):
             seen = [path.stat() for path in self._paths]
         except OSError as error:
             raise SvidFileError(f"{error.filename}: {error.strerror}") from error
-        return [(found.st_mtime_ns, found.st_size, found.st_ino) for found in seen]
+        return [(file.st_mtime_ns, file.st_size, file.st_ino) for file in seen]

@@ -38,4 +38,4 @@ class SvidSource(Protocol):
         """Return why it cannot be taken anew."""
 
     def refresh(self) -> bool:
-        """Take what has changed; tell whether there is something new. May wait for a disk, never for a network."""
+        """Take what has changed; report whether there is something new. May wait for a disk, never for a network."""

@@ -126,17 +126,17 @@ class WorkloadApi:
     @property
     def problem(self) -> str | None:
         """Return why nothing newer can be had, or why nobody is believed."""
-        found, now, end = self._stream_problems(), self._clock(), self._own.not_after
+        problems, now, end = self._stream_problems(), self._clock(), self._own.not_after
         if now >= end:
-            found.append(f"our X.509-SVID expired at {end:%Y-%m-%d %H:%M:%S} UTC, so nobody is believed")
+            problems.append(f"our X.509-SVID expired at {end:%Y-%m-%d %H:%M:%S} UTC, so nobody is believed")
         elif now >= self._own.overdue_at:
-            found.append(f"our X.509-SVID expires at {end:%Y-%m-%d %H:%M:%S} UTC, and the agent has not renewed it")
+            problems.append(f"our X.509-SVID expires at {end:%Y-%m-%d %H:%M:%S} UTC, and the agent has not renewed it")
         if now >= self._keys_until:
-            found.append("the JWT bundles are too old, so no JWT-SVID is believed")
-        return f"{self._socket}: {'; '.join(found)}" if found else None
+            problems.append("the JWT bundles are too old, so no JWT-SVID is believed")
+        return f"{self._socket}: {'; '.join(problems)}" if problems else None
 
     def refresh(self) -> bool:
-        """Take what has been pushed, and drop what has expired; tell whether there is something new. Never waits."""
+        """Take what has been pushed, and drop what has expired; report whether there is something new. Never waits."""
         state = self._look()
         if state == self._state:
             return False
@@ -170,21 +170,21 @@ class WorkloadApi:
         end = time.monotonic() + seconds
         for stream in (self._x509, self._jwt):
             stream.answered.wait(max(0.0, end - time.monotonic()))
-        found = self._x509.value
-        if found is None or not self._jwt.answered.is_set():
+        push = self._x509.value
+        if push is None or not self._jwt.answered.is_set():
             problems = "; ".join(self._stream_problems())
             raise WorkloadApiError(f"{self._socket}: no identity came within {seconds:g} seconds: {problems}")
-        return found
+        return push
 
     def _stream_problems(self) -> list[str]:
         x509, jwt = self._x509, self._jwt
         streams = (("X.509-SVID", x509.problem), ("JWT bundles", jwt.problem))
-        found = [f"{what}: {problem}" for what, problem in streams if problem]
+        lasting = [f"{what}: {problem}" for what, problem in streams if problem]
         broken = [
             *(x509.value.broken.values() if x509.value else ()),
             *(jwt.value.broken.values() if jwt.value else ()),
         ]
-        return [*found, *(f"what the agent pushed cannot be used in part: {why}" for why in broken)]
+        return [*lasting, *(f"what the agent pushed cannot be used in part: {why}" for why in broken)]
 
     def _call(self, method: str) -> Iterator[bytes]:
         """Open a stream. The request is an empty message."""
@@ -193,7 +193,7 @@ class WorkloadApi:
 
 
 def _without(bundles: Mapping[str, _Bundle], names: frozenset[str]) -> dict[str, _Bundle]:
-    return {name: found for name, found in bundles.items() if name not in names}
+    return {name: bundle for name, bundle in bundles.items() if name not in names}
 
 
 def _target(socket: str) -> str:

@@ -112,27 +112,27 @@ def read_jwt(message: bytes, before: JwtPush | None = None) -> JwtPush:
     except DecodeError as error:
         raise UnusablePush("it is not a JWTBundlesResponse") from error
     former = {} if before is None else {name: (before.documents[name], keys) for name, keys in before.keys.items()}
-    found, broken = _each(response.bundles, _key_set, former)
-    documents = {name: document for name, (document, _) in found.items()}
-    return JwtPush(documents, {name: keys for name, (_, keys) in found.items()}, broken)
+    usable, broken = _each(response.bundles, _key_set, former)
+    documents = {name: document for name, (document, _) in usable.items()}
+    return JwtPush(documents, {name: keys for name, (_, keys) in usable.items()}, broken)
 
 
 def _each(
     bundles: Mapping[str, bytes], read: Callable[[str, bytes], _Bundle], before: Mapping[str, _Bundle]
 ) -> tuple[dict[str, _Bundle], dict[str, str]]:
-    """Read the bundles of trust domains, each by itself; give them, and what was wrong with which."""
-    found: dict[str, _Bundle] = {}
+    """Read the bundles of trust domains, each by itself; return them, and what was wrong with which."""
+    usable: dict[str, _Bundle] = {}
     broken: dict[str, str] = {}
     for name, content in bundles.items():
         trust_domain = ""
         try:
             trust_domain = _trust_domain(name)
-            found[trust_domain] = read(trust_domain, content)
+            usable[trust_domain] = read(trust_domain, content)
         except UnusablePush as error:
             broken[trust_domain] = str(error)
             if trust_domain in before:
-                found[trust_domain] = before[trust_domain]
-    return found, broken
+                usable[trust_domain] = before[trust_domain]
+    return usable, broken
 
 
 def _check_leaf(expected: str, chain: tuple[x509.Certificate, ...]) -> tuple[SpiffeId, datetime]:
@@ -190,17 +190,17 @@ def _key_set(trust_domain: str, document: bytes) -> tuple[bytes, JsonWebKeySet]:
 
 def _certificates(der: bytes, what: str) -> tuple[x509.Certificate, ...]:
     """Parse certificates in DER that stand one behind the other."""
-    found = []
+    parsed = []
     try:
         while der:
             size = _size(der)
-            found.append(x509.load_der_x509_certificate(der[:size]))
+            parsed.append(x509.load_der_x509_certificate(der[:size]))
             der = der[size:]
     except _UNREADABLE as error:
         raise UnusablePush(f"{what} is not made of certificates in DER") from error
-    if not found:
+    if not parsed:
         raise UnusablePush(f"{what} is missing")
-    return tuple(found)
+    return tuple(parsed)
 
 
 def _size(der: bytes) -> int:

@@ -67,7 +67,7 @@ class WorkloadStream(Generic[_Value]):
             self.problem = "updates are no longer followed"
 
     def _follow(self) -> bool:
-        """Take what is pushed until the stream ends; tell whether anything came."""
+        """Take what is pushed until the stream ends; report whether anything came."""
         heard = False
         try:
             for message in self._open():
