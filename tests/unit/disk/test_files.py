@@ -112,6 +112,12 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(file: Path) -> Non
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_a_file_system_that_syncs_no_folders_is_passed_over() -> None:
+    files._sync_folder(Path("/proc/self"))
+    with pytest.raises(FileNotFoundError):
+        files._sync_folder(Path("/proc/self/nowhere"))
+
+
 def test_a_file_is_created_where_there_is_none(file: Path) -> None:
     files.create(file, b"key")
     assert (file.read_bytes(), mode(file)) == (b"key", 0o600)
