@@ -15,7 +15,7 @@ from functools import partial
 import grpc
 
 from broker.access.authentication import Authentication
-from broker.audit.note import NoteSigner
+from broker.audit.note import NoteSigner, VerifierKey
 from broker.config import policy_bundle
 from broker.config.identity import IdentitySettings
 from broker.config.listening import check_all_free
@@ -26,6 +26,9 @@ from broker.identity.directory import Directory
 from broker.identity.jwt import JwtAuthenticator
 from broker.identity.trust_bundles import TrustBundles
 from broker.identity.x509 import Authenticator
+from broker.jobs import checkpoint_copy
+from broker.jobs.checkpoint_copy import CheckpointCopy
+from broker.jobs.effects import Doer, EffectRunner
 from broker.jobs.refresh import refresh
 from broker.jobs.rotate import rotate
 from broker.jobs.schedule import Schedule
@@ -97,6 +100,7 @@ async def serve(
         parts.start("issuers", authentication.issuers.run())
         parts.start("health", doors.health.run())
         parts.start("probe", desk.ledger.probe())
+        parts.start("effects", _effects(settings, desk, ledger.signer.vkey).run())
         parts.start("schedule", Schedule(desk, partial(rotate, keystore, feed, desk)).run())
         ready(await doors.open(parts))
         stack.push_async_callback(doors.close)
@@ -155,7 +159,8 @@ async def _desk(
             feed.wake()
 
     kept = (Reserve.beside(database), ledger.follower, ledger.marks)
-    writer = Writer(database, settings.origin, ledger.signer, clock, committed, *kept)
+    asks = () if settings.copy_checkpoints_to is None else (checkpoint_copy.ask,)
+    writer = Writer(database, settings.origin, ledger.signer, clock, committed, *kept, asks)
     parts.watch(writer.start())
     stack.push_async_callback(writer.stop)
     stack.push_async_callback(parts.dismiss)
@@ -176,6 +181,14 @@ async def _desk(
     )
     await activation.policy_activated(desk)
     return desk
+
+
+def _effects(settings: Settings, desk: Desk, vkey: VerifierKey) -> EffectRunner:
+    """Name who does the effects outside the database, by kind."""
+    doers: dict[str, Doer] = {}
+    if settings.copy_checkpoints_to is not None:
+        doers[checkpoint_copy.KIND] = CheckpointCopy(settings.copy_checkpoints_to, desk.database, vkey).do
+    return EffectRunner(desk.ledger, desk.database, desk.clock, doers)
 
 
 def _authentication(settings: IdentitySettings, source: SvidSource, desk: Desk) -> Authentication:

@@ -7,9 +7,11 @@ does, so the command imports it when it runs.
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -25,7 +27,7 @@ from broker.identity.trust_bundles import parse_certificates
 from broker.keystore.folder import open_keys
 from broker.model.clock import Clock
 from broker.model.errors import ListenProblem, Refusal
-from broker.store import migrate, opening
+from broker.store import effects, migrate, opening
 from broker.store.database import DatabaseProblem, open_database
 from broker.store.marks import Marks
 from broker.store.sole import check_place, writer_of
@@ -33,6 +35,9 @@ from broker.trust.files import SvidFileSource
 from broker.trust.issuer_keys import IssuerKeys, KeySource, KeySourceError
 from broker.trust.kept import SvidFileError
 from broker.trust.workload_api import WorkloadApi
+
+_LEAST_TRIED = 2  # one failure may be a moment's
+_MOST_EFFECTS = 20
 
 
 def examine_broker(settings: Settings, clock: Clock) -> Iterator[Finding]:
@@ -44,6 +49,9 @@ def examine_broker(settings: Settings, clock: Clock) -> Iterator[Finding]:
     yield database
     if not database.problem:
         yield look("ledger", lambda: _ledger(settings))
+        yield from _effects(settings.database_url)
+    if settings.copy_checkpoints_to is not None:
+        yield look("ledger.copy_checkpoints_to", lambda: _folder(settings.copy_checkpoints_to))
     for key, address in doors_of(settings.listen):
         yield look(key, lambda key=key, address=address: _door(settings, key, address))  # type: ignore[misc]
     for issuer, source in settings.identity.issuers.values():
@@ -127,6 +135,29 @@ def _ledger(settings: Settings) -> str:
             return f"{head.origin}: {head.frontier.size} entries; `credbroker ledger verify` looks at each"
     finally:
         database.close()
+
+
+def _effects(url: str) -> Iterator[Finding]:
+    """Name the effects outside the database that fail, or were given up."""
+    path = check_place(url)
+    if (path is not None and not path.exists()) or migrate.current(url) is None:
+        return
+    database = open_database(url)
+    try:
+        with naming_database(url), database.snapshot() as connection:
+            for trouble in effects.troubles(connection, _LEAST_TRIED, _MOST_EFFECTS):
+                state = "was given up" if trouble.given_up else "has failed"
+                problem = f"{state} after {trouble.tried} tries: {trouble.problem}"
+                yield Finding(subject=f"effect {trouble.id}", problem=problem, next="mend the place that it is for")
+    finally:
+        database.close()
+
+
+def _folder(folder: Path | None) -> str:
+    """Look whether there is a folder that a broker would write to."""
+    if folder is None or not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is no folder", str(folder))
+    return f"{folder}: is there"
 
 
 def _door(settings: Settings, key: str, address: str) -> str:

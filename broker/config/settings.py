@@ -57,6 +57,7 @@ class Settings:
     keys: KeySettings
     origin: str
     mark_dirs: tuple[Path, ...]
+    copy_checkpoints_to: Path | None
     limits: Limits
 
 
@@ -94,6 +95,7 @@ def _settings(top: Table, base: Path) -> Settings:
         keys=keys,
         origin=_origin(ledger, issuer),
         mark_dirs=_mark_dirs(ledger, base, keys.directory),
+        copy_checkpoints_to=base / ledger.text("copy_checkpoints_to") if ledger.has("copy_checkpoints_to") else None,
         limits=_limits(tables["limits"]),
     )
     for table in (broker, database, policy, ledger):

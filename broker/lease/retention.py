@@ -9,7 +9,7 @@ from broker.lease.desk import Desk
 from broker.lease.pace import in_steps
 from broker.model.clock import to_micros
 from broker.model.entry import Entry, Kind
-from broker.store import explanations, leases, locks, quotas, requests, rules, tasks
+from broker.store import effects, explanations, leases, locks, quotas, requests, rules, tasks
 from broker.store.rows import Forget
 from broker.store.transaction import Transaction
 
@@ -36,7 +36,8 @@ async def forget_old(desk: Desk) -> int:
     for forget, age in kept:
         await in_steps(desk, partial(_forget_batch, desk, forget, age), _BATCH)
     await in_steps(desk, lambda transaction: requests.forget(transaction.connection, transaction.at, _BATCH), _BATCH)
-    await in_steps(desk, partial(_forget_counts, limits.retention), _BATCH)
+    for forget in (quotas.forget, effects.forget):
+        await in_steps(desk, partial(_forget_untold, forget, limits.retention), _BATCH)
     return forgotten
 
 
@@ -52,5 +53,6 @@ def _forget_batch(desk: Desk, forget: Forget, age: timedelta, transaction: Trans
     return forgotten
 
 
-def _forget_counts(age: timedelta, transaction: Transaction) -> int:
-    return quotas.forget(transaction.connection, transaction.at - age, _BATCH)
+def _forget_untold(forget: Forget, age: timedelta, transaction: Transaction) -> int:
+    """Forget some of what no entry speaks of."""
+    return forget(transaction.connection, transaction.at - age, _BATCH)

@@ -63,7 +63,7 @@ class Aggregate:
     def prefetch(self, named: Collection[Named]) -> None:
         """Read what changes have named, all at once."""
 
-    def effects(self) -> Sequence[Effect]:
+    def tail(self) -> Sequence[Effect]:
         """List what has changed of what is in force, for those who follow the ledger."""
         return ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +23,9 @@ from broker.store.marks import Marks
 from broker.store.provenance import Proven
 from broker.store.refusal_counts import Refused
 from broker.store.transaction import Change, HeadState, Stale, Transaction
+
+Ask = Callable[[Transaction], None]
+"""Asks, in a transaction that records something, for effects that follow from any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,16 @@ class Committer:
     """Commits batches, one after the other. `follower` and `proven` learn of each what its entries say."""
 
     def __init__(
-        self, database: Database, origin: str, signer: NoteSigner, clock: Clock, follower: Follower, marks: Marks
+        self,
+        database: Database,
+        origin: str,
+        signer: NoteSigner,
+        clock: Clock,
+        follower: Follower,
+        marks: Marks,
+        asks: Sequence[Ask],
     ) -> None:
-        """Commit to a database that has one thread, for nobody else."""
+        """Commit to a database that has one thread, for nobody else. `asks`: what each batch that records is for."""
         self.follower, self.proven = follower, Proven()
         self._database = database
         self._origin = origin
@@ -57,6 +67,7 @@ class Committer:
         self._clock = clock
         self._horizon = SurelyPast(clock, time.monotonic)
         self._marks = marks
+        self._asks = asks
         self._state: HeadState | None = None
 
     def open(self) -> None:
@@ -111,6 +122,9 @@ class Committer:
         outcomes = [_outcome(change, transaction) for change in changes]
         for entry in refusal_counts.entries(counted, transaction.at):
             transaction.record(entry)
+        if transaction.next_index() != state.position.next_index:
+            for ask in self._asks:
+                ask(transaction)
         state, tail = transaction.write(self._horizon())
         if tail.start == tail.end:
             return _Prepared(transaction, outcomes, state, tail)

@@ -213,7 +213,7 @@ class Leases(Aggregate):
             self._altered = self._head.altered(rows)
             self._leases = {lease.id: lease for lease in rows}
 
-    def effects(self) -> Sequence[Effect]:
+    def tail(self) -> Sequence[Effect]:
         """Name the lease that outlives all others, if it is one of these."""
         return () if self._last_to_end is None else [LeaseIssued(self._last_to_end)]
 

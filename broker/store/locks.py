@@ -113,7 +113,7 @@ class Locks(Aggregate):
         self._active.remove(lock)
         self._lifted.append((lock.id, index))
 
-    def effects(self) -> Sequence[Effect]:
+    def tail(self) -> Sequence[Effect]:
         """List what is new, and what was lifted."""
         return [*self._new, *(LockLifted(lock_id) for lock_id, _ in self._lifted)]
 

@@ -136,7 +136,7 @@ class Rules(Aggregate):
         """Note that a rule ends what another ledger, which this one was, has issued."""
         self._adopted.append(adopted)
 
-    def effects(self) -> Sequence[Effect]:
+    def tail(self) -> Sequence[Effect]:
         """List what is new."""
         return [*self.new, *self._adopted]
 

@@ -193,3 +193,21 @@ explanations = Table(
     Column("expires_at", BigInteger, nullable=False),
     Index("explanations_by_expiry", "expires_at"),
 )
+
+_PENDING = text("done_at IS NULL AND given_up_at IS NULL")
+
+effects = Table(
+    "effects",  # outside the database: see docs/decisions/0013
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(64), nullable=False),  # who can do it
+    Column("payload", Text, nullable=False),  # JSON, without secrets: what is to be done
+    Column("due_at", BigInteger, nullable=False),  # when the next try may begin
+    Column("tried", Integer, nullable=False),  # tries begun
+    Column("last_problem", Text),  # of the last try that failed
+    Column("done_at", BigInteger),
+    Column("given_up_at", BigInteger),
+    Index("effects_due", "kind", "due_at", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    Index("effects_by_done", "done_at"),
+    Index("effects_by_given_up", "given_up_at"),
+)

@@ -17,6 +17,7 @@ from broker.model.errors import invalid
 from broker.model.task import Task
 from broker.store import ledger
 from broker.store.aggregate import Aggregate, AtHead
+from broker.store.effects import Effects
 from broker.store.explanations import Explanations
 from broker.store.follower import Position, Tail
 from broker.store.leases import Leases
@@ -75,13 +76,14 @@ class HeadState:
     """What one transaction leaves to the next: still the truth, if the ledger's head has not moved in between.
 
     Whoever changes a task, or issues a lease, moves the head: no other broker can have done it unseen. `issued` counts
-    leases by tenant, in the minute `window`.
+    leases by tenant, in the minute `window`; `effects_due` is when the effects that were asked for last are due.
     """
 
     position: Position
     tasks: Mapping[str, Task] = field(default_factory=dict)
     issued: Mapping[str, int] = field(default_factory=dict)
     window: int = -1
+    effects_due: Mapping[str, datetime] = field(default_factory=dict)
 
 
 class Stale(Exception):
@@ -114,6 +116,7 @@ class Transaction:
         self.locks = self._with(Locks(head))
         self.requests = self._with(Requests(head))
         self.explanations = self._with(Explanations(head))
+        self.effects = self._with(Effects(head, state.effects_due))
 
     def record(self, entry: Entry, largest: str = "request") -> int:
         """Append an entry; return its index. `largest` is the field of the request that takes most of it.
@@ -147,12 +150,12 @@ class Transaction:
         Returns what the next transaction may take for granted, and what a follower must know of this one. `horizon`:
         what nobody needs from then on may be forgotten, where it is time to commit to what is in force.
         """
-        effects = self._commit_to_what_is_in_force(horizon)
+        tail = self._commit_to_what_is_in_force(horizon)
         position = self._write_entries() if self._entries else self._start
         for aggregate in self._aggregates:
             aggregate.write()
-        state = HeadState(position, self.tasks.kept(), self.quotas.kept(), self.quotas.window)
-        return state, Tail(self._start, position, effects)
+        state = HeadState(position, self.tasks.kept(), self.quotas.kept(), self.quotas.window, self.effects.kept())
+        return state, Tail(self._start, position, tail)
 
     def committed(self) -> None:
         """Take note that it is durable."""
@@ -165,14 +168,14 @@ class Transaction:
 
     def _commit_to_what_is_in_force(self, horizon: datetime) -> list[Effect]:
         """Record a commitment if it is time; return all that this transaction changes of what is in force."""
-        effects = [effect for aggregate in self._aggregates for effect in aggregate.effects()]
+        tail = [effect for aggregate in self._aggregates for effect in aggregate.tail()]
         committed = self.in_force.committed
         if self._entries and (committed is None or self.next_index() - committed >= _COMMIT_EVERY):
-            commitment = self.in_force.commitment(self.next_index(), horizon, effects)
+            commitment = self.in_force.commitment(self.next_index(), horizon, tail)
             self.record(Entry(kind=Kind.STATE_COMMITTED, at=self.at, tenant="", effected=commitment.facts()))
             self.committed_index = commitment.index
-            effects.append(commitment)
-        return effects
+            tail.append(commitment)
+        return tail
 
     def _write_entries(self) -> Position:
         hashes = [tree.leaf_hash(body) for _, body in self._entries]

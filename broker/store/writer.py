@@ -33,7 +33,7 @@ from broker.model.entry import Entry
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Lease
 from broker.store import failures, ledger
-from broker.store.committer import Committed, Committer
+from broker.store.committer import Ask, Committed, Committer
 from broker.store.database import UNAVAILABLE, Database, refusal_of
 from broker.store.follower import Follower
 from broker.store.gathering import until_quiet
@@ -74,12 +74,13 @@ class Writer:
         reserve: Reserve | None = None,
         follower: Follower | None = None,
         marks: Marks | None = None,
+        asks: Sequence[Ask] = (),
     ) -> None:
         """Make a writer; `committed` is called on the event loop after each commit. Without `marks` none are kept."""
         self._follower = follower or Follower(signer.vkey)
         self._marks = marks or Marks((), signer.vkey)
         self._database = database.apart("ledger-writer")
-        self._committer = Committer(self._database, origin, signer, clock, self._follower, self._marks)
+        self._committer = Committer(self._database, origin, signer, clock, self._follower, self._marks, asks)
         self._committed = committed
         self._reserve = reserve or Reserve(None)
         self._changes: deque[_Waiting] = deque()

@@ -15,6 +15,9 @@ from broker.identity.spiffe import parse_spiffe_id
 from broker.keystore.folder import create_keys
 from broker.sandbox import authority
 from broker.sandbox.broker import prepare, running
+from broker.store import effects
+from broker.store.database import open_database
+from broker.store.effects import OutsideEffect
 from broker.system import system_clock
 from tests.support.facade import opened
 
@@ -140,3 +143,23 @@ def test_a_client_is_told_what_is_wrong_with_its_identity_and_its_way(tmp_path: 
     told = problems(doctor(**where, CREDBROKER_SVID_DIR=str(svids / "researcher"))[1])
     assert told == {"broker": "nothing can be reached at localhost:1: Connection refused"}
     assert "address is not known" in problems(doctor()[1])["client"]
+
+
+def test_an_effect_that_fails_is_told_and_so_is_a_folder_that_is_none(tmp_path: Path) -> None:
+    with running(tmp_path) as broker:
+        broker.begin_task()
+    with (tmp_path / "broker.toml").open("a", encoding="utf-8") as configuration:
+        configuration.write('\n[ledger]\ncopy_checkpoints_to = "nowhere"\n')
+    database = open_database(str(tmp_path / "broker.db"))
+    now = system_clock()
+    with database.transaction() as connection:
+        effects.ask(connection, OutsideEffect(id="a.copy", kind="sample", payload={}, due_at=now))
+        claimed = effects.claim(connection, "sample", now, lambda _tried: timedelta())
+        assert claimed is not None
+        assert effects.give_up(connection, claimed, "the disk is full", now)
+    database.close()
+    code, findings = doctor("--config", tmp_path / "broker.toml")
+    told = problems(findings)
+    assert (code, set(told)) == (Exit.FAILED, {"effect a.copy", "ledger.copy_checkpoints_to"})
+    assert told["effect a.copy"] == "was given up after 1 tries: the disk is full"
+    assert "nowhere: is no folder" in told["ledger.copy_checkpoints_to"]

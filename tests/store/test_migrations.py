@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from broker.store import migrate
+from broker.jobs import checkpoint_copy
+from broker.model.selector import Selector, Target
+from broker.store import effects, migrate
 from broker.store.database import DatabaseProblem, open_database
 from broker.store.schema import metadata
+from broker.store.verification import verify
+from tests.support.world import note_signer, opened
 
 
 def test_migrations_make_the_schema_of_the_code(database_url: str) -> None:
@@ -69,3 +76,34 @@ def test_a_database_without_the_schema_is_refused_where_it_may_not_be_made(empty
         migrate.require_newest(empty_database_url)
     migrate.upgrade(empty_database_url)
     migrate.require_newest(empty_database_url)
+
+
+async def test_a_database_of_the_version_before_is_upgraded_and_goes_on(empty_database_url: str) -> None:
+    """What was written at revision 0004, which has no effects, is served and verified after the upgrade."""
+    upgrade_to("0004", empty_database_url)
+    key = note_signer()
+    async with opened(empty_database_url, note_key=key) as before:
+        task = await before.task()
+        issued = await before.issue(task)
+        lock_id = await before.lock(Selector("acme", Target.TASK, "another"))
+    with pytest.raises(DatabaseProblem, match="run `credbroker db upgrade`"):
+        migrate.require_newest(empty_database_url)
+    migrate.upgrade(empty_database_url)
+    async with opened(empty_database_url, note_key=key, asks=[checkpoint_copy.ask]) as after:
+        lease = await after.desk.leases.find(issued.lease.id)
+        assert lease is not None
+        assert lease.index == issued.lease.index
+        await after.unlock(lock_id)
+        await after.issue(task)
+        assert await after.desk.database.read(lambda connection: effects.next_due(connection, checkpoint_copy.KIND))
+        await after.end(task)
+    assert not verify(empty_database_url, str(key.vkey)).findings
+
+
+def upgrade_to(revision: str, url: str) -> None:
+    config, database = Config(), open_database(url)
+    config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
+    with database.transaction() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    database.close()

@@ -12,14 +12,27 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 
 from broker.audit.proof import NodeId
+from broker.jobs import checkpoint_copy
+from broker.jobs.checkpoint_copy import CheckpointCopy
+from broker.jobs.effects import EffectRunner
 from broker.lease.expire import record_expiry
 from broker.lease.retention import forget_old
 from broker.model.selector import Selector, Target
 from broker.store import ledger, migrate, proofs, requests
 from broker.store.database import open_database
-from tests.support.world import REPO, opened
+from tests.support.world import REPO, note_signer, opened
 
-_GROWING = {"explanations", "ledger_entries", "ledger_nodes", "leases", "quotas", "requests", "rules", "tasks"}
+_GROWING = {
+    "effects",
+    "explanations",
+    "ledger_entries",
+    "ledger_nodes",
+    "leases",
+    "quotas",
+    "requests",
+    "rules",
+    "tasks",
+}
 _READS = ("SELECT", "WITH", "UPDATE", "DELETE")
 
 
@@ -54,7 +67,8 @@ def _is_whole_read(step: str) -> bool:
 async def test_nothing_that_a_broker_does_reads_a_whole_table(tmp_path: Path) -> None:
     url = str(tmp_path / "broker.db")
     migrate.upgrade(url)
-    async with opened(url) as world:
+    key = note_signer()
+    async with opened(url, note_key=key, asks=[checkpoint_copy.ask]) as world:
         with whole_reads() as found:
             task = await world.task(request_id="begin")
             together = (world.issue(task, request_id=f"{number}", explanation="because") for number in range(9))
@@ -67,10 +81,16 @@ async def test_nothing_that_a_broker_does_reads_a_whole_table(tmp_path: Path) ->
             await world.end(task)
             for prove in (proofs.prove_inclusion, proofs.prove_consistency):
                 assert await world.desk.database.read(lambda connection, prove=prove: prove(connection, 5))  # type: ignore[misc]
+            world.clock.move(timedelta(minutes=1))
+            desk, copy = world.desk, CheckpointCopy(tmp_path, world.desk.database, key.vkey)
+            await EffectRunner(desk.ledger, desk.database, desk.clock, {checkpoint_copy.KIND: copy.do}).do_due(
+                checkpoint_copy.KIND
+            )
             world.clock.move(timedelta(days=60))
             await record_expiry(world.desk)
             await forget_old(world.desk)
     assert found == []
+    assert (tmp_path / checkpoint_copy.FILE).exists()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from broker.model.principal import Principal, Role
 from broker.model.selector import Rule, Selector
 from broker.model.task import Declaration, Environment, Task, TaskState
 from broker.policy.engine import Policy
-from broker.store.committer import Committed
+from broker.store.committer import Ask, Committed
 from broker.store.database import Database, open_database
 from broker.store.follower import Follower
 from broker.store.marks import Marks
@@ -134,6 +134,7 @@ async def opened(
     note_key: NoteSigner | None = None,
     reserve: Reserve | None = None,
     mark_dirs: Sequence[Path] = (),
+    asks: Sequence[Ask] = (),
 ) -> AsyncIterator[World]:
     """Open a broker on a database that has the schema."""
     database: Database = open_database(url)
@@ -147,7 +148,7 @@ async def opened(
 
     note_key = note_key or note_signer()
     marks, follower = Marks(mark_dirs, note_key.vkey), Follower(note_key.vkey)
-    writer = Writer(database, ORIGIN, note_key, clock, committed, reserve, follower, marks)
+    writer = Writer(database, ORIGIN, note_key, clock, committed, reserve, follower, marks, asks)
     policy = Policy(policy_bundle.load(SAMPLE_BUNDLE))
     signer = EcSigner.generate()
     desk = Desk(

@@ -45,7 +45,7 @@ OF_NO_CALLER = {
     # Of clients and the command line, which wait or show no more.
     *("sdk.verify.feed._LONGEST_WAIT", "sdk.client.keeping._LONGEST_WAIT", "sdk.connect.patience._LONGEST_PAUSE"),
     *("cli.commands.ledger._MOST_TOLD", "cli.commands.helper._MOST_INPUT"),
-    *("cli.paging._LARGEST_PAGE", "cli.unverified._LONGEST"),
+    *("cli.paging._LARGEST_PAGE", "cli.unverified._LONGEST", "cli.examining._MOST_EFFECTS"),
     # What other parsers, files and formats can hold, or a step on the way to a bound that is on the page.
     *("audit.canonical._LARGEST_INTEGER", "sdk.guard.http_request._LARGEST_EXACT", "policy.request._LARGEST"),
     *(
