@@ -71,3 +71,12 @@ async def test_what_this_release_has_answered_is_compared(database_url: str) -> 
             with pytest.raises(Refusal) as refused:
                 await other()
             assert refused.value.reason is Reason.REQUEST_ID_REUSED
+
+
+async def test_a_deadline_that_is_a_duration_counts_from_when_the_task_is_declared(database_url: str) -> None:
+    async with opened(database_url) as world:
+        declared_at = world.clock()
+        task = await world.task(request_id="r-task", deadline=timedelta(hours=1))
+        assert task.deadline == declared_at + timedelta(hours=1)
+        world.clock.move(timedelta(minutes=10))
+        assert await world.task(request_id="r-task", deadline=timedelta(hours=1)) == task
