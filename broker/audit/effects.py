@@ -11,7 +11,7 @@ from datetime import datetime
 from broker.model.clock import to_micros
 from broker.model.entry import Json
 from broker.model.lease import Lease
-from broker.model.selector import Lock, Rule
+from broker.model.selector import Lock, RevocationRule
 from broker.model.task import Task, TaskState
 
 
@@ -144,7 +144,7 @@ Effect = (
     | LeaseIssued
     | LeaseRenewed
     | LeasesClosed
-    | Rule
+    | RevocationRule
     | Lock
     | LockLifted
     | Explained

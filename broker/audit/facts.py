@@ -11,7 +11,7 @@ from broker.model.entry import Json
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.lease import Lease
 from broker.model.principal import Principal
-from broker.model.selector import Lock, Rule, Selector
+from broker.model.selector import Lock, RevocationRule, Selector
 from broker.model.task import Declaration, Task
 
 
@@ -69,7 +69,7 @@ def selector_facts(selector: Selector) -> dict[str, Json]:
     return {"tenant": selector.tenant, "target": selector.target.value, "value": selector.value}
 
 
-def rule_facts(rule: Rule) -> dict[str, Json]:
+def rule_facts(rule: RevocationRule) -> dict[str, Json]:
     """Return until when a rule can matter: what clock and limits of today cannot tell of yesterday's tokens."""
     return {
         "relevant_until": to_micros(rule.relevant_until),

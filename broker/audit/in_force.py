@@ -13,7 +13,7 @@ A fold over the effects of entries, in their order:
 >>> state = InForce()
 >>> state.apply(effects(4, body))      # the entry 4 revokes
 >>> state.ended_by(lease.selectors(), lease.index)
-Rule(index=4, ...)
+RevocationRule(index=4, ...)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from json.encoder import encode_basestring as _text
 from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeaseRenewed, LockLifted
 from broker.model.clock import from_micros, to_micros
 from broker.model.principal import ANY_TENANT
-from broker.model.selector import Lock, Rule, Selector
+from broker.model.selector import Lock, RevocationRule, Selector
 
 _NEVER = from_micros(0)
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -50,13 +50,13 @@ class InForce:
         self.adopted_at = _NEVER
         self.committed: int | None = None  # the index of the newest entry that commits to this state
         self.last_rule = -1  # the index of the newest rule, forgotten ones included; -1 before the first
-        self._rules: list[Rule] = []
-        self._by_selector: dict[Selector, list[Rule]] = {}
+        self._rules: list[RevocationRule] = []
+        self._by_selector: dict[Selector, list[RevocationRule]] = {}
         self._locks: dict[str, Lock] = {}
         self._lines = hashlib.sha256()
 
     @classmethod
-    def before(cls, commitment: Commitment, rules: Iterable[Rule], locks: Iterable[Lock]) -> InForce:
+    def before(cls, commitment: Commitment, rules: Iterable[RevocationRule], locks: Iterable[Lock]) -> InForce:
         """Take up the state that an entry commits to. Applying the entry then holds the rules and locks against it."""
         state = cls()
         state.horizon, state.tokens_until = commitment.horizon, commitment.tokens_until
@@ -74,7 +74,7 @@ class InForce:
         """
         for effect in effects:
             match effect:
-                case Rule():
+                case RevocationRule():
                     self._add(effect)
                 case Lock():
                     self._locks[effect.id] = effect
@@ -97,7 +97,7 @@ class InForce:
         adopted_index, adopted_at = self.adopted_index, self.adopted_at
         for effect in tail:
             match effect:
-                case Rule():
+                case RevocationRule():
                     lines.update(_line_of_rule(effect).encode() if effect.kept_until > horizon else b"")
                 case Lock():
                     locks[effect.id] = effect
@@ -119,7 +119,7 @@ class InForce:
             locks=_hash_of_locks([lock for lock in locks.values() if lock.is_active(horizon)]),
         )
 
-    def ended_by(self, selectors: Iterable[Selector], index: int) -> Rule | None:
+    def ended_by(self, selectors: Iterable[Selector], index: int) -> RevocationRule | None:
         """Find the first rule that covers a lease, by the selectors that cover it and its ledger index."""
         recorded = self._by_selector
         ends = []
@@ -129,17 +129,17 @@ class InForce:
                 ends.append(rules[bisect_right(rules, index, key=_index)])
         return min(ends, key=_index, default=None)
 
-    def newest(self, selector: Selector) -> Rule | None:
+    def newest(self, selector: Selector) -> RevocationRule | None:
         """Find the last rule with exactly this selector."""
         rules = self._by_selector.get(selector)
         return None if rules is None else rules[-1]
 
-    def rules(self, after: int = -1) -> list[Rule]:
+    def rules(self, after: int = -1) -> list[RevocationRule]:
         """List the rules that were recorded after an index, by ascending index."""
         rules = self._rules
         return rules[bisect_right(rules, after, key=_index) :]
 
-    def relevant(self, tenant: str) -> list[Rule]:
+    def relevant(self, tenant: str) -> list[RevocationRule]:
         """List the rules of which a verifier of a tenant may still need to know, by ascending index."""
         mine = (tenant, ANY_TENANT)
         return [
@@ -152,16 +152,16 @@ class InForce:
         """List the locks in force at an instant, oldest first."""
         return [lock for lock in list(self._locks.values()) if lock.is_active(at)]
 
-    def _add(self, rule: Rule) -> None:
+    def _add(self, rule: RevocationRule) -> None:
         self._rules.append(rule)
         self._by_selector.setdefault(rule.selector, []).append(rule)
         if rule.kept_until > self.horizon:  # it may have been past when it was recorded: a clock was set back
             self._lines.update(_line_of_rule(rule).encode())
         self.last_rule = rule.index
 
-    def _take(self, rules: list[Rule]) -> None:
+    def _take(self, rules: list[RevocationRule]) -> None:
         """Put rules in the place of those that are here."""
-        by_selector: dict[Selector, list[Rule]] = {}
+        by_selector: dict[Selector, list[RevocationRule]] = {}
         for rule in rules:
             by_selector.setdefault(rule.selector, []).append(rule)
         self._rules, self._by_selector, self._lines = rules, by_selector, _lines_of_rules(rules)
@@ -180,20 +180,20 @@ class InForce:
             self._take(kept)
         self.horizon = horizon
 
-    def _kept(self, horizon: datetime) -> list[Rule]:
+    def _kept(self, horizon: datetime) -> list[RevocationRule]:
         return [rule for rule in self._rules if rule.kept_until > horizon]
 
 
-def _lines_of_rules(rules: Iterable[Rule]) -> hashlib._Hash:
+def _lines_of_rules(rules: Iterable[RevocationRule]) -> hashlib._Hash:
     micros = cache(to_micros)  # many rules share their instants
     return hashlib.sha256("".join([_line_of_rule(rule, micros) for rule in rules]).encode())
 
 
-def _index(rule: Rule) -> int:
+def _index(rule: RevocationRule) -> int:
     return rule.index
 
 
-def _line_of_rule(rule: Rule, micros: Callable[[datetime], int] = to_micros) -> str:
+def _line_of_rule(rule: RevocationRule, micros: Callable[[datetime], int] = to_micros) -> str:
     """Return its JSON (RFC 8259), a list, without white space; put together by hand, as a start does for each rule."""
     selector, deadline = rule.selector, rule.task_deadline
     return (

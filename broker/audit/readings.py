@@ -32,7 +32,7 @@ from broker.model.clock import from_micros
 from broker.model.entry import Json, Kind
 from broker.model.lease import Binding, Lease
 from broker.model.principal import ANY_TENANT
-from broker.model.selector import Cause, Lock, Rule, Selector, Target
+from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
 from broker.model.task import Environment, Task, TaskState
 
 _LONGEST_TOKEN = timedelta(days=7)
@@ -215,10 +215,10 @@ def _selector(entry: _Read) -> Selector:
     return Selector(done["tenant"], Target(done["target"]), done["value"])
 
 
-def _rule(entry: _Read, selector: Selector, cause: Cause) -> Rule:
+def _rule(entry: _Read, selector: Selector, cause: Cause) -> RevocationRule:
     done = entry["effected"]
     relevant, deadline = done.get("relevant_until"), done.get("task_deadline")
-    return Rule(
+    return RevocationRule(
         index=entry.index,
         selector=selector,
         cause=cause,

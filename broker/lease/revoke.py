@@ -14,7 +14,7 @@ from broker.lease.lock import add_lock
 from broker.model.entry import Entry, Kind
 from broker.model.lease import Lease
 from broker.model.principal import Principal
-from broker.model.selector import Cause, Lock, Rule, Selector
+from broker.model.selector import Cause, Lock, RevocationRule, Selector
 from broker.store import leases
 from broker.store.transaction import Change, Transaction
 
@@ -56,7 +56,7 @@ async def preview(desk: Desk, operator: Principal, selector: Selector) -> Previe
 
 async def revoke(
     desk: Desk, operator: Principal, selector: Selector, reason: str, lock: LockRequest | None
-) -> tuple[Rule, Lock | None]:
+) -> tuple[RevocationRule, Lock | None]:
     """Kill every lease the selector covers; with `lock`, stop new ones in the same transaction.
 
     Raises:
@@ -73,7 +73,7 @@ def _record(
     reason: str,
     request: LockRequest | None,
     transaction: Transaction,
-) -> tuple[Rule, Lock | None]:
+) -> tuple[RevocationRule, Lock | None]:
     rule = next_rule(transaction, selector, Cause.OPERATOR, transaction.leases.tokens_until)
     transaction.record(
         Entry(
@@ -96,13 +96,13 @@ def next_rule(
     cause: Cause,
     tokens_until: datetime,
     task_deadline: datetime | None = None,
-) -> Rule:
+) -> RevocationRule:
     """Draw up the rule that the next entry records.
 
     `tokens_until` is the end of whatever it can cover, as it was when that was issued: no limit or clock of now. Where
     a clock far ahead has moved the horizon beyond that, the rule lasts until the horizon moves on, by the right time.
     """
-    return Rule(
+    return RevocationRule(
         index=transaction.next_index(),
         selector=selector,
         cause=cause,

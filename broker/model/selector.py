@@ -61,7 +61,7 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class RevocationRule:
     """A recorded revocation: every lease it covers with a smaller ledger index is dead.
 
     From `relevant_until` on, every token it covers has expired by itself. Where it ends a task, `task_deadline` is when

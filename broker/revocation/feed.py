@@ -16,7 +16,7 @@ from broker.lease.withheld import Withheld
 from broker.model.clock import Ids
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
-from broker.model.selector import Rule, Selector
+from broker.model.selector import RevocationRule, Selector
 from broker.revocation.freshness import NEVER, Freshness, Receipt, Session
 from broker.revocation.polling import Poller, wait
 from broker.revocation.publishing import Publisher, Update, first_updates
@@ -158,7 +158,7 @@ class Feed:
         missed = [rule for rule in in_force.rules(after=resume_index) if session.serves(rule.selector.tenant)]
         return first_updates(session, missed, index, self._follower.note, snapshot=False)
 
-    def _publish(self, rules: Sequence[Rule]) -> None:
+    def _publish(self, rules: Sequence[RevocationRule]) -> None:
         for rule in rules:
             self.withheld.settle(rule.selector)
         self._publisher.publish(rules)

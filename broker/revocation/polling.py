@@ -9,7 +9,7 @@ from contextlib import suppress
 import structlog
 
 from broker.model.errors import Refusal
-from broker.model.selector import Rule
+from broker.model.selector import RevocationRule
 from broker.revocation.freshness import Freshness
 from broker.store.database import Database
 from broker.store.follower import Follower
@@ -28,7 +28,7 @@ class Poller:
         database: Database,
         follower: Follower,
         freshness: Freshness,
-        publish: Callable[[Sequence[Rule]], None],
+        publish: Callable[[Sequence[RevocationRule]], None],
         monotonic: Callable[[], float],
     ) -> None:
         """Make a poller; `run` brings it to life."""
@@ -99,5 +99,5 @@ async def wait(event: asyncio.Event, seconds: float) -> None:
     event.clear()
 
 
-def _last(rules: Sequence[Rule], before: int) -> int:
+def _last(rules: Sequence[RevocationRule], before: int) -> int:
     return rules[-1].index if rules else before

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from broker.model.selector import Rule
+from broker.model.selector import RevocationRule
 from broker.revocation.freshness import Session
 
 _MOST_QUEUED = 10_000
@@ -19,7 +19,7 @@ class Update:
     """One message to a verifier; the fields are those of `RevocationUpdate`."""
 
     session_id: str
-    rules: Sequence[Rule]
+    rules: Sequence[RevocationRule]
     index: int
     snapshot: bool = False
     confirm: bool = False
@@ -68,7 +68,7 @@ class Publisher:
         """Queue for a verifier no more."""
         del self._listeners[listener.session.id]
 
-    def publish(self, rules: Sequence[Rule]) -> None:
+    def publish(self, rules: Sequence[RevocationRule]) -> None:
         """Send each verifier those of the new rules that concern it."""
         for listener in self._listeners.values():
             mine = [rule for rule in rules if listener.session.serves(rule.selector.tenant)]
@@ -98,7 +98,12 @@ class Publisher:
                 listener.session.connected = False
 
     def news(
-        self, session: Session, *, rules: Sequence[Rule] = (), confirm: bool = False, keys_changed: bool = False
+        self,
+        session: Session,
+        *,
+        rules: Sequence[RevocationRule] = (),
+        confirm: bool = False,
+        keys_changed: bool = False,
     ) -> Update:
         """Return a message with what is new for a verifier; without anything, a heartbeat."""
         index, checkpoint = self._head()
@@ -113,14 +118,19 @@ class Publisher:
         )
 
     def _send(
-        self, listener: Listener, *, rules: Sequence[Rule] = (), confirm: bool = False, keys_changed: bool = False
+        self,
+        listener: Listener,
+        *,
+        rules: Sequence[RevocationRule] = (),
+        confirm: bool = False,
+        keys_changed: bool = False,
     ) -> None:
         if listener.session.connected:
             listener.send(self.news(listener.session, rules=rules, confirm=confirm, keys_changed=keys_changed))
 
 
 def first_updates(
-    session: Session, rules: Sequence[Rule], index: int, checkpoint: str, *, snapshot: bool
+    session: Session, rules: Sequence[RevocationRule], index: int, checkpoint: str, *, snapshot: bool
 ) -> Iterable[Update]:
     """Return what brings a verifier to an index, in pieces that end: a snapshot, or what it has missed."""
     chunks = [rules[start : start + _CHUNK] for start in range(0, len(rules), _CHUNK)] or [()]

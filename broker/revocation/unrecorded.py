@@ -13,7 +13,7 @@ from broker.lease.desk import Desk
 from broker.lease.revoke import LockRequest
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import ANY_TENANT, Principal
-from broker.model.selector import Lock, Rule, Selector
+from broker.model.selector import Lock, RevocationRule, Selector
 from broker.revocation.feed import FRESHNESS, Feed
 
 
@@ -26,7 +26,7 @@ async def revoke_or_stop(
     lock: LockRequest | None,
     *,
     stop_freshness: bool,
-) -> tuple[Rule, Lock | None]:
+) -> tuple[RevocationRule, Lock | None]:
     """Revoke what a selector covers; if that cannot be recorded and `stop_freshness` is set, keep nobody fresh.
 
     Raises:

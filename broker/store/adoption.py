@@ -29,7 +29,7 @@ from broker.audit.note import NoteSigner, VerifierKey
 from broker.model.clock import Clock, Ids
 from broker.model.entry import Entry, Json, Kind
 from broker.model.principal import ANY_TENANT
-from broker.model.selector import Cause, Lock, Rule, Selector, Target
+from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
 from broker.store import ledger, opening, tasks
 from broker.store.database import Database
 from broker.store.follower import Follower
@@ -147,9 +147,9 @@ def _record(transaction: Transaction, intended: Plan, root: bytes, signer: NoteS
     return adopted
 
 
-def _rule(index: int, at: datetime, tokens_until: datetime) -> Rule:
+def _rule(index: int, at: datetime, tokens_until: datetime) -> RevocationRule:
     """Make a rule that outlasts the lost tokens, too, of which nobody knows until when they were good."""
-    return Rule(
+    return RevocationRule(
         index=index,
         selector=_EVERYTHING,
         cause=Cause.OPERATOR,

@@ -14,7 +14,7 @@ from broker.audit.note import NoteSigner
 from broker.audit.tree import Frontier
 from broker.model.clock import Clock, SurelyPast
 from broker.model.errors import Refusal
-from broker.model.selector import Rule
+from broker.model.selector import RevocationRule
 from broker.model.task import Task
 from broker.store import failures, ledger, opening, refusal_counts
 from broker.store.database import Database, using
@@ -32,7 +32,7 @@ Ask = Callable[[Transaction], None]
 class Committed:
     """What a commit has changed that others keep copies of."""
 
-    rules: Sequence[Rule]
+    rules: Sequence[RevocationRule]
     tasks: Mapping[str, Task]
 
 

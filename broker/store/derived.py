@@ -22,7 +22,7 @@ from broker.audit.effects import (
     TaskExtended,
 )
 from broker.model.lease import Lease
-from broker.model.selector import Lock, Rule
+from broker.model.selector import Lock, RevocationRule
 from broker.model.task import Task, TaskState
 from broker.store import leases, locks, rules, tasks
 from broker.store.schema import leases as leases_table
@@ -46,7 +46,7 @@ class Derivation:
         self._new_tasks: set[str] = set()
         self._leases: dict[str, Lease] = {}
         self._new_leases: set[str] = set()
-        self._rules: list[Rule] = []
+        self._rules: list[RevocationRule] = []
 
     def clear(self) -> None:
         """Empty the tables."""
@@ -112,7 +112,7 @@ class Derivation:
 
     def _apply_to_rules_and_locks(self, index: int, effect: Effect) -> None:
         match effect:
-            case Rule():
+            case RevocationRule():
                 self._rules.append(effect)
             case Lock():
                 locks.add(self._connection, [effect])

@@ -23,13 +23,13 @@ from broker.audit.in_force import CommitmentMismatch, InForce
 from broker.audit.note import InvalidNote, VerifierKey, verify_note
 from broker.audit.readings import effects
 from broker.audit.tree import Frontier, leaf_hash
-from broker.model.selector import Lock, Rule
+from broker.model.selector import Lock, RevocationRule
 from broker.store import ledger, locks, proofs, rules
 from broker.store.ledger import Head, LedgerMismatch
 
 _PAGE = 2_000
 _OF_LEASES = (LeaseIssued, LeaseRenewed)
-_FOLLOWED = (Rule, Lock, LockLifted, Commitment, Adopted)
+_FOLLOWED = (RevocationRule, Lock, LockLifted, Commitment, Adopted)
 
 
 @dataclass(frozen=True, slots=True)

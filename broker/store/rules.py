@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, insert, or_, select
 
 from broker.audit.effects import Adopted, Effect
 from broker.model.clock import from_micros, to_micros
-from broker.model.selector import Cause, Rule, Selector, Target
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.store.aggregate import Aggregate, AtHead
 from broker.store.rows import delete_some
 from broker.store.schema import rules
@@ -55,13 +55,13 @@ def _with(selectors: Collection[Selector]) -> Select[int, str, str, str]:
     )
 
 
-def kept(connection: Connection, horizon: datetime, before: int) -> Sequence[Rule]:
+def kept(connection: Connection, horizon: datetime, before: int) -> Sequence[RevocationRule]:
     """List the rules recorded before an index that somebody needs beyond the horizon, by ascending index."""
     query = _KEPT.where(rules.c.kept_until > to_micros(horizon), rules.c.index < before)
     return _rules(connection.execute(query.order_by(rules.c.index)).all())
 
 
-def add(connection: Connection, new: Collection[Rule]) -> None:
+def add(connection: Connection, new: Collection[RevocationRule]) -> None:
     """Insert rules."""
     connection.execute(insert(rules), [_values(rule) for rule in new])
 
@@ -71,7 +71,7 @@ def forget(connection: Connection, before: datetime, limit: int) -> int:
     return delete_some(connection, rules, rules.c.kept_until < to_micros(before), limit)
 
 
-def _values(rule: Rule) -> dict[str, object]:
+def _values(rule: RevocationRule) -> dict[str, object]:
     return {
         "index": rule.index,
         "tenant": rule.selector.tenant,
@@ -85,11 +85,11 @@ def _values(rule: Rule) -> dict[str, object]:
     }
 
 
-def _rules(rows: Iterable[Row]) -> list[Rule]:  # type: ignore[type-arg]
+def _rules(rows: Iterable[Row]) -> list[RevocationRule]:  # type: ignore[type-arg]
     """Read rows in the order of `_KEPT`, ten thousand at a start: of names and of instants there are few."""
     target_of, cause_of, instant = cache(Target), cache(Cause), cache(from_micros)
     return [
-        Rule(
+        RevocationRule(
             index=index,
             selector=Selector(tenant, target_of(kind), value),
             cause=cause_of(why),
@@ -106,7 +106,7 @@ class Rules(Aggregate):
 
     def __init__(self, head: AtHead) -> None:
         """Begin with what is in force."""
-        self.new: list[Rule] = []
+        self.new: list[RevocationRule] = []
         self._head = head
         self._adopted: list[Adopted] = []
 
@@ -128,7 +128,7 @@ class Rules(Aggregate):
         first = self._head.in_force.ended_by(selectors, index)
         return ends if first is None else [*ends, first.index]
 
-    def add(self, rule: Rule) -> None:
+    def add(self, rule: RevocationRule) -> None:
         """Add a rule."""
         self.new.append(rule)
 

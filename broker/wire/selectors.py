@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker.model.errors import invalid
-from broker.model.selector import Cause, Lock, Rule, Selector, Target
+from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
 from broker.v1 import selector_pb2 as pb
 from broker.wire.times import instant_from_wire, instant_to_wire
 
@@ -52,7 +52,7 @@ def selector_from_wire(message: pb.Selector, field: str) -> Selector:
     return Selector(message.tenant, _TARGETS[name], value)
 
 
-def rule_to_wire(rule: Rule) -> pb.RevocationRule:
+def rule_to_wire(rule: RevocationRule) -> pb.RevocationRule:
     """Return a rule as a message."""
     return pb.RevocationRule(
         index=rule.index,
@@ -63,7 +63,7 @@ def rule_to_wire(rule: Rule) -> pb.RevocationRule:
     )
 
 
-def rule_from_wire(message: pb.RevocationRule, field: str) -> Rule:
+def rule_from_wire(message: pb.RevocationRule, field: str) -> RevocationRule:
     """Parse a rule.
 
     Raises:
@@ -72,7 +72,7 @@ def rule_from_wire(message: pb.RevocationRule, field: str) -> Rule:
     cause = _FROM_CAUSES.get(message.cause)
     if cause is None:
         raise invalid(f"{field}.cause", "is unknown")
-    return Rule(
+    return RevocationRule(
         index=message.index,
         selector=selector_from_wire(message.selector, f"{field}.selector"),
         cause=cause,

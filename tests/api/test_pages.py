@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.api.verifiers import VerifierService
 from broker.model.clock import to_micros
-from broker.model.selector import Cause, Rule, Selector, Target
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.revocation.publishing import Update
 from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as agent_pb
@@ -109,7 +109,7 @@ def test_locks_come_in_pages_too(doors: Doors) -> None:
 async def test_a_burst_of_rules_comes_in_messages_that_are_taken() -> None:
     now = system_clock()
     rules = [
-        Rule(
+        RevocationRule(
             index=number,
             selector=Selector("acme", Target.AGENT, f"spiffe://example.org/{'x' * 2_000}/{number}"),
             cause=Cause.OPERATOR,

@@ -17,7 +17,7 @@ from broker.credential.claims import Claims
 from broker.credential.keys import EcSigner, KeySet
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
-from broker.model.selector import Cause, Rule, Selector, Target
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.sdk.guard.http_request import App
 from broker.sdk.verify.verifier import Verifier
 from broker.system import system_clock
@@ -65,7 +65,7 @@ class Notes:
     def revoke(self) -> None:
         """Revoke all that was issued so far."""
         now = system_clock()
-        rule = Rule(
+        rule = RevocationRule(
             index=11,
             selector=Selector("acme", Target.ALL),
             cause=Cause.OPERATOR,

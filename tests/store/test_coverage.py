@@ -13,7 +13,7 @@ from broker.credential.claims import Claims
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding, Lease
 from broker.model.principal import ANY_TENANT
-from broker.model.selector import Cause, Rule, Selector, Target
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.sdk.verify.revocations import Revocations
 from broker.store import coverage, leases, rules
 from broker.store.database import Database, open_database
@@ -98,13 +98,13 @@ def check(database: Database, kept: list[Lease], selectors: list[Selector], inde
         assert {lease.id for lease in kept if verifier.ended_by(_claims(lease)) is not None} == dead
 
 
-def rule(index: int, selector: Selector) -> Rule:
-    return Rule(
+def rule(index: int, selector: Selector) -> RevocationRule:
+    return RevocationRule(
         index=index, selector=selector, cause=Cause.OPERATOR, recorded_at=NOW, relevant_until=NOW + timedelta(days=1)
     )
 
 
-def _ends(rule: Rule, lease: Lease) -> bool:
+def _ends(rule: RevocationRule, lease: Lease) -> bool:
     return rule.selector in lease.selectors() and rule.index > lease.index
 
 

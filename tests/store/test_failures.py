@@ -11,7 +11,7 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from broker.model.entry import Entry, Kind
 from broker.model.errors import Reason, Refusal
-from broker.model.selector import Cause, Rule, Selector, Target
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.store import ledger, migrate, opening, tasks
 from broker.store.committer import Committed
 from broker.store.database import open_database
@@ -96,7 +96,7 @@ async def test_a_writer_that_dies_leaves_nobody_waiting(database_url: str) -> No
     def revoke(transaction: Transaction) -> int:
         index = transaction.record(Entry(kind=Kind.LEASES_REVOKED, at=transaction.at, tenant="acme"))
         transaction.rules.add(
-            Rule(
+            RevocationRule(
                 index=index,
                 selector=Selector("acme", Target.ALL),
                 cause=Cause.OPERATOR,

@@ -15,7 +15,7 @@ import grpc
 from broker.credential.keys import EcSigner, KeySet
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
-from broker.model.selector import Rule
+from broker.model.selector import RevocationRule
 from broker.sandbox.certificates import Authority, issue_svid, new_authority
 from broker.sdk.connect.endpoint import Endpoint
 from broker.system import system_clock
@@ -66,7 +66,7 @@ class FakeBroker(pb_grpc.VerifierServiceServicer):
     heartbeat: float = 0.05
     tenant: str = "acme"
     chunk: int = 1_000
-    rules: list[Rule] = field(default_factory=list)
+    rules: list[RevocationRule] = field(default_factory=list)
     watched: list[int | None] = field(default_factory=list)
     confirmed: list[int] = field(default_factory=list)
     key_sets_given: int = 0
@@ -79,7 +79,7 @@ class FakeBroker(pb_grpc.VerifierServiceServicer):
     def index(self) -> int:
         return self.rules[-1].index if self.rules else -1
 
-    def push(self, *rules: Rule, **changes: Any) -> None:
+    def push(self, *rules: RevocationRule, **changes: Any) -> None:
         """Record rules and send them to whoever watches."""
         self.rules.extend(rules)
         for session_id, queue in self.sessions.items():
@@ -130,7 +130,7 @@ class FakeBroker(pb_grpc.VerifierServiceServicer):
     ) -> pb.IntrospectCredentialResponse:
         return pb.IntrospectCredentialResponse(active=False)
 
-    def _update(self, session_id: str, rules: Sequence[Rule], **changes: Any) -> pb.RevocationUpdate:
+    def _update(self, session_id: str, rules: Sequence[RevocationRule], **changes: Any) -> pb.RevocationUpdate:
         return pb.RevocationUpdate(
             session_id=session_id,
             rules=[rule_to_wire(rule) for rule in rules],

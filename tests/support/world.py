@@ -20,7 +20,7 @@ from broker.lease.token import Issued
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.intent import Intent
 from broker.model.principal import Principal, Role
-from broker.model.selector import Rule, Selector
+from broker.model.selector import RevocationRule, Selector
 from broker.model.task import Declaration, Environment, Task, TaskState
 from broker.policy.engine import Policy
 from broker.store.committer import Ask, Committed
@@ -78,7 +78,7 @@ class World:
     clock: ManualClock
     keys: KeySet
     follower: Follower
-    rules: list[Rule] = field(default_factory=list)
+    rules: list[RevocationRule] = field(default_factory=list)
 
     async def task(self, **changes: object) -> Task:
         declaration = Declaration(
@@ -115,7 +115,7 @@ class World:
     async def end(self, task: Task, outcome: TaskState = TaskState.COMPLETED) -> int:
         return (await tasks.end(self.desk, ORCHESTRATOR, task.id, outcome))[1]
 
-    async def revoke(self, selector: Selector) -> Rule:
+    async def revoke(self, selector: Selector) -> RevocationRule:
         return (await revoke.revoke(self.desk, OPERATOR, selector, "a drill", None))[0]
 
     async def lock(self, selector: Selector) -> str:
@@ -140,7 +140,7 @@ async def opened(
     database: Database = open_database(url)
     cache = TaskCache(database)
     clock = clock or ManualClock()
-    rules: list[Rule] = []
+    rules: list[RevocationRule] = []
 
     def committed(change: Committed) -> None:
         cache.update(change.tasks)

@@ -21,7 +21,7 @@ from broker.lease.guards import unlocked
 from broker.model.entry import Entry, Kind
 from broker.model.errors import FieldViolation, Hints, Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
-from broker.model.selector import Cause, Rule, Selector, Target
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.model.task import Environment, Task, TaskState
 from broker.wire.selectors import rule_to_wire
 from broker.wire.status import to_status_bytes
@@ -126,7 +126,7 @@ def test_what_fits_an_entry_fits_a_request_a_page_and_a_message() -> None:
 
 
 def test_the_largest_rules_are_sent_in_messages_that_clients_take() -> None:
-    rule = Rule(
+    rule = RevocationRule(
         index=2**37,
         selector=Selector("\U0001f600" * 255, Target.TOOL, f"https://{'r' * 504}#{'t' * 2_186}"),
         cause=Cause.OPERATOR,

@@ -13,7 +13,7 @@ from broker.keystore.folder import open_keys
 from broker.model.entry import Entry, Kind
 from broker.model.grant import Grant, ResourceGrants
 from broker.model.lease import Binding, Lease
-from broker.model.selector import Cause, Rule, Selector, Target
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.model.task import Environment, Task, TaskState
 from broker.sandbox.broker import AGENT, RESOURCE, TOOL
 from broker.store import migrate
@@ -129,7 +129,7 @@ def _lease(task: Task, at: datetime, index: int) -> Lease:
 
 def _revoke(tenant: str, count: int, transaction: Transaction) -> None:
     for _ in range(count):
-        rule = Rule(
+        rule = RevocationRule(
             index=transaction.next_index(),
             selector=Selector(tenant, Target.LEASE, uuid7()),
             cause=Cause.OPERATOR,

@@ -19,7 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from broker.credential.keys import KeySet
 from broker.model.errors import Hints, Reason, Refusal
-from broker.model.selector import Rule
+from broker.model.selector import RevocationRule
 from broker.sdk.connect.connection import Connection
 from broker.sdk.connect.refusals import refusal_from
 from broker.sdk.verify.verifier import Verifier
@@ -51,7 +51,7 @@ class Subscription:
         self._index: int | None = None
         self._origin = ""
         self._checkpoint = ""
-        self._staged: list[Rule] = []
+        self._staged: list[RevocationRule] = []
         self._replacing = False
         self._confirm_due = asyncio.Event()
         self._keys_fetched_at = float("-inf")

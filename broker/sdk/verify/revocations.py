@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from broker.credential.claims import Claims
-from broker.model.selector import Rule, Selector
+from broker.model.selector import RevocationRule, Selector
 
 
 class Revocations:
@@ -18,16 +18,16 @@ class Revocations:
     def __init__(self) -> None:
         """Know of none."""
         self.version = 0
-        self._newest: dict[Selector, Rule] = {}
+        self._newest: dict[Selector, RevocationRule] = {}
 
-    def apply(self, rules: Iterable[Rule]) -> None:
+    def apply(self, rules: Iterable[RevocationRule]) -> None:
         """Add rules. Applying one twice changes nothing."""
         _add(self._newest, rules)
         self.version += 1
 
-    def replace(self, rules: Iterable[Rule]) -> None:
+    def replace(self, rules: Iterable[RevocationRule]) -> None:
         """Forget all rules, and begin with these: the tokens that forgotten ones covered have expired by themselves."""
-        newest: dict[Selector, Rule] = {}
+        newest: dict[Selector, RevocationRule] = {}
         _add(newest, rules)
         self._newest = newest  # in one step: nobody may see it half full
         self.version += 1
@@ -38,7 +38,7 @@ class Revocations:
         for selector in done:
             del self._newest[selector]
 
-    def ended_by(self, claims: Claims) -> Rule | None:
+    def ended_by(self, claims: Claims) -> RevocationRule | None:
         """Find a rule that covers the lease of a token."""
         newest = self._newest
         if not newest:
@@ -47,7 +47,7 @@ class Revocations:
         return next((rule for rule in rules if rule is not None and rule.index > claims.index), None)
 
 
-def _add(newest: dict[Selector, Rule], rules: Iterable[Rule]) -> None:
+def _add(newest: dict[Selector, RevocationRule], rules: Iterable[RevocationRule]) -> None:
     for rule in rules:
         known = newest.get(rule.selector)
         if known is None or rule.index > known.index:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from broker.audit.in_force import InForce
 from broker.model.clock import from_micros, to_micros
-from broker.model.selector import Cause, Rule, Selector, Target
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 
 INSTANTS = st.integers(1, 2**52).map(from_micros)
 RULES = st.builds(
-    Rule,
+    RevocationRule,
     index=st.just(0),
     selector=st.builds(
         Selector,
@@ -30,7 +30,7 @@ RULES = st.builds(
 
 
 @given(st.lists(RULES, max_size=5))
-def test_commits_to_the_rules_as_lines_of_json(found: list[Rule]) -> None:
+def test_commits_to_the_rules_as_lines_of_json(found: list[RevocationRule]) -> None:
     rules = [numbered(rule, index) for index, rule in enumerate(found)]
     state = InForce()
     state.apply(rules)
@@ -56,8 +56,8 @@ def test_commits_to_the_rules_as_lines_of_json(found: list[Rule]) -> None:
     assert [taken_up.newest(rule.selector) for rule in rules] == [state.newest(rule.selector) for rule in rules]
 
 
-def numbered(rule: Rule, index: int) -> Rule:
-    return Rule(
+def numbered(rule: RevocationRule, index: int) -> RevocationRule:
+    return RevocationRule(
         index=index,
         selector=rule.selector,
         cause=rule.cause,

@@ -34,7 +34,7 @@ from broker.model.entry import Entry, Json, Kind
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.lease import Binding, Lease
 from broker.model.principal import ANY_TENANT
-from broker.model.selector import Cause, Lock, Rule, Selector, Target
+from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
 from broker.model.task import Environment, Task, TaskState
 
 AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -114,8 +114,10 @@ def decided(lease: Lease) -> dict[str, Json]:
     }
 
 
-def rule(selector: Selector, cause: Cause, relevant_until: datetime, task_deadline: datetime | None = None) -> Rule:
-    return Rule(
+def rule(
+    selector: Selector, cause: Cause, relevant_until: datetime, task_deadline: datetime | None = None
+) -> RevocationRule:
+    return RevocationRule(
         index=INDEX,
         selector=selector,
         cause=cause,
@@ -246,7 +248,7 @@ def test_a_ledger_starts_commits_and_is_adopted() -> None:
 
 def test_a_rule_of_before_entries_said_so_matters_as_long_as_any_token_can_live() -> None:
     (said,) = read(Kind.LEASE_RELEASED, effected={"lease": "lease"})
-    assert isinstance(said, Rule)
+    assert isinstance(said, RevocationRule)
     assert said.relevant_until == AT + timedelta(days=7)
 
 

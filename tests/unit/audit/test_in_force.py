@@ -14,7 +14,7 @@ from broker.audit.effects import Commitment, Effect, LeaseIssued, LockLifted
 from broker.audit.in_force import CommitmentMismatch, InForce
 from broker.model.lease import Binding, Lease
 from broker.model.principal import ANY_TENANT
-from broker.model.selector import Cause, Lock, Rule, Selector, Target
+from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOURS = st.integers(-6, 48).map(lambda hours: timedelta(hours=hours))
@@ -34,7 +34,7 @@ class History:
     now: datetime = START
     state: InForce = field(default_factory=InForce)
     entries: list[Sequence[Effect]] = field(default_factory=list)
-    rules: list[Rule] = field(default_factory=list)
+    rules: list[RevocationRule] = field(default_factory=list)
     locks: list[tuple[Lock, int | None]] = field(default_factory=list)
 
     @property
@@ -46,7 +46,7 @@ class History:
         self.entries.append(effects)
 
     def revoke(self, selector: Selector, matters: timedelta, deadline: timedelta | None) -> None:
-        rule = Rule(
+        rule = RevocationRule(
             index=self.index,
             selector=selector,
             cause=Cause.OPERATOR,
@@ -89,7 +89,7 @@ class History:
         committed = self.state.committed
         return None if committed is None else _commitment(self.entries[committed])
 
-    def rows(self, commitment: Commitment) -> tuple[list[Rule], list[Lock]]:
+    def rows(self, commitment: Commitment) -> tuple[list[RevocationRule], list[Lock]]:
         """Give the rows that a database has, once housekeeping has deleted what nobody needs."""
         at, horizon = commitment.index, commitment.horizon
         rules = [rule for rule in self.rules if rule.index < at and rule.kept_until > horizon]
@@ -272,7 +272,7 @@ def test_a_missing_an_extra_or_an_altered_row_is_not_taken_up(history: History, 
 
 
 HOUR = timedelta(hours=1)
-RULES_GONE_WRONG: list[Callable[[Rule], list[Rule]]] = [
+RULES_GONE_WRONG: list[Callable[[RevocationRule], list[RevocationRule]]] = [
     lambda _rule: [],
     lambda rule: [rule, rule],
     lambda rule: [replace(rule, index=rule.index - 1)],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator, ResourceGrants
 from broker.model.lease import Binding, Lease, LeaseState
-from broker.model.selector import Cause, Lock, Rule, Selector, Target
+from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
 from broker.model.task import Environment, Task, TaskState
 from broker.v1 import grant_pb2, lease_pb2, selector_pb2, task_pb2
 from broker.wire.grants import grants_from_wire, grants_to_wire, resources_from_wire, resources_to_wire
@@ -41,7 +41,7 @@ selectors = st.one_of(
     st.builds(Selector, names, st.just(Target.ALL)),
 )
 rules = st.builds(
-    Rule,
+    RevocationRule,
     index=st.integers(0, 2**62),
     selector=selectors,
     cause=st.sampled_from(Cause),
@@ -94,7 +94,7 @@ def test_selectors_come_back_as_they_were(value: Selector) -> None:
 
 
 @given(rules)
-def test_rules_come_back_as_they_were(value: Rule) -> None:
+def test_rules_come_back_as_they_were(value: RevocationRule) -> None:
     assert rule_from_wire(rule_to_wire(value), "rule") == value
 
 
@@ -146,7 +146,7 @@ def test_a_selector_that_selects_nothing_is_refused(message: selector_pb2.Select
 
 def test_a_rule_without_a_cause_is_refused() -> None:
     message = rule_to_wire(
-        Rule(
+        RevocationRule(
             index=1,
             selector=Selector("acme", Target.ALL),
             cause=Cause.OPERATOR,

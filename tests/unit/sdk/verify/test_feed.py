@@ -12,7 +12,7 @@ import pytest
 
 from broker.credential.keys import EcSigner
 from broker.model.errors import Reason, Refusal
-from broker.model.selector import Cause, Rule, Selector, Target
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.sandbox.certificates import Authority
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
@@ -28,8 +28,8 @@ def root() -> Authority:
     return authority()
 
 
-def rule(index: int, value: str = "", tenant: str = "acme") -> Rule:
-    return Rule(
+def rule(index: int, value: str = "", tenant: str = "acme") -> RevocationRule:
+    return RevocationRule(
         index=index,
         selector=Selector(tenant, Target.TASK, value or f"t-{index}"),
         cause=Cause.TASK_ENDED,
@@ -204,7 +204,7 @@ async def test_a_broker_that_falls_silent_is_asked_again(tmp_path: Path, root: A
 
 
 async def test_rules_that_cover_only_the_dead_are_dropped(tmp_path: Path, root: Authority) -> None:
-    gone = Rule(
+    gone = RevocationRule(
         index=2,
         selector=Selector("acme", Target.ALL),
         cause=Cause.OPERATOR,

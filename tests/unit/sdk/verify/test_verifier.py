@@ -13,7 +13,7 @@ from broker.credential.keys import EcSigner, KeySet
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
-from broker.model.selector import Cause, Rule, Selector, Target
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 
@@ -74,8 +74,10 @@ def room() -> Room:
     return Room()
 
 
-def rule(index: int, selector: Selector, relevant_until: datetime = START + timedelta(hours=1)) -> Rule:
-    return Rule(index=index, selector=selector, cause=Cause.OPERATOR, recorded_at=START, relevant_until=relevant_until)
+def rule(index: int, selector: Selector, relevant_until: datetime = START + timedelta(hours=1)) -> RevocationRule:
+    return RevocationRule(
+        index=index, selector=selector, cause=Cause.OPERATOR, recorded_at=START, relevant_until=relevant_until
+    )
 
 
 def test_a_good_call_goes_ahead_and_says_whose_it_is(room: Room) -> None:
