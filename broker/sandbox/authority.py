@@ -25,9 +25,9 @@ def create(directory: Path, trust_domain: str, lifetime: timedelta, at: datetime
     if exists(directory):
         raise SandboxProblem(f"`{directory}` holds a CA already: issue under it, or name another folder")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = new_authority(trust_domain, lifetime, at)
-    files.replace(directory / _KEY, made.key_pem)
-    files.replace(directory / _CERTIFICATE, made.cert_pem, files.PUBLIC)
+    authority = new_authority(trust_domain, lifetime, at)
+    files.replace(directory / _KEY, authority.key_pem)
+    files.replace(directory / _CERTIFICATE, authority.cert_pem, files.PUBLIC)
     return directory / _CERTIFICATE
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -94,6 +95,29 @@ bundle = "bundle"
 [keys]
 dir = "keys"
 """
+_OF_VERIFIER = 'resources = ["https://repo.tools.example"'
+
+_RESOURCE = """
+[[resource]]
+uri = {uri}
+binding = {binding}
+"""
+_OFFERED_TOOL = """
+[[resource.tool]]
+name = {name}
+sensitivity = 1
+side_effects = false
+max_lifetime = "10m"
+toolsets = ["offered"]
+"""
+_OFFERED_POLICY = """\
+@id("p-agents-offered") @max_lifetime("10m")
+permit (
+  principal in Broker::Group::"agents",
+  action in Broker::Action::"grant",
+  resource in Broker::Toolset::"offered"
+);
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +144,24 @@ class Deployment:
         """
         settings = load(self.configuration)
         return replace(settings, listen=replace(settings.listen, address=f"127.0.0.1:{port}"))
+
+    def offer(self, resource: str, tools: Sequence[str], binding: str = "bearer") -> None:
+        """Add a resource whose tools every agent may have, and whose server is `verifier`.
+
+        `binding` is as in tools.toml. For a deployment that is prepared, before its broker starts.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        bundle = self.directory / "bundle"
+        offered = _RESOURCE.format(uri=json.dumps(resource), binding=json.dumps(binding))
+        offered += "".join(_OFFERED_TOOL.format(name=json.dumps(tool)) for tool in tools)
+        with (bundle / "tools.toml").open("a", encoding="utf-8") as file:
+            file.write(offered)
+        (bundle / "policies" / "offered.cedar").write_text(_OFFERED_POLICY, encoding="utf-8")
+        configuration = self.configuration.read_text(encoding="utf-8")
+        of_verifier = f"{_OF_VERIFIER}, {json.dumps(resource)}"
+        self.configuration.write_text(configuration.replace(_OF_VERIFIER, of_verifier), encoding="utf-8")
 
     def prepare(self, at: datetime) -> None:
         """Write what is not there yet, and make SVIDs anew that soon expire.
