@@ -153,7 +153,7 @@ class Client:
         return task_from_wire(answer)
 
     async def end_task(self, task_id: str, outcome: TaskState, *, barrier: bool = False) -> int:
-        """End a task; return the ledger index of the rule that killed its credentials."""
+        """End a task. Return the ledger index of the rule that killed its credentials."""
         request = orchestrator_pb.EndTaskRequest(task_id=task_id, outcome=task_state_to_wire(outcome), barrier=barrier)
         answer = await self._call(
             lambda seconds: self._orchestrator().EndTask(request, timeout=seconds), barrier=barrier
@@ -207,7 +207,7 @@ class Client:
         credential.expires_at = instant_from_wire(answer.lease.expire_time, "lease.expire_time")
 
     async def release(self, lease_id: str) -> int:
-        """Return a credential back; return the ledger index of the rule that ended it."""
+        """Release a credential. Return the ledger index of the rule that ended it."""
         return await self._release(lease_id)
 
     async def _release(self, lease_id: str, *, at_most: float = math.inf) -> int:

@@ -33,7 +33,7 @@ _CLOCKS = "compare the clocks of this machine and the broker's, and see that wha
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found. `passes` tells whether waiting may help."""
+    """Why a broker cannot be reached. `passes`: waiting may help."""
 
     refusal: Refusal
     passes: bool

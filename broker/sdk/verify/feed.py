@@ -128,7 +128,7 @@ class Subscription:
                 confirming.cancel()
 
     async def _take(self, update: pb.RevocationUpdate) -> bool:
-        """Apply a message; tell whether the stream can go on."""
+        """Apply a message. Return whether the stream can go on."""
         other = update.tenant != self._verifier.tenant or update.origin != self._origin
         if not update.snapshot and not self._replacing and other:
             # What was missed is not what this verifier needs from now on, or counts in another ledger.
@@ -180,7 +180,7 @@ class Subscription:
             wait = freshness / _CONFIRMATIONS if level else min(_BEHIND_SECONDS, freshness / _CONFIRMATIONS)
 
     async def _confirm_now(self, session_id: str) -> bool:
-        """Confirm; tell whether that keeps the verifier fresh."""
+        """Confirm. Return whether that keeps the verifier fresh."""
         index = -1 if self._index is None else self._index
         sent = time.monotonic()
         answer = await self._stub().ConfirmRevocations(
