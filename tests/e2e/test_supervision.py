@@ -19,8 +19,10 @@ import pytest
 from broker import daemon
 from broker.doors import Ready
 from broker.jobs.supervisor import PartEnded, Supervisor
+from broker.lease.desk import TaskCache
 from broker.model.errors import Reason, Refusal
 from broker.model.grant import Grant
+from broker.model.task import TaskState
 from broker.revocation.feed import FRESHNESS
 from broker.sandbox.broker import AGENT, RESOURCE, TOOL, Broker, prepare
 from broker.sdk.client.client import Client
@@ -138,6 +140,32 @@ async def test_under_load_the_daemon_ends_with_the_cause_once_its_callers_are_se
     assert f"`{part}`" in str(ended)
     assert SAYS[how] in str(ended)
     assert set(answers) <= {None, Reason.UNAVAILABLE}, "nobody was told nonsense"
+
+
+async def test_under_load_a_writer_that_fails_ends_the_daemon_and_leaves_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_tasks: TaskCache, _changed: object) -> None:
+        raise ZeroDivisionError("a copy cannot be kept")
+
+    answers = list[Reason | None]()
+    async with serving(tmp_path, Fault("nobody", "raises"), monkeypatch) as served:
+        task_id = await asyncio.to_thread(served.broker.begin_task)
+        loading = [asyncio.create_task(load(served.broker, task_id, answers)) for _ in range(3)]
+        async with asyncio.timeout(LONG):
+            while len(answers) < 3:  # noqa: ASYNC110 (as above)
+                await asyncio.sleep(0.01)
+        other = await asyncio.to_thread(served.broker.begin_task)
+        monkeypatch.setattr(TaskCache, "update", broken)
+        async with Client(served.broker.address, served.broker.svids / "orchestrator") as orchestrator:
+            await orchestrator.end_task(other, TaskState.COMPLETED)  # is durable, and its caller told
+        ended = await served.outcome()
+        for calls in loading:
+            calls.cancel()
+        await asyncio.gather(*loading, return_exceptions=True)
+    assert isinstance(ended, PartEnded)
+    assert "`ledger-writer` has ended: ZeroDivisionError" in str(ended)
+    assert set(answers) <= {None, Reason.UNAVAILABLE}
 
 
 async def test_when_a_part_is_cancelled_no_verifier_is_fresh_one_window_later(

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -16,8 +16,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Role
-from broker.model.selector import Selector, Target
+from broker.model.selector import Rule, Selector, Target
 from broker.revocation.feed import FRESHNESS, Feed
+from broker.revocation.publishing import Update
 from broker.store import ledger
 from broker.store.database import UNAVAILABLE
 from broker.system import uuid7
@@ -67,6 +68,12 @@ async def reason_of_a_write(world: World) -> Reason:
     return refused.value.reason
 
 
+async def published(updates: AsyncIterator[Update], rule: Rule) -> None:
+    async for update in updates:
+        if rule.index in [news.index for news in update.rules]:
+            return
+
+
 @pytest.mark.parametrize("kind", UNAVAILABLE)
 async def test_a_database_that_answers_again_is_read_written_and_followed_again(
     database_url: str, kind: type[Exception]
@@ -80,11 +87,23 @@ async def test_a_database_that_answers_again_is_read_written_and_followed_again(
             await asyncio.to_thread(met.wait, LONG)
         assert not running.done()
         rule = await world.revoke(Selector("acme", Target.ALL))
-        async for update in updates:
-            if rule.index in [published.index for published in update.rules]:
-                break
+        await published(updates, rule)
         assert feed.confirm(VERIFIER, session, rule.index).total_seconds() > 0
         await updates.aclose()  # type: ignore[attr-defined]  # it is an async generator
+
+
+async def test_readers_that_use_the_pool_up_hold_neither_writer_nor_feed_up(database_url: str) -> None:
+    async with fed(database_url) as (world, feed, _), asyncio.timeout(LONG):
+        updates = feed.watch(VERIFIER, None)
+        await anext(updates)
+        with ExitStack() as stack:
+            for _reader in range(world.desk.database.engine.pool.size()):  # type: ignore[attr-defined]
+                stack.enter_context(world.desk.database.engine.connect())
+            rule = await world.revoke(Selector("acme", Target.ALL))
+            await published(updates, rule)
+            assert await reason_of_a_read(world) is Reason.LEDGER_UNAVAILABLE
+        await world.desk.database.read(ledger.head)
+        await updates.aclose()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", [IntegrityError, DataError])
