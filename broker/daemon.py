@@ -33,20 +33,19 @@ from broker.jobs.refresh import refresh
 from broker.jobs.rotate import rotate
 from broker.jobs.schedule import Schedule
 from broker.jobs.supervisor import Supervisor
-from broker.keystore.rotation import Keystore, Rotation
+from broker.keystore.rotation import Keystore
 from broker.lease import activation
 from broker.lease.desk import Desk, TaskCache
 from broker.lease.lookup import LeaseLookup
 from broker.model.clock import Clock
 from broker.policy.engine import Policy
 from broker.revocation.feed import Feed
-from broker.store import migrate
 from broker.store.committer import Committed
-from broker.store.database import Database, open_database
+from broker.store.database import Database
 from broker.store.follower import Follower
 from broker.store.marks import Marks
+from broker.store.ready import ready_database
 from broker.store.reserve import Reserve
-from broker.store.sole import sole_writer
 from broker.store.writer import Writer
 from broker.system import system_clock, uuid7, uuid7_in_bulk
 from broker.trust.files import SvidFileSource
@@ -87,11 +86,12 @@ async def serve(
     async with AsyncExitStack() as stack:  # what is entered or pushed here ends in reverse
         parts = await _supervision(stack, over)
         source = await _source(stack, settings.identity, clock)
-        keystore = _keystore(settings, clock)
-        ledger = await _ledger(stack, settings, keystore)
+        keystore = Keystore(settings.keys.directory, settings.rotation, clock)
+        ledger = _ledger(stack, settings, keystore)
         feed = Feed(ledger.database, ledger.follower, time.monotonic, uuid7)
         parts.when_over(feed.close)  # at once: whatever is wrong may keep it from hearing of revocations
         desk = await _desk(stack, parts, settings, clock, ledger, keystore, feed)
+        stack.push_async_callback(parts.dismiss)
         authentication = _authentication(settings.identity, source, desk)
         doors = make_doors(settings.listen, source, authentication, feed, keystore, str(ledger.signer.vkey), also)
         parts.start("feed", feed.run())
@@ -125,17 +125,8 @@ async def _source(stack: AsyncExitStack, settings: IdentitySettings, clock: Cloc
     return stack.enter_context(closing(await asyncio.to_thread(WorkloadApi, settings.workload_api, clock)))
 
 
-def _keystore(settings: Settings, clock: Clock) -> Keystore:
-    keys = settings.keys
-    rotation = Rotation(every=keys.rotation, lead=keys.lead, longest=settings.limits.lifetime)
-    return Keystore(keys.directory, rotation, clock)
-
-
-async def _ledger(stack: AsyncExitStack, settings: Settings, keystore: Keystore) -> _Ledger:
-    stack.enter_context(sole_writer(settings.database_url))
-    prepare = migrate.upgrade if settings.migrate else migrate.require_newest
-    await asyncio.to_thread(prepare, settings.database_url)
-    database = stack.enter_context(closing(open_database(settings.database_url)))
+def _ledger(stack: AsyncExitStack, settings: Settings, keystore: Keystore) -> _Ledger:
+    database = stack.enter_context(ready_database(settings.database_url, upgrade=settings.migrate))
     signer = NoteSigner(settings.origin, keystore.checkpoint)
     return _Ledger(database, signer, Follower(signer.vkey), Marks(settings.mark_dirs, signer.vkey))
 
@@ -163,7 +154,6 @@ async def _desk(
     writer = Writer(database, settings.origin, ledger.signer, clock, committed, *kept, asks)
     parts.watch(writer.start())
     stack.push_async_callback(writer.stop)
-    stack.push_async_callback(parts.dismiss)
     desk = Desk(
         clock=clock,
         ids=uuid7_in_bulk(),

@@ -12,10 +12,10 @@ from broker.cli.failure import Stop
 from broker.cli.output import note
 from broker.config.settings import Settings, load
 from broker.keystore.folder import open_keys, replace_token_keys
-from broker.store import adoption, migrate
-from broker.store.database import Database, open_database, plain_problems
+from broker.store import adoption
+from broker.store.database import Database, plain_problems
 from broker.store.marks import Marks, read_note
-from broker.store.sole import sole_writer
+from broker.store.ready import ready_database
 from broker.system import system_clock, uuid7
 
 
@@ -29,13 +29,8 @@ def run(config: Path, reason: str, kept: Sequence[Path], *, sure: bool) -> dict[
     """
     with plain_problems():
         settings = load(config)
-        with sole_writer(settings.database_url):
-            migrate.upgrade(settings.database_url)
-            database = open_database(settings.database_url)
-            try:
-                return _adopt(database, settings, reason, kept, sure=sure)
-            finally:
-                database.close()
+        with ready_database(settings.database_url) as database:
+            return _adopt(database, settings, reason, kept, sure=sure)
 
 
 def _adopt(

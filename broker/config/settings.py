@@ -10,6 +10,7 @@ from pathlib import Path
 
 from broker.config.identity import IdentitySettings, identity_settings
 from broker.config.table import ConfigError, Table, is_url
+from broker.keystore.rotation import Rotation
 from broker.lease.desk import Limits
 from broker.store.database import parse_url
 
@@ -59,6 +60,11 @@ class Settings:
     mark_dirs: tuple[Path, ...]
     copy_checkpoints_to: Path | None
     limits: Limits
+
+    @property
+    def rotation(self) -> Rotation:
+        """When the token keys change."""
+        return Rotation(every=self.keys.rotation, lead=self.keys.lead, longest=self.limits.lifetime)
 
 
 def load(path: Path) -> Settings:
