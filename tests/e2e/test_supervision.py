@@ -31,7 +31,7 @@ from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
 
-PARTS = ["feed", "marks", "identity", "issuers", "health", "probe", "schedule"]
+PARTS = ["feed", "marks", "identity", "issuers", "health", "probe", "effects", "schedule"]
 SAYS = {"raises": "ZeroDivisionError", "returns": "has returned", "is cancelled": "was cancelled"}
 LONG = 90.0  # seconds: however busy the machine is
 

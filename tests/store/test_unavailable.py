@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Role
-from broker.model.selector import Rule, Selector, Target
+from broker.model.selector import RevocationRule, Selector, Target
 from broker.revocation.feed import FRESHNESS, Feed
 from broker.revocation.publishing import Update
 from broker.store import ledger
@@ -68,7 +68,7 @@ async def reason_of_a_write(world: World) -> Reason:
     return refused.value.reason
 
 
-async def published(updates: AsyncIterator[Update], rule: Rule) -> None:
+async def published(updates: AsyncIterator[Update], rule: RevocationRule) -> None:
     async for update in updates:
         if rule.index in [news.index for news in update.rules]:
             return
