@@ -14,8 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from broker.store import ledger, marks, opening, writer
+from broker.store import committer, ledger, opening, writer
 from broker.store.database import Database
+from broker.store.marks import Marks
 from broker.store.transaction import Transaction
 
 
@@ -54,15 +55,15 @@ STEPS: Mapping[str, Step] = MappingProxyType(
     {
         "begun": Step(Database, "begin", after=True),
         "head locked": Step(ledger, "lock_head", after=True),
-        "works run": Step(Transaction, "write", after=False),
+        "changes run": Step(Transaction, "write", after=False),
         "written": Step(Transaction, "write", after=True),
         "signed": Step(opening, "signed_head", after=True),
         "head moved": Step(ledger, "advance", after=True),
-        "before the commit": Step(writer, "_finish", after=False),
-        "after the commit": Step(writer, "_finish", after=True),
-        "before the mark": Step(marks, "_replace", after=False),
+        "before the commit": Step(committer, "_finish", after=False),
+        "after the commit": Step(committer, "_finish", after=True),
+        "before the mark": Step(Marks, "_write", after=False),
         "mark beside": Step(Path, "replace", after=False),
-        "after the mark": Step(marks, "_replace", after=True),
+        "after the mark": Step(Marks, "_write", after=True),
         "before the release": Step(writer, "_tell", after=False),
         "token made": Step(writer, "_made", after=True),
     }
