@@ -86,7 +86,7 @@ class Expected:
         self._next_index = index + 1
 
     def findings(self, connection: Connection, head: Head) -> Iterator[Discrepancy]:
-        """Tell what differs in the tables."""
+        """List what differs in the tables."""
         self._tables.flush()
         yield from self.problems
         yield from self._of_the_head(connection, head)

@@ -41,7 +41,7 @@ def add(connection: Connection, new: Collection[Explanation]) -> None:
 
 
 def forget(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete explanations that have been kept long enough, at most so many; tell how many."""
+    """Delete explanations that have been kept long enough, at most so many; report how many."""
     return delete_some(connection, explanations, explanations.c.expires_at < to_micros(before), limit)
 
 

@@ -150,7 +150,7 @@ class Follower:
         self.refuse_behind()
 
     def apply(self, tail: Tail) -> bool:
-        """Go on to the end of a tail; tell whether we stand there or beyond it now.
+        """Go on to the end of a tail; report whether we stand there or beyond it now.
 
         Raises:
             LedgerMismatch: what is in force is not what the entries commit to.

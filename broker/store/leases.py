@@ -124,7 +124,7 @@ def close(connection: Connection, ids: Collection[str]) -> None:
 
 
 def forget(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete closed leases that expired before an instant, at most so many; tell how many."""
+    """Delete closed leases that expired before an instant, at most so many; report how many."""
     return delete_some(connection, leases, and_(_CLOSED, leases.c.expires_at < to_micros(before)), limit)
 
 

@@ -98,6 +98,11 @@ class StoredEntry(NamedTuple):
     leaf_hash: bytes
 
 
+# In the order of the members, whichever that of the table's columns is.
+_ENTRY = select(*(ledger_entries.c[name] for name in StoredEntry._fields))
+_SPAN = select(*(ledger_origins.c[name] for name in Span._fields))
+
+
 def head(connection: Connection) -> Head | None:
     """Read the head; None before the first entry.
 
@@ -160,7 +165,7 @@ def rename(connection: Connection, span: Span) -> None:
 
 def spans(connection: Connection) -> Spans:
     """Read the origins that the ledger has had."""
-    rows = connection.execute(select(ledger_origins).order_by(ledger_origins.c.first_leaf))
+    rows = connection.execute(_SPAN.order_by(ledger_origins.c.first_leaf))
     return Spans([Span(*row) for row in rows])
 
 
@@ -268,7 +273,7 @@ def _entries(
     exactly: bool = False,
 ) -> Iterator[StoredEntry]:
     at = ledger_entries.c.index
-    query = select(ledger_entries).where(at == start_index if exactly else at >= start_index).order_by(at).limit(limit)
+    query = _ENTRY.where(at == start_index if exactly else at >= start_index).order_by(at).limit(limit)
     if tenant is not None:
         query = query.where(ledger_entries.c.tenant == tenant)
     if task_id is not None:

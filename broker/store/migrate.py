@@ -50,7 +50,7 @@ def require_newest(url: str) -> None:
 
 
 def current(url: str) -> str | None:
-    """Tell the revision a database is at; None if it is empty."""
+    """Return the revision a database is at; None if it is empty."""
     database = open_database(url, at_leisure=True)
     try:
         with database.engine.connect() as connection:
@@ -60,7 +60,7 @@ def current(url: str) -> str | None:
 
 
 def newest() -> str:
-    """Tell the revision that this version needs."""
+    """Return the revision that this version needs."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None  # noqa: S101 (there is at least the first migration)
     return head

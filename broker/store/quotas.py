@@ -47,7 +47,7 @@ def put(connection: Connection, issued: Mapping[str, int], window: int) -> None:
 
 
 def forget(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete the counts of minutes before an instant, at most so many; tell how many."""
+    """Delete the counts of minutes before an instant, at most so many; report how many."""
     return delete_some(connection, quotas, quotas.c.window < window(before), limit)
 
 

@@ -23,7 +23,7 @@ class Refused:
 
     @classmethod
     def of(cls, entry: Entry) -> Refused:
-        """Tell it of the entry that a refusal would have."""
+        """Return it, read from the entry that a refusal would have."""
         return cls(entry.tenant, str(entry.observed.get("principal", "")), str(entry.decided["reason"]))
 
 

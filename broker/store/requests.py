@@ -26,7 +26,7 @@ class IdempotencyRecord:
 
 
 def fetch(connection: Connection, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[bytes, str]]:
-    """Find answered requests by principal and request id; give each one's digest and result."""
+    """Find answered requests by principal and request id; return each one's digest and result."""
     rows = rows_by_key(connection, requests, list(keys))
     return {(row.principal, row.request_id): (row.digest, row.result) for row in rows}
 
@@ -49,7 +49,7 @@ def add(connection: Connection, new: Collection[IdempotencyRecord]) -> None:
 
 
 def forget(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete requests whose ids may be used again, at most so many; tell how many."""
+    """Delete requests whose ids may be used again, at most so many; report how many."""
     return delete_some(connection, requests, requests.c.expires_at < to_micros(before), limit)
 
 

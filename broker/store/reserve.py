@@ -53,7 +53,7 @@ class Reserve:
         return reserve
 
     def give_up(self, error: Exception) -> bool:
-        """Return the reserve up, if a failure means that the disk is full; tell whether to try again."""
+        """Give the reserve up, if a failure means that the disk is full; report whether to try again."""
         if self._file is None or self.is_spent or not is_full(error):
             return False
         self.is_spent = True
@@ -89,7 +89,7 @@ class Reserve:
         return self._free_bytes(self._file.parent)
 
     def _make(self) -> bool:
-        """Write the file, of bytes that no file system can compress; tell whether there was room."""
+        """Write the file, of bytes that no file system can compress; report whether there was room."""
         assert self._file is not None  # noqa: S101 (whoever asks has looked)
         try:
             with self._file.open("wb") as file:

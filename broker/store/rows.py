@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, Row, Table, delete, select, tuple_
 
 Forget = Callable[[Connection, datetime, int], int]
-"""Deletes what has been of no use since before an instant, at most so many; tells how many."""
+"""Deletes what has been of no use since before an instant, at most so many; reports how many."""
 
 _PLACEHOLDERS = {"sqlite": "?", "postgresql": "%s"}
 
@@ -38,7 +38,7 @@ def rows_by_key(connection: Connection, table: Table, wanted: Sequence[tuple[obj
 
 
 def delete_some(connection: Connection, table: Table, condition: ColumnElement[bool], limit: int) -> int:
-    """Delete rows for which a condition holds, at most so many; tell how many."""
+    """Delete rows for which a condition holds, at most so many; report how many."""
     key = list(table.primary_key)
     some = select(*key).where(condition).limit(limit)
     return connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount

@@ -67,7 +67,7 @@ def add(connection: Connection, new: Collection[RevocationRule]) -> None:
 
 
 def forget(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete rules, at most so many, that nobody has needed since an instant; tell how many."""
+    """Delete rules, at most so many, that nobody has needed since an instant; report how many."""
     return delete_some(connection, rules, rules.c.kept_until < to_micros(before), limit)
 
 

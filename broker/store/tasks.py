@@ -73,7 +73,7 @@ def move_agents(connection: Connection, changed: Collection[Task]) -> None:
 
 
 def forget_agents(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete agents of tasks whose deadline passed before an instant, at most so many; tell how many."""
+    """Delete agents of tasks whose deadline passed before an instant, at most so many; report how many."""
     return delete_some(connection, task_agents, task_agents.c.deadline < to_micros(before), limit)
 
 
