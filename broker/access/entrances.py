@@ -101,6 +101,7 @@ _LINES = (
     Entrance("/broker.v1.AuditorService/ListEntries", AUDITORS, OWN_TENANT, LOGGED, NO_KEY, NO_LIMIT),
     Entrance("/broker.v1.AuditorService/GetInclusionProof", AUDITORS, ALL_ALIKE, LOGGED, NO_KEY, NO_LIMIT),
     Entrance("/broker.v1.AuditorService/GetConsistencyProof", AUDITORS, ALL_ALIKE, LOGGED, NO_KEY, NO_LIMIT),
+    Entrance("/broker.v1.AuditorService/GetExplanation", AUDITORS, OWN_TENANT, LOGGED, NO_KEY, NO_LIMIT),
     Entrance("/grpc.health.v1.Health/Check", ANYBODY, ALL_ALIKE, LOGGED, NO_KEY, NO_LIMIT),
     Entrance("/grpc.health.v1.Health/Watch", ANYBODY, ALL_ALIKE, LOGGED, NO_KEY, NO_LIMIT),
     Entrance("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", ANYBODY, ALL_ALIKE, LOGGED, NO_KEY, NO_LIMIT),

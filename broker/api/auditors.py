@@ -59,6 +59,11 @@ class AuditorService:
             checkpoint=_checkpoint(proof.head),
         )
 
+    async def get_explanation(self, auditor: Principal, request: pb.GetExplanationRequest) -> pb.Explanation:
+        """Return what a model said about itself, beside an entry."""
+        words = await views.explanation(self.desk, auditor, request.index)
+        return pb.Explanation(index=request.index, salt=words.salt, text=words.text, matches_entry=words.matches_entry)
+
 
 def _entry(entry: StoredEntry) -> ledger_pb2.LedgerEntry:
     return ledger_pb2.LedgerEntry(index=entry.index, body=entry.body)

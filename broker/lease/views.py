@@ -11,8 +11,9 @@ from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.model.lease import Lease
 from broker.model.principal import Principal
 from broker.model.selector import Lock, Selector, Target
+from broker.store import explanations, ledger, locks, proofs
 from broker.store import leases as stored
-from broker.store import ledger, locks, proofs
+from broker.store.explanations import Testimony
 from broker.store.ledger import Head, StoredEntry
 from broker.store.proofs import Consistency, Inclusion
 
@@ -86,6 +87,24 @@ async def inclusion(desk: Desk, index: int) -> Inclusion:
     if proof is None:
         raise Refusal(Reason.ENTRY_NOT_FOUND, f"there is no entry {index}", Hints(next="see the checkpoint's size"))
     return proof
+
+
+async def explanation(desk: Desk, auditor: Principal, index: int) -> Testimony:
+    """Return what a model said about itself, beside an entry that an auditor may see: context, never authority.
+
+    Raises:
+        Refusal: ENTRY_NOT_FOUND, also if there was no explanation, or it has been kept for long enough;
+            LEDGER_UNAVAILABLE.
+    """
+    tenant, now = auditor.confined_to, desk.clock()
+    words = await desk.database.read(lambda connection: explanations.beside(connection, tenant, index, now))
+    if words is None:
+        raise Refusal(
+            Reason.ENTRY_NOT_FOUND,
+            f"there is no explanation beside entry {index}",
+            Hints(next="see which entries hold `asserted.explanation`; words are deleted after limits.retention"),
+        )
+    return words
 
 
 async def consistency(desk: Desk, first_size: int) -> Consistency:

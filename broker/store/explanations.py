@@ -6,10 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
+from broker.audit import canonical
 from broker.model.clock import to_micros
+from broker.model.entry import Json
+from broker.store import ledger
 from broker.store.aggregate import Aggregate, AtHead
+from broker.store.ledger import StoredEntry
 from broker.store.rows import delete_some
 from broker.store.schema import explanations
 
@@ -22,6 +26,15 @@ class Explanation:
     salt: bytes
     text: str
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """What is kept of an explanation, and whether it is what its entry commits to: if not, one was altered."""
+
+    salt: bytes
+    text: str
+    matches_entry: bool
 
 
 def add(connection: Connection, new: Collection[Explanation]) -> None:
@@ -40,9 +53,34 @@ def add(connection: Connection, new: Collection[Explanation]) -> None:
     )
 
 
+def beside(connection: Connection, tenant: str | None, index: int, at: datetime) -> Testimony | None:
+    """Find the explanation beside the entry at an index; None, if it is past its time. Tenant None: of every tenant."""
+    entry = next(iter(ledger.page(connection, tenant, None, index, 1)), None)
+    if entry is None or entry.index != index:
+        return None
+    query = select(explanations.c.salt, explanations.c.text).where(
+        explanations.c.index == index, explanations.c.expires_at >= to_micros(at)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    if not isinstance(row.salt, bytes) or not isinstance(row.text, str):  # SQLite keeps whatever it is given
+        return Testimony(b"", "", matches_entry=False)
+    return Testimony(row.salt, row.text, _commitment(entry) == canonical.commit(row.salt, row.text))
+
+
 def forget(connection: Connection, before: datetime, limit: int) -> int:
     """Delete explanations that have been kept long enough, at most so many; report how many."""
     return delete_some(connection, explanations, explanations.c.expires_at < to_micros(before), limit)
+
+
+def _commitment(entry: StoredEntry) -> Json:
+    """Return what an entry says of an explanation; None, if that is nothing, or it is no entry."""
+    try:
+        asserted = canonical.decode(entry.body).get("asserted")
+    except canonical.MalformedEntry:
+        return None
+    return asserted.get("explanation") if isinstance(asserted, dict) else None
 
 
 class Explanations(Aggregate):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from broker.v1 import ledger_pb2 as broker_dot_v1_dot_ledger__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62roker/v1/auditor_service.proto\x12\tbroker.v1\x1a\x16\x62roker/v1/ledger.proto\"\x16\n\x14GetCheckpointRequest\"P\n\x15GetCheckpointResponse\x12)\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x15.broker.v1.Checkpoint\x12\x0c\n\x04vkey\x18\x02 \x01(\t\"a\n\x12ListEntriesRequest\x12\x13\n\x0bstart_index\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x13ListEntriesResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.broker.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x03\"0\n\x1aGetConsistencyProofRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x03\x32\xe2\x02\n\x0e\x41uditorService\x12R\n\rGetCheckpoint\x12\x1f.broker.v1.GetCheckpointRequest\x1a .broker.v1.GetCheckpointResponse\x12L\n\x0bListEntries\x12\x1d.broker.v1.ListEntriesRequest\x1a\x1e.broker.v1.ListEntriesResponse\x12S\n\x11GetInclusionProof\x12#.broker.v1.GetInclusionProofRequest\x1a\x19.broker.v1.InclusionProof\x12Y\n\x13GetConsistencyProof\x12%.broker.v1.GetConsistencyProofRequest\x1a\x1b.broker.v1.ConsistencyProofBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x62roker/v1/auditor_service.proto\x12\tbroker.v1\x1a\x16\x62roker/v1/ledger.proto\"\x16\n\x14GetCheckpointRequest\"P\n\x15GetCheckpointResponse\x12)\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x15.broker.v1.Checkpoint\x12\x0c\n\x04vkey\x18\x02 \x01(\t\"a\n\x12ListEntriesRequest\x12\x13\n\x0bstart_index\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x13ListEntriesResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.broker.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x03\"0\n\x1aGetConsistencyProofRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x03\"&\n\x15GetExplanationRequest\x12\r\n\x05index\x18\x01 \x01(\x03\"O\n\x0b\x45xplanation\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x15\n\rmatches_entry\x18\x04 \x01(\x08\x32\xae\x03\n\x0e\x41uditorService\x12R\n\rGetCheckpoint\x12\x1f.broker.v1.GetCheckpointRequest\x1a .broker.v1.GetCheckpointResponse\x12L\n\x0bListEntries\x12\x1d.broker.v1.ListEntriesRequest\x1a\x1e.broker.v1.ListEntriesResponse\x12S\n\x11GetInclusionProof\x12#.broker.v1.GetInclusionProofRequest\x1a\x19.broker.v1.InclusionProof\x12Y\n\x13GetConsistencyProof\x12%.broker.v1.GetConsistencyProofRequest\x1a\x1b.broker.v1.ConsistencyProof\x12J\n\x0eGetExplanation\x12 .broker.v1.GetExplanationRequest\x1a\x16.broker.v1.ExplanationBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=405
   _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=407
   _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=455
-  _globals['_AUDITORSERVICE']._serialized_start=458
-  _globals['_AUDITORSERVICE']._serialized_end=812
+  _globals['_GETEXPLANATIONREQUEST']._serialized_start=457
+  _globals['_GETEXPLANATIONREQUEST']._serialized_end=495
+  _globals['_EXPLANATION']._serialized_start=497
+  _globals['_EXPLANATION']._serialized_end=576
+  _globals['_AUDITORSERVICE']._serialized_start=579
+  _globals['_AUDITORSERVICE']._serialized_end=1009
 # @@protoc_insertion_point(module_scope)

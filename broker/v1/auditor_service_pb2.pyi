@@ -169,3 +169,61 @@ class GetConsistencyProofRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetConsistencyProofRequest: _TypeAlias = GetConsistencyProofRequest  # noqa: Y015
+
+@_typing.final
+class GetExplanationRequest(_message.Message):
+    """Asks for the explanation beside an entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Required. The index of the entry, of the kind `lease.issued`."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetExplanationRequest: _TypeAlias = GetExplanationRequest  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """A model's own words: context, never authority. Show them as such, and as text: they may be meant to deceive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    MATCHES_ENTRY_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Of the entry that commits to it."""
+    salt: _builtins.bytes
+    """The 32 random bytes that keep the words from being guessed by the commitment."""
+    text: _builtins.str
+    """What the model said: at most 4,096 bytes, of any content."""
+    matches_entry: _builtins.bool
+    """Whether the entry commits to them: its `asserted.explanation` is SHA-256(salt || text), in hex. If not, somebody has
+    altered the database. Compare it yourself: the entry can be proved, and this answer cannot.
+    """
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        salt: _builtins.bytes = ...,
+        text: _builtins.str = ...,
+        matches_entry: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "matches_entry", b"matches_entry", "salt", b"salt", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015

@@ -58,6 +58,11 @@ class AuditorServiceStub:
                 request_serializer=broker_dot_v1_dot_auditor__service__pb2.GetConsistencyProofRequest.SerializeToString,
                 response_deserializer=broker_dot_v1_dot_ledger__pb2.ConsistencyProof.FromString,
                 _registered_method=True)
+        self.GetExplanation = channel.unary_unary(
+                '/broker.v1.AuditorService/GetExplanation',
+                request_serializer=broker_dot_v1_dot_auditor__service__pb2.GetExplanationRequest.SerializeToString,
+                response_deserializer=broker_dot_v1_dot_auditor__service__pb2.Explanation.FromString,
+                _registered_method=True)
 
 
 class AuditorServiceServicer:
@@ -96,6 +101,15 @@ class AuditorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetExplanation(self, request, context):
+        """What a model said about itself when it asked for the credential of an entry: its own words, which are context and
+        never authority. No decision has seen them, and nothing says that they are true. Of other tenants they are withheld.
+        Errors: ENTRY_NOT_FOUND, also if none was given, or it has been kept for long enough and is deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -118,6 +132,11 @@ def add_AuditorServiceServicer_to_server(servicer, server):
                     servicer.GetConsistencyProof,
                     request_deserializer=broker_dot_v1_dot_auditor__service__pb2.GetConsistencyProofRequest.FromString,
                     response_serializer=broker_dot_v1_dot_ledger__pb2.ConsistencyProof.SerializeToString,
+            ),
+            'GetExplanation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetExplanation,
+                    request_deserializer=broker_dot_v1_dot_auditor__service__pb2.GetExplanationRequest.FromString,
+                    response_serializer=broker_dot_v1_dot_auditor__service__pb2.Explanation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -231,6 +250,33 @@ class AuditorService:
             '/broker.v1.AuditorService/GetConsistencyProof',
             broker_dot_v1_dot_auditor__service__pb2.GetConsistencyProofRequest.SerializeToString,
             broker_dot_v1_dot_ledger__pb2.ConsistencyProof.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetExplanation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/broker.v1.AuditorService/GetExplanation',
+            broker_dot_v1_dot_auditor__service__pb2.GetExplanationRequest.SerializeToString,
+            broker_dot_v1_dot_auditor__service__pb2.Explanation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,11 @@ class AuditorServiceStub:
     """Prove that an earlier tree is a prefix of the newest.
     Errors: INVALID_ARGUMENT.
     """
+    GetExplanation: _grpc.UnaryUnaryMultiCallable[_auditor_service_pb2.GetExplanationRequest, _auditor_service_pb2.Explanation]
+    """What a model said about itself when it asked for the credential of an entry: its own words, which are context and
+    never authority. No decision has seen them, and nothing says that they are true. Of other tenants they are withheld.
+    Errors: ENTRY_NOT_FOUND, also if none was given, or it has been kept for long enough and is deleted.
+    """
 
 @_typing.type_check_only
 class AuditorServiceAsyncStub(AuditorServiceStub):
@@ -69,6 +74,11 @@ class AuditorServiceAsyncStub(AuditorServiceStub):
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_auditor_service_pb2.GetConsistencyProofRequest, _ledger_pb2.ConsistencyProof]  # type: ignore[assignment]
     """Prove that an earlier tree is a prefix of the newest.
     Errors: INVALID_ARGUMENT.
+    """
+    GetExplanation: _aio.UnaryUnaryMultiCallable[_auditor_service_pb2.GetExplanationRequest, _auditor_service_pb2.Explanation]  # type: ignore[assignment]
+    """What a model said about itself when it asked for the credential of an entry: its own words, which are context and
+    never authority. No decision has seen them, and nothing says that they are true. Of other tenants they are withheld.
+    Errors: ENTRY_NOT_FOUND, also if none was given, or it has been kept for long enough and is deleted.
     """
 
 class AuditorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -111,6 +121,17 @@ class AuditorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ledger_pb2.ConsistencyProof, _abc.Awaitable[_ledger_pb2.ConsistencyProof]]:
         """Prove that an earlier tree is a prefix of the newest.
         Errors: INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def GetExplanation(
+        self,
+        request: _auditor_service_pb2.GetExplanationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auditor_service_pb2.Explanation, _abc.Awaitable[_auditor_service_pb2.Explanation]]:
+        """What a model said about itself when it asked for the credential of an entry: its own words, which are context and
+        never authority. No decision has seen them, and nothing says that they are true. Of other tenants they are withheld.
+        Errors: ENTRY_NOT_FOUND, also if none was given, or it has been kept for long enough and is deleted.
         """
 
 def add_AuditorServiceServicer_to_server(servicer: AuditorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -65,7 +65,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_LOCK_NOT_FOUND: _ErrorReason.ValueType  # 20
     """No such lock, or not one the caller may see."""
     ERROR_REASON_ENTRY_NOT_FOUND: _ErrorReason.ValueType  # 21
-    """No such entry, or not one the caller may see."""
+    """No such entry, or not one the caller may see; or nothing is kept beside it."""
     ERROR_REASON_FEED_SESSION_UNKNOWN: _ErrorReason.ValueType  # 22
     """The feed session has ended: watch again."""
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 23
@@ -147,7 +147,7 @@ ERROR_REASON_LIFETIME_EXHAUSTED: ErrorReason.ValueType  # 19
 ERROR_REASON_LOCK_NOT_FOUND: ErrorReason.ValueType  # 20
 """No such lock, or not one the caller may see."""
 ERROR_REASON_ENTRY_NOT_FOUND: ErrorReason.ValueType  # 21
-"""No such entry, or not one the caller may see."""
+"""No such entry, or not one the caller may see; or nothing is kept beside it."""
 ERROR_REASON_FEED_SESSION_UNKNOWN: ErrorReason.ValueType  # 22
 """The feed session has ended: watch again."""
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 23

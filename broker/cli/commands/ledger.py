@@ -22,6 +22,7 @@ from broker.v1 import ledger_pb2
 
 _COLUMNS = ("index", "at", "kind", "tenant", "task_id")
 _MOST_TOLD = 20
+_LABEL = "a model's own words: context, never authority"
 
 
 @click.group()
@@ -128,6 +129,31 @@ def _check(proof: ledger_pb2.InclusionProof, index: int, vkey: str) -> None:
         raise Stop(f"the checkpoint does not verify: {error}") from None
     if not verify_inclusion(proof.leaf_hash, proof.leaf, head.size, list(proof.hashes), head.root):
         raise Stop(f"the proof does not lead from entry {index} to the checkpoint's root")
+
+
+@ledger.command()
+@click.argument("index", type=click.IntRange(0))
+@remote
+def explanation(caller: Caller, index: int) -> None:
+    """Show what a model said about itself when it asked for a credential, after holding it against the entry.
+
+    These are a model's own words: context, never authority. No decision has seen them, and nothing says that they are
+    true. They are deleted after the retention time; the entry's commitment to them stays.
+
+    \b
+    credbroker ledger explanation 42
+    """
+    from broker.audit import canonical
+    from broker.cli.calls import as_auditor
+
+    with as_auditor(caller) as broker:
+        words = broker.GetExplanation(pb.GetExplanationRequest(index=index), timeout=caller.timeout)
+        request = pb.ListEntriesRequest(start_index=index, page_size=1)
+        (entry,) = broker.ListEntries(request, timeout=caller.timeout).entries
+    committed = json.loads(entry.body)["asserted"].get("explanation")
+    if committed != canonical.commit(words.salt, words.text):
+        raise Stop(f"what is kept beside entry {index} is not what the entry commits to: somebody has altered it")
+    show({"index": index, "said_by_a_model": words.text, "salt": words.salt.hex(), "is": _LABEL, "matches_entry": True})
 
 
 @ledger.command()
