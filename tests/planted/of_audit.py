@@ -5,8 +5,8 @@ from tests.planted.plant import Fault
 FAULTS = (
     Fault(
         "an entry is written in another form",
-        "sort_keys=True, separators",
-        "separators",
+        'sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan',
+        'separators=(",", ":"), ensure_ascii=False, allow_nan',
         ("test_the_form_is_this_one",),
     ),
     Fault(

@@ -40,12 +40,6 @@ FAULTS = (
         ("test_a_rule_of_all_tenants_concerns_everybody",),
     ),
     Fault(
-        "a barrier does not wait for verifiers of other brokers",
-        "return now >= self._strangers_until and not self.waits_for(now)",
-        "return not self.waits_for(now)",
-        ("test_whatever_happens_when_a_barrier_has_returned_nobody_accepts_what_its_rule_covers",),
-    ),
-    Fault(
         "a feed session is anybody's",
         "session.principal != principal.id or ",
         "",
