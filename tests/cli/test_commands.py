@@ -250,6 +250,7 @@ def test_a_second_start_in_the_same_folder_goes_on_where_the_first_was(tmp_path:
         assert second.json("orchestrator", "task", "get", task_id)["state"] == "active"
     shutil.rmtree(tmp_path / "dev" / "keys")
     (tmp_path / "dev" / "keys").mkdir()
-    failed = CliRunner().invoke(cli, ["serve", "--config", str(tmp_path / "dev" / "broker.toml")])
-    assert failed.exit_code == Exit.FAILED
+    command = [sys.executable, "-m", "broker", "serve", "--config", str(tmp_path / "dev" / "broker.toml")]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode == Exit.FAILED
     assert "credbroker keys create" in failed.stderr
