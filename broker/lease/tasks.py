@@ -93,24 +93,8 @@ def _record_begin(
     earlier = idempotency.earlier_result(transaction, request)
     if earlier is not None:
         return transaction.tasks.find(earlier) or Afterwards(partial(show, desk, orchestrator, earlier))
-    deadline = declared.due(transaction.at)
-    _check_deadline(desk, deadline, transaction.at)
+    task = _task(desk, orchestrator, declared, transaction)
     guards.within_task_quota(transaction, orchestrator.tenant, desk.limits)
-    task = Task(
-        id=desk.ids(),
-        tenant=orchestrator.tenant,
-        owner=declared.owner,
-        purpose=declared.purpose,
-        environment=declared.environment,
-        agents=tuple(declared.agents),
-        tools=tuple(declared.tools),
-        deadline=deadline,
-        risk_threshold=declared.risk_threshold,
-        state=TaskState.ACTIVE,
-        created_at=transaction.at,
-        created_by=orchestrator.id,
-        index=transaction.next_index(),
-    )
     transaction.record(
         Entry(
             kind=Kind.TASK_CREATED,
@@ -125,6 +109,27 @@ def _record_begin(
     transaction.tasks.add(task)
     idempotency.remember(transaction, request, task.id)
     return task
+
+
+def _task(desk: Desk, orchestrator: Principal, declared: Declaration, transaction: Transaction) -> Task:
+    """Return the task that a declaration makes, if its deadline is within bounds."""
+    deadline = declared.due(transaction.at)
+    _check_deadline(desk, deadline, transaction.at)
+    return Task(
+        id=desk.ids(),
+        tenant=orchestrator.tenant,
+        owner=declared.owner,
+        purpose=declared.purpose,
+        environment=declared.environment,
+        agents=tuple(declared.agents),
+        tools=tuple(declared.tools),
+        deadline=deadline,
+        risk_threshold=declared.risk_threshold,
+        state=TaskState.ACTIVE,
+        created_at=transaction.at,
+        created_by=orchestrator.id,
+        index=transaction.next_index(),
+    )
 
 
 def _record_extension(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from broker.cli.bench.rounds import Load, Outcome, loads, ratio
+from broker.cli.bench.rounds import Load, Tally, loads, ratio
 from broker.sandbox.broker import Broker
 
 
@@ -14,9 +14,9 @@ def measure(broker: Broker, load: Load, logs: Path) -> dict[str, Any]:
 
     A broker of the user's has no empty RPC (see `empty`), so nothing is compared there.
     """
-    empty, issue, is_ours = Outcome(), Outcome(), broker.pid is not None
+    empty, issue, is_ours = Tally(), Tally(), broker.pid is not None
     with loads(broker, load, logs) as processes:
-        processes.round("issue", Outcome())  # warm
+        processes.round("issue", Tally())  # warm
         for _ in range(load.rounds):
             if is_ours:
                 processes.round("empty", empty)

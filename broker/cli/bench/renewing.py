@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from broker.cli.bench.rounds import Load, Outcome, loads, ratio
+from broker.cli.bench.rounds import Load, Tally, loads, ratio
 from broker.sandbox.broker import Broker
 
 _HELD_PER_SECOND = 64  # of a round: the sample policies let each be renewed for so often that these suffice
@@ -14,10 +14,10 @@ _HELD_PER_SECOND = 64  # of a round: the sample policies let each be renewed for
 
 def measure(broker: Broker, load: Load, logs: Path) -> dict[str, Any]:
     """Alternate rounds of issuing and of renewing; what is renewed was issued before the round."""
-    issue, renew, is_ours = Outcome(), Outcome(), broker.pid is not None
+    issue, renew, is_ours = Tally(), Tally(), broker.pid is not None
     held = max(load.concurrency, math.ceil(_HELD_PER_SECOND * load.seconds))
     with loads(broker, load, logs) as processes:
-        processes.round("issue", Outcome())  # warm
+        processes.round("issue", Tally())  # warm
         for _ in range(load.rounds):
             processes.round("issue", issue)
             processes.hold(held)

@@ -32,7 +32,7 @@ class Load:
 
 
 @dataclass(slots=True)
-class Outcome:
+class Tally:
     """What rounds of one kind have shown."""
 
     latencies: list[float] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Outcome:
         return found
 
 
-def ratio(over: Outcome, under: Outcome) -> float:
+def ratio(over: Tally, under: Tally) -> float:
     """Return the median over the rounds of the quotient of throughputs.
 
     Neighbours in time are compared, so that a machine that slows down meanwhile does so for both.
@@ -65,7 +65,7 @@ class Loads:
         self._pid = broker.pid
         self._what = {"task_id": broker.begin_task(), "resource": broker.resource, "tool": broker.tool}
 
-    def round(self, rpc: str, outcome: Outcome) -> None:
+    def round(self, rpc: str, outcome: Tally) -> None:
         """Call one RPC for the time of a round, in all of them."""
         load = self._load
         times = {"start_at": time.monotonic() + _LEAD_SECONDS, "seconds": load.seconds, "concurrency": load.concurrency}

@@ -51,7 +51,7 @@ class Memory:
         """Keep nothing."""
 
 
-class Agent:
+class McpAgent:
     """Opens a session for each thing to do, as the client ends one in which it could get no credential."""
 
     def __init__(self, url: str, http: httpx2.AsyncClient) -> None:
@@ -109,7 +109,7 @@ async def main(url: str, issuer: str, jwt_svid: str, roots: str) -> None:
 
     auth = PrivateKeyJWTOAuthProvider(url, Memory(), client_id="researcher", assertion_provider=proof, issuer=issuer)
     async with httpx2.AsyncClient(auth=auth, verify=ssl.create_default_context(cafile=roots), trust_env=False) as http:
-        agent = Agent(url, http)
+        agent = McpAgent(url, http)
         await converse({"list_tools": agent.list_tools, "call": agent.call})
 
 
