@@ -6,7 +6,6 @@ import hashlib
 import json
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -22,7 +21,6 @@ from broker.v1 import grant_pb2, lease_pb2
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
 from broker.v1 import verifier_service_pb2 as verifier_pb
-from broker.v1 import verifier_service_pb2_grpc as verifier_grpc
 from broker.v1.selector_pb2 import Selector
 from tests.support.doors import DAY, METHODS, PEOPLE, Doors
 
@@ -31,7 +29,7 @@ RESEARCHER = "spiffe://example.org/agent/researcher"
 ISSUE, RENEW, RELEASE = (f"AgentService.{name}Credential" for name in ("Issue", "Renew", "Release"))
 LOCK, UNLOCK = "OperatorService.CreateLock", "OperatorService.DeleteLock"
 REVOKE, LEASES = "OperatorService.RevokeLeases", "OperatorService.ListLeases"
-INTROSPECT, CONFIRM = "VerifierService.IntrospectCredential", "VerifierService.ConfirmRevocations"
+INTROSPECT = "VerifierService.IntrospectCredential"
 ENTRIES = "AuditorService.ListEntries"
 INCLUSION, CONSISTENCY = "AuditorService.GetInclusionProof", "AuditorService.GetConsistencyProof"
 LARGEST = 2**63 - 1
@@ -314,24 +312,3 @@ def test_a_token_that_was_changed_is_not_good_and_nothing_is_said_of_it(
     }[change]
     asked = verifier_pb.IntrospectCredentialRequest(token=token)
     assert doors.call("verifier", INTROSPECT, asked) == verifier_pb.IntrospectCredentialResponse(active=False)
-
-
-def test_a_feed_session_is_its_own_verifiers(doors: Doors) -> None:
-    stub = verifier_grpc.VerifierServiceStub(doors.channel("verifier"))
-    stream = stub.WatchRevocations(verifier_pb.WatchRevocationsRequest(), timeout=60)
-    try:
-        update = next(stream)
-        mine = verifier_pb.ConfirmRevocationsRequest(session_id=update.session_id, index=update.index)
-        assert doors.call("verifier", CONFIRM, mine).freshness.seconds > 0
-        assert doors.refused("notes", CONFIRM, mine).reason is Reason.FEED_SESSION_UNKNOWN
-    finally:
-        stream.cancel()
-    unknown = verifier_pb.ConfirmRevocationsRequest(session_id="0198f3c2", index=0)
-    assert doors.refused("verifier", CONFIRM, unknown).reason is Reason.FEED_SESSION_UNKNOWN
-
-
-def test_a_stream_ends_at_its_deadline(doors: Doors) -> None:
-    stub = verifier_grpc.VerifierServiceStub(doors.channel("verifier"))
-    with pytest.raises(grpc.RpcError) as error:
-        list(stub.WatchRevocations(verifier_pb.WatchRevocationsRequest(), timeout=0.5))
-    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

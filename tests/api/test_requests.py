@@ -10,8 +10,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from broker.model.clock import to_micros
 from broker.model.errors import Reason
@@ -22,7 +20,7 @@ from broker.v1 import grant_pb2, selector_pb2, task_pb2
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
 from broker.v1 import verifier_service_pb2 as verifier_pb
-from tests.support.doors import METHODS, Doors
+from tests.support.doors import Doors
 
 REPO = "https://repo.tools.example"
 RESEARCHER = "spiffe://example.org/agent/researcher"
@@ -30,12 +28,7 @@ NOBODY = "0198f3c2-7b1e-7c11-9d3a-5b1c2f7d9e40"
 ISSUE, CREATE = "AgentService.IssueCredential", "OrchestratorService.CreateTask"
 REVOKE, LIST = "OperatorService.RevokeLeases", "OperatorService.ListLeases"
 Revoke, List = operator_pb.RevokeLeasesRequest, operator_pb.ListLeasesRequest
-PEOPLE = {"Agent": "researcher", "Orchestrator": "orchestrator", "Operator": "operator", "Verifier": "verifier"}
 Raw: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
-
-
-def who_calls(path: str) -> str:
-    return PEOPLE.get(path.split(".")[2].partition("Service")[0], "auditor")
 
 
 def seconds_from_now(seconds: int) -> Timestamp:
@@ -270,13 +263,6 @@ def test_an_unknown_field_is_refused_wherever_it_is(doors: Doors, task_id: str) 
         assert "1023" in refusal.message
 
 
-@pytest.mark.parametrize("path", sorted(METHODS))
-def test_bytes_that_are_no_message_are_refused(doors: Doors, path: str) -> None:
-    refusal = doors.refused(who_calls(path), path.removeprefix("/broker.v1.").replace("/", "."), b"\xff\xff\xff")
-    assert refusal.reason is Reason.INVALID_ARGUMENT
-    assert [violation.field for violation in refusal.violations] == ["request"]
-
-
 def test_a_message_too_large_is_not_read(doors: Doors, task_id: str) -> None:
     call: Raw = doors.channel("researcher").unary_unary("/broker.v1.AgentService/IssueCredential")
     with pytest.raises(grpc.RpcError) as error:
@@ -335,17 +321,3 @@ def test_out_of_order_everything_is_refused(doors: Doors) -> None:
     assert doors.refused("researcher", ISSUE, issue(task.task_id)).reason is Reason.TASK_NOT_ACTIVE
     assert doors.refused("researcher", ISSUE, issue(NOBODY)).reason is Reason.TASK_NOT_FOUND
     assert doors.refused("writer", ISSUE, issue(task.task_id)).reason is Reason.TASK_NOT_FOUND
-
-
-@settings(max_examples=60)
-@given(data=st.binary(max_size=80), path=st.sampled_from(sorted(METHODS)))
-def test_no_bytes_bring_it_down(doors: Doors, data: bytes, path: str) -> None:
-    if METHODS[path].server_streaming:
-        return
-    call: Raw = doors.channel(who_calls(path)).unary_unary(path)
-    try:
-        call(data, timeout=60)
-    except grpc.RpcError as error:
-        code = error.code()
-        assert code is not grpc.StatusCode.UNKNOWN
-        assert code is not grpc.StatusCode.UNAVAILABLE

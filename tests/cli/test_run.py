@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1.lease_pb2 import LeaseState
 from broker.v1.selector_pb2 import Selector
 from tests.support.doors import Doors, opened
+from tests.support.waiting import catches, wait_for
 
 REPORT = """
 import json, os, sys
@@ -93,20 +94,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 def python(program: str) -> list[str]:
     return [sys.executable, "-c", REPORT + program]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def catches(pid: int, number: int) -> bool:
-    """Tell whether a process has a handler for a signal."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def test_a_command_has_its_token_in_a_private_file_for_as_long_as_it_runs(house: House) -> None:

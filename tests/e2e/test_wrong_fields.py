@@ -65,6 +65,20 @@ def selector(**target: Any) -> selector_pb2.Selector:
 
 def everywhere(secret: str, task_id: str) -> Iterator[tuple[str, str, Message]]:
     """Calls as somebody that leave a secret in each field of a request that would change something."""
+    yield from for_agents(secret, task_id)
+    yield from for_orchestrators(secret)
+    for target in ({"agent": secret}, {"tool": secret}, {"tool": f"{NOTES}#{secret} "}, {"lease_id": f"{secret}."}):
+        revoke = operator_pb.RevokeLeasesRequest(selector=selector(**target), reason="x")
+        yield "operator", "OperatorService.RevokeLeases", revoke
+        yield (
+            "operator",
+            "OperatorService.CreateLock",
+            operator_pb.CreateLockRequest(selector=revoke.selector, reason="x"),
+        )
+    yield "operator", "OperatorService.DeleteLock", operator_pb.DeleteLockRequest(lock_id=secret)
+
+
+def for_agents(secret: str, task_id: str) -> Iterator[tuple[str, str, Message]]:
     grants = [grant_pb2.Grant(tool="search_notes")]
     issue = "AgentService.IssueCredential"
     yield "researcher", issue, agent_pb.IssueCredentialRequest(task_id=secret, resource=NOTES, grants=grants)
@@ -87,6 +101,10 @@ def everywhere(secret: str, task_id: str) -> Iterator[tuple[str, str, Message]]:
     renew, release = agent_pb.RenewCredentialRequest, agent_pb.ReleaseCredentialRequest
     yield "researcher", "AgentService.RenewCredential", renew(lease_id=secret, request_id=secret)
     yield "researcher", "AgentService.ReleaseCredential", release(lease_id=secret)
+
+
+def for_orchestrators(secret: str) -> Iterator[tuple[str, str, Message]]:
+    grants = [grant_pb2.Grant(tool="search_notes")]
     create = orchestrator_pb.CreateTaskRequest
     yield "orchestrator", "OrchestratorService.CreateTask", create(owner="x", purpose=secret, environment=secret)
     agents = create(owner="x", purpose="x", environment="dev", agents=[secret], request_id=secret)
@@ -97,15 +115,6 @@ def everywhere(secret: str, task_id: str) -> Iterator[tuple[str, str, Message]]:
     yield "orchestrator", "OrchestratorService.ExtendTask", orchestrator_pb.ExtendTaskRequest(task_id=secret)
     end = orchestrator_pb.EndTaskRequest(task_id=secret, outcome=task_pb2.TASK_STATE_FAILED)
     yield "orchestrator", "OrchestratorService.EndTask", end
-    for target in ({"agent": secret}, {"tool": secret}, {"tool": f"{NOTES}#{secret} "}, {"lease_id": f"{secret}."}):
-        revoke = operator_pb.RevokeLeasesRequest(selector=selector(**target), reason="x")
-        yield "operator", "OperatorService.RevokeLeases", revoke
-        yield (
-            "operator",
-            "OperatorService.CreateLock",
-            operator_pb.CreateLockRequest(selector=revoke.selector, reason="x"),
-        )
-    yield "operator", "OperatorService.DeleteLock", operator_pb.DeleteLockRequest(lock_id=secret)
 
 
 @pytest.mark.parametrize("kind", ["token", "password", "key", "word"])

@@ -149,9 +149,21 @@ async def opened(
     note_key = note_key or note_signer()
     marks, follower = Marks(mark_dirs, note_key.vkey), Follower(note_key.vkey)
     writer = Writer(database, ORIGIN, note_key, clock, committed, reserve, follower, marks, asks)
-    policy = Policy(policy_bundle.load(SAMPLE_BUNDLE))
     signer = EcSigner.generate()
-    desk = Desk(
+    desk = _desk(database, writer, cache, clock, signer, limits or Limits())
+    try:
+        writer.start()
+        yield World(desk, clock, KeySet.of([signer]), follower, rules)
+    finally:
+        await writer.stop()
+        database.close()
+
+
+def _desk(
+    database: Database, writer: Writer, cache: TaskCache, clock: ManualClock, signer: EcSigner, limits: Limits
+) -> Desk:
+    policy = Policy(policy_bundle.load(SAMPLE_BUNDLE))
+    return Desk(
         clock=clock,
         ids=uuid7,
         salts=lambda: os.urandom(32),
@@ -162,14 +174,8 @@ async def opened(
         policy=lambda: policy,
         signer=lambda: signer,
         issuer=ISSUER,
-        limits=limits or Limits(),
+        limits=limits,
     )
-    try:
-        writer.start()
-        yield World(desk, clock, KeySet.of([signer]), follower, rules)
-    finally:
-        await writer.stop()
-        database.close()
 
 
 def note_signer() -> NoteSigner:
