@@ -20,7 +20,7 @@ def test_the_tests_of_the_guide_pass_with_a_real_broker(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)],
         cwd=tmp_path,
-        env={**environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])},
+        env={**environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]), "PYTEST_ADDOPTS": ""},
         text=True,
         capture_output=True,
         check=False,
