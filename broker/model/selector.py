@@ -40,11 +40,10 @@ def selectors_of(
 
     `lease_ids` are its own id and those of its ancestors, since a lease ends with what it was derived from.
     """
-    named = {(Target.TASK, task_id), (Target.AGENT, holder), (Target.ALL, "")}
-    named.update([(Target.TOOL, qualified(resource, tool)) for tool in tools])
-    selectors = {Selector(owner, target, value) for owner in (tenant, ANY_TENANT) for target, value in named}
-    selectors.update(naming(tenant, lease_ids))
-    return selectors
+    named = [(Target.TASK, task_id), (Target.AGENT, holder), (Target.ALL, "")]
+    named += [(Target.LEASE, lease_id) for lease_id in lease_ids]
+    named += [(Target.TOOL, qualified(resource, tool)) for tool in tools]
+    return {Selector(owner, target, value) for owner in (tenant, ANY_TENANT) for target, value in named}
 
 
 def naming(tenant: str, lease_ids: Iterable[str]) -> set[Selector]:
