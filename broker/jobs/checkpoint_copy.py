@@ -22,6 +22,7 @@ from broker.store.transaction import Transaction
 
 KIND = "checkpoint.copy"
 FILE = "checkpoint"
+THREAD = "checkpoint-copy"
 _EVERY = timedelta(minutes=1)
 
 
@@ -92,5 +93,5 @@ def _in_own_thread(step: Callable[[], None]) -> Future[None]:
         else:
             future.set_result(None)
 
-    threading.Thread(target=run, name="checkpoint-copy", daemon=True).start()
+    threading.Thread(target=run, name=THREAD, daemon=True).start()
     return future

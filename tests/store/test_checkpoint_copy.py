@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from broker.audit import checkpoint
 from broker.audit.checkpoint import Checkpoint
 from broker.audit.note import NoteSigner, verify_note
 from broker.jobs import checkpoint_copy
-from broker.jobs.checkpoint_copy import FILE, KIND, CheckpointCopy
+from broker.jobs.checkpoint_copy import FILE, KIND, THREAD, CheckpointCopy
 from broker.jobs.effects import EffectRunner, pause
 from broker.store import effects, verification
 from broker.store.effects import OutsideEffect
@@ -189,5 +190,7 @@ async def test_two_brokers_make_one_copy(database_url: str, folder: Path) -> Non
 
 
 async def release(pipe: Path) -> None:
-    """Let whoever reads a pipe come to its end."""
+    """Let the thread that reads a pipe come to its end, and wait for it."""
+    hanging = next(thread for thread in threading.enumerate() if thread.name == THREAD)
     await asyncio.to_thread(pipe.write_bytes, b"nothing")
+    await asyncio.to_thread(hanging.join)
