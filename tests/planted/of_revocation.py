@@ -10,6 +10,27 @@ FAULTS = (
         ("test_whatever_happens_when_a_barrier_has_returned_nobody_accepts_what_its_rule_covers",),
     ),
     Fault(
+        "a barrier forgets the verifiers of other brokers on the database",
+        "self._monotonic(), alone=not self._database.is_shared)",
+        "self._monotonic(), alone=True)",
+        ("test_a_barrier_waits_for_as_long_as_another_broker_keeps_its_verifiers_fresh",),
+    ),
+    Fault(
+        "a barrier waits for no other broker's verifiers",
+        "(self.born if alone else now) + self.window",
+        "self.born + self.window",
+        (
+            "test_a_barrier_waits_one_window_for_those_it_cannot_know",
+            "test_a_barrier_waits_for_as_long_as_another_broker_keeps_its_verifiers_fresh",
+        ),
+    ),
+    Fault(
+        "a barrier forgets the verifiers of the broker's former life",
+        "(self.born if alone else now) + self.window",
+        "NEVER if alone else now + self.window",
+        ("test_a_barrier_waits_one_window_for_those_it_cannot_know",),
+    ),
+    Fault(
         "freshness runs from now",
         "return next(lacking, self.began + self.window)",
         "return next(lacking, now + self.window)",

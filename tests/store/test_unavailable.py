@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, event
@@ -15,17 +14,15 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from broker.model.errors import Reason, Refusal
-from broker.model.principal import Role
-from broker.model.selector import RevocationRule, Selector, Target
+from broker.model.selector import Selector, Target
 from broker.revocation.feed import FRESHNESS, Feed
-from broker.revocation.publishing import Update
 from broker.store import ledger
 from broker.store.database import UNAVAILABLE
 from broker.system import uuid7
 from tests.support.fakes import eventually
-from tests.support.world import OPERATOR, World, opened
+from tests.support.feed import VERIFIER, published, running
+from tests.support.world import World, opened
 
-VERIFIER = replace(OPERATOR, id="spiffe://example.org/verifier", roles=frozenset({Role.VERIFIERS}))
 LONG = 60.0  # seconds: however busy the machine is
 
 
@@ -50,10 +47,8 @@ def failing(kind: type[Exception]) -> Iterator[threading.Event]:
 async def fed(url: str) -> AsyncIterator[tuple[World, Feed, asyncio.Task[None]]]:
     async with opened(url) as world:
         feed = Feed(world.desk.database, world.follower, time.monotonic, uuid7)
-        running = asyncio.create_task(feed.run())
-        yield world, feed, running
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        async with running(feed) as task:
+            yield world, feed, task
 
 
 async def reason_of_a_read(world: World) -> Reason:
@@ -68,24 +63,18 @@ async def reason_of_a_write(world: World) -> Reason:
     return refused.value.reason
 
 
-async def published(updates: AsyncIterator[Update], rule: RevocationRule) -> None:
-    async for update in updates:
-        if rule.index in [news.index for news in update.rules]:
-            return
-
-
 @pytest.mark.parametrize("kind", UNAVAILABLE)
 async def test_a_database_that_answers_again_is_read_written_and_followed_again(
     database_url: str, kind: type[Exception]
 ) -> None:
-    async with fed(database_url) as (world, feed, running), asyncio.timeout(LONG):
+    async with fed(database_url) as (world, feed, run), asyncio.timeout(LONG):
         updates = feed.watch(VERIFIER, None)
         session = (await anext(updates)).session_id
         with failing(kind) as met:
             assert await reason_of_a_read(world) is Reason.LEDGER_UNAVAILABLE
             assert await reason_of_a_write(world) is Reason.LEDGER_UNAVAILABLE
             await asyncio.to_thread(met.wait, LONG)
-        assert not running.done()
+        assert not run.done()
         rule = await world.revoke(Selector("acme", Target.ALL))
         await published(updates, rule)
         assert feed.confirm(VERIFIER, session, rule.index).total_seconds() > 0
@@ -110,12 +99,12 @@ async def test_readers_that_use_the_pool_up_hold_neither_writer_nor_feed_up(data
 async def test_what_is_our_own_fault_ends_the_feed_and_nobody_is_kept_fresh(
     database_url: str, kind: type[Exception]
 ) -> None:
-    async with fed(database_url) as (_, feed, running), asyncio.timeout(LONG):
+    async with fed(database_url) as (_, feed, run), asyncio.timeout(LONG):
         updates = feed.watch(VERIFIER, None)
         session = (await anext(updates)).session_id
         with failing(kind):
-            await asyncio.wait([running])
-        assert isinstance(running.exception(), kind)
+            await asyncio.wait([run])
+        assert isinstance(run.exception(), kind)
         assert feed.problem() is not None
         with pytest.raises(Refusal) as unknown:
             feed.confirm(VERIFIER, session, 0)
@@ -133,7 +122,7 @@ async def test_a_feed_whose_look_hangs_keeps_nobody_fresh_beyond_the_window(data
         if threading.current_thread().name.startswith("feed"):
             answer.wait(LONG)
 
-    async with fed(database_url) as (_, feed, running), asyncio.timeout(LONG):
+    async with fed(database_url) as (_, feed, run), asyncio.timeout(LONG):
         updates = feed.watch(VERIFIER, None)
         session = (await anext(updates)).session_id
         event.listen(Engine, "before_cursor_execute", hang)
@@ -142,7 +131,7 @@ async def test_a_feed_whose_look_hangs_keeps_nobody_fresh_beyond_the_window(data
             await eventually(lambda: feed.problem() is not None, LONG)
             now, granted = time.monotonic(), feed.confirm(VERIFIER, session, 0)
             assert now + granted.total_seconds() <= hung + FRESHNESS.total_seconds()
-            assert not running.done()
+            assert not run.done()
         finally:
             answer.set()
             event.remove(Engine, "before_cursor_execute", hang)

@@ -271,6 +271,16 @@ def test_a_barrier_waits_for_whom_its_rule_concerns_of_those_who_were_there() ->
     assert (receipt.confirmed, receipt.stale) == (1, 2)
 
 
+def test_a_barrier_waits_one_window_for_those_it_cannot_know() -> None:
+    looks = Freshness(WINDOW, born=50.0)
+    of_others = looks.barrier(6, "acme", 100.0, alone=False)
+    assert of_others.next_at(100.0) == 110.0
+    assert [of_others.is_over(now) for now in (100.0, 109.9, 110.0)] == [False, False, True]
+    of_a_former_life = looks.barrier(6, "acme", 55.0)
+    assert [of_a_former_life.is_over(now) for now in (55.0, 59.9, 60.0)] == [False, False, True]
+    assert looks.barrier(6, "acme", 100.0).is_over(100.0)
+
+
 def test_a_rule_of_all_tenants_concerns_everybody() -> None:
     of_one, of_all = session(fresh_until=110.0), Session("3", "v", "*", 110.0)
     assert Barrier(6, "*", [of_one, of_all]).waits_for(100.0) == [of_one, of_all]
