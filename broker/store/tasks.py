@@ -219,7 +219,8 @@ class Tasks(Aggregate):
             rows = fetch(self._head.connection, wanted)
             self._altered = self._head.altered(rows.values())
             self._altered.update(task.id for task in rows.values() if self._has_ended(task))
-            self._tasks.update(rows)
+            # What is here the next transaction takes for true: it is to read an altered one again, and refuse it.
+            self._tasks.update((task_id, task) for task_id, task in rows.items() if task_id not in self._altered)
 
     def write(self) -> None:
         """Insert what is new, then write what has changed, of new tasks as well."""

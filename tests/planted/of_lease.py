@@ -88,6 +88,12 @@ FAULTS = (
         ("test_issue_and_end_of_task_cannot_pass_each_other",),
     ),
     Fault(
+        "an altered task is refused once, and then kept for true",
+        " if task_id not in self._altered)",
+        ")",
+        ("test_nothing_is_signed_by_a_row_that_was_altered",),
+    ),
+    Fault(
         "a task is everybody's",
         "known_task(task if agent.id in task.agents else None, task_id, agent)",
         "known_task(task, task_id, agent)",

@@ -149,9 +149,10 @@ async def test_nothing_is_signed_by_a_row_that_was_altered(deployment: Deploymen
 
 
 async def _refused(act: Act, world: World, scene: Scene) -> None:
-    with pytest.raises(Refusal) as refused:
-        await act(world, scene)
-    assert refused.value.reason in SAFE, refused.value
+    for _ in range(2):  # what was refused once is known to the broker, and must not count as proven
+        with pytest.raises(Refusal) as refused:
+            await act(world, scene)
+        assert refused.value.reason in SAFE, refused.value
 
 
 @dataclass(frozen=True)
