@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import signal
@@ -14,6 +15,7 @@ from functools import partial
 
 import grpc
 
+from broker import logs
 from broker.access.authentication import Authentication
 from broker.audit.note import NoteSigner, VerifierKey
 from broker.config import policy_bundle
@@ -52,6 +54,7 @@ from broker.trust.files import SvidFileSource
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
 
+_END_WITHIN_SECONDS = 60.0
 # Requests leave hardly any cycles behind: looking for them as often as by default costs a fifth.
 _GC_ALLOCATIONS = 50_000
 
@@ -64,6 +67,29 @@ class _Ledger:
     signer: NoteSigner
     follower: Follower
     marks: Marks
+
+
+def run(
+    settings: Settings,
+    ready: Callable[[Ready], None],
+    clock: Clock = system_clock,
+    also: Sequence[grpc.GenericRpcHandler] = (),
+) -> None:
+    """Run a broker in a process of its own: `serve`, with logs to stderr, and an end that is bounded.
+
+    However it ends, and whatever hangs then, the process lives for a minute longer at most: it then says where each of
+    its threads stands, and exits with 1.
+
+    Raises:
+        CannotStart, Refusal, PartEnded: as `serve`.
+    """
+    logs.configure()
+    asyncio.run(serve(settings, ready, clock, also, over=_bound_the_end))
+
+
+def _bound_the_end() -> None:
+    """Have the process end in time. A thread that waits for a disk cannot be told to stop, and would be waited for."""
+    faulthandler.dump_traceback_later(_END_WITHIN_SECONDS, exit=True)
 
 
 async def serve(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-from broker import daemon, logs
+from broker import daemon
 from broker.config.settings import Settings
 from broker.doors import Ready
 from broker.sandbox.deployment import IDENTITIES, Deployment
@@ -24,13 +23,12 @@ def serve(directory: Path, also: Sequence[grpc.GenericRpcHandler] = ()) -> None:
     `also` is served beside the broker's own services, to anybody.
 
     Raises:
-        CannotStart, Refusal, PartEnded: as `daemon.serve`.
+        CannotStart, Refusal, PartEnded: as `daemon.run`.
     """
-    logs.configure()
     deployment = Deployment(directory.resolve())
     deployment.prepare(system_clock())
     settings = deployment.settings()
-    asyncio.run(daemon.serve(settings, announcing(deployment, settings), also=also))
+    daemon.run(settings, announcing(deployment, settings), also=also)
 
 
 def announcing(deployment: Deployment, settings: Settings) -> Callable[[Ready], None]:

@@ -244,20 +244,30 @@ async def test_without_a_fault_it_stops_without_a_word(tmp_path: Path, monkeypat
 
 HANGING = """
 import sys, time
-from broker.cli import cli, running
+from pathlib import Path
+from broker import daemon
 from broker.store.marks import Marks
-running._END_WITHIN_SECONDS = 2.0
+daemon._END_WITHIN_SECONDS = 2.0
 Marks.catch_up = lambda marks: time.sleep(1_000)
-cli(["serve", "--config", sys.argv[1]])
+folder = Path(sys.argv[1])
 """
+STARTS = {
+    "credbroker serve": "from broker.cli import cli; cli(['serve', '--config', str(folder / 'broker.toml')])",
+    "a sandbox": "from broker.sandbox.serving import serve; serve(folder)",
+}
 
 
-def test_a_disk_that_does_not_answer_holds_up_no_shutdown_and_the_log_says_where_it_stood(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_a_disk_that_does_not_answer_holds_up_no_shutdown_and_the_log_says_where_it_stood(
+    tmp_path: Path, start: str
+) -> None:
     deployment, log = prepare(tmp_path), tmp_path / "log"
     configured = deployment.configuration.read_text().replace("127.0.0.1:8443", "127.0.0.1:0")
     deployment.configuration.write_text(configured)
     with log.open("w") as stderr:
-        process = subprocess.Popen([sys.executable, "-c", HANGING, str(deployment.configuration)], stderr=stderr)
+        process = subprocess.Popen(
+            [sys.executable, "-c", HANGING + start, tmp_path], stdout=subprocess.DEVNULL, stderr=stderr
+        )
         try:
             until = time.monotonic() + LONG
             while "daemon.ready" not in log.read_text():

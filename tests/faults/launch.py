@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 
-from broker import daemon, logs
+from broker import daemon
 from broker.doors import Ready
 from broker.sandbox.deployment import Deployment
 from broker.sandbox.serving import announcing
@@ -27,7 +26,6 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=1)
     options = parser.parse_args()
 
-    logs.configure()
     deployment = Deployment(options.dir)
     deployment.prepare(system_clock())
     settings = deployment.settings(options.port)
@@ -38,7 +36,7 @@ def main() -> None:
             STEPS[options.die_at].die_at(options.passes)
         ready(bound)
 
-    asyncio.run(daemon.serve(settings, armed, SteeredClock(options.dir / CLOCK)))
+    daemon.run(settings, armed, SteeredClock(options.dir / CLOCK))
 
 
 if __name__ == "__main__":
