@@ -125,7 +125,9 @@ class HttpServer:
     def _load(self) -> None:
         with files.passing(self._loaded.key_pem + b"\n" + self._loaded.chain_pem) as path:
             try:
-                self._tls.load_cert_chain(path, password="")
+                # In a context of its own before: one in which this fails half way has no certificate any more.
+                for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._tls):
+                    context.load_cert_chain(path, password="")
             except ssl.SSLError as error:
                 raise CertificateProblem(f"listen.http_cert: it or its key cannot be used: {error.strerror}") from error
 
