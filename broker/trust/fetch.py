@@ -8,6 +8,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -50,8 +51,7 @@ class Fetcher:
         Raises:
             FetchError: it cannot be had, or not in this way.
         """
-        if not url.startswith("https://"):
-            raise FetchError(f"{url}: is not fetched, since it is not https")
+        _check(url)
         try:
             async with asyncio.timeout(_SECONDS):  # of the whole, however slowly it comes
                 async with self._client.stream("GET", url, headers=_HEADERS) as response:
@@ -64,6 +64,20 @@ class Fetcher:
     async def close(self) -> None:
         """Close its connections."""
         await self._client.aclose()
+
+
+def _check(url: str) -> None:
+    """Refuse what is not to be fetched, and what no connection can be made to: the client takes any number for a port.
+
+    Raises:
+        FetchError: it is neither.
+    """
+    if not url.startswith("https://"):
+        raise FetchError(f"{url}: is not fetched, since it is not https")
+    try:
+        _port = urlsplit(url).port
+    except ValueError as error:
+        raise FetchError(f"{url}: is not fetched: {error}") from error
 
 
 async def _content(url: str, response: httpx2.Response) -> bytes:

@@ -76,6 +76,7 @@ class OidcIssuer:
     mood: str = "well"
     key_sets_given: int = 0
     claimed_issuer: str = ""
+    claimed_keys_url: str = ""
     answering: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -111,7 +112,8 @@ class OidcIssuer:
         )
 
     async def _discovery(self, _request: Request) -> Response:
-        return JSONResponse({"issuer": self.claimed_issuer or self.url, "jwks_uri": f"{self.url}/jwks"})
+        keys_url = self.claimed_keys_url or f"{self.url}/jwks"
+        return JSONResponse({"issuer": self.claimed_issuer or self.url, "jwks_uri": keys_url})
 
     async def _jwks(self, request: Request) -> Response:
         answer = JSONResponse({"keys": [jwk(key, kid) for kid, key in self.keys.items()]})

@@ -54,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OidcIssue
 @pytest.fixture
 async def room(server: tuple[OidcIssuer, Authority], tmp_path: Path) -> AsyncIterator[Room]:
     issuer, root = server
-    issuer.mood, issuer.claimed_issuer, issuer.key_sets_given = "well", "", 0
+    issuer.mood, issuer.claimed_issuer, issuer.claimed_keys_url, issuer.key_sets_given = "well", "", "", 0
     issuer.keys.clear()
     issuer.roll("k1")
     (tmp_path / "ca.pem").write_bytes(root.cert_pem)
@@ -244,6 +244,21 @@ async def test_an_issuer_that_calls_itself_otherwise_is_not_believed(room: Room)
     await unavailable(keys)
     assert "is not the configuration of" in str(keys.problem)
     assert room.issuer.key_sets_given == 0
+
+
+@pytest.mark.parametrize("where", ["https://localhost:65536/jwks", "https://localhost:99999", "https://[::1/jwks"])
+async def test_an_issuer_whose_keys_are_nowhere_ends_nothing(room: Room, where: str) -> None:
+    room.issuer.claimed_keys_url = where
+    keys = room.key_set()
+    running = asyncio.create_task(keys.run())
+    await eventually(lambda: bool(keys.problem) or running.done())
+    assert not running.done(), "one issuer is not the end of the daemon"
+    assert where in str(keys.problem)
+    room.issuer.claimed_keys_url = ""
+    assert await keys.refresh()
+    assert kids(keys) == ["k1"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_server_of_an_unknown_root_is_not_believed(room: Room, tmp_path: Path) -> None:
