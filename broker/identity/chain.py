@@ -7,10 +7,9 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -31,6 +30,11 @@ UNREADABLE = (
 
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _SHORTEST_RSA = 2_048
+_FORGEABLE = {
+    SignatureAlgorithmOID.RSA_WITH_MD5: "MD5",
+    SignatureAlgorithmOID.RSA_WITH_SHA1: "SHA-1",
+    SignatureAlgorithmOID.ECDSA_WITH_SHA1: "SHA-1",
+}
 _PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 _FOREIGN = "the certificate does not lead to a root of its own trust domain"
 _OTHERWISE = (
@@ -108,8 +112,9 @@ def _cause(
     for _ in range(len(shown) + 1):
         issuer = next((ca for ca in (*roots, *shown) if _has_issued(ca, link)), None)
         if issuer is None:
-            return _FOREIGN
-        if wrong := _wrong(issuer, link, at):
+            digest = _FORGEABLE.get(link.signature_algorithm_oid)  # such a signature is not even checked
+            return f"a signature in the certificate's chain is made with {digest}" if digest else _FOREIGN
+        if wrong := _wrong(issuer, at):
             return wrong
         if issuer in roots:
             return _OTHERWISE
@@ -125,14 +130,12 @@ def _has_issued(ca: x509.Certificate, link: x509.Certificate) -> bool:
     return True
 
 
-def _wrong(ca: x509.Certificate, link: x509.Certificate, at: datetime) -> str:
+def _wrong(ca: x509.Certificate, at: datetime) -> str:
     """Return what is wrong with a CA that has issued a certificate; empty, if nothing is."""
     key = ca.public_key()
     if not _is_strong_for_cas(key):
         kind = kind_of(key)
         return f"a CA in the certificate's chain has a key of {kind}; use P-256, P-384, P-521 or RSA with 2048 bits"
-    if isinstance(link.signature_hash_algorithm, (hashes.MD5, hashes.SHA1)):
-        return f"a signature in the certificate's chain is made with {link.signature_hash_algorithm.name}"
     if at >= ca.not_valid_after_utc:
         return "a CA in the certificate's chain has expired"
     if at < ca.not_valid_before_utc:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
@@ -154,6 +155,27 @@ def test_a_key_that_no_ca_may_have_is_told(kind: Callable[[], CertificateIssuerP
     assert f"has a key of {told}; use P-256" in world.refusal(leaf(odd)).message
     link = make(ca_shape("odd"), NOW, OURS, kind())
     assert f"has a key of {told}; use P-256" in World().refusal(leaf(link), link).message
+
+
+SHA256_WITH_RSA = bytes.fromhex("2a864886f70d01010b")
+
+
+@pytest.mark.parametrize(("digest", "last", "name"), [(hashes.SHA1(), 0x05, "SHA-1"), (hashes.MD5(), 0x04, "MD5")])
+def test_a_signature_that_can_be_forged_is_told(digest: hashes.HashAlgorithm, last: int, name: str) -> None:
+    """The builder makes none such, so a good certificate is given the other algorithm and signed again."""
+    key = rsa.generate_private_key(65_537, 2_048)
+    issuer = make(ca_shape("old"), NOW, None, key)
+    good = leaf(issuer)
+    weak = SHA256_WITH_RSA[:-1] + bytes([last])
+    signed = good.certificate.tbs_certificate_bytes.replace(SHA256_WITH_RSA, weak)
+    changed = good.certificate.public_bytes(Encoding.DER).replace(SHA256_WITH_RSA, weak)
+    signature = key.sign(signed, padding.PKCS1v15(), digest)
+    forged = x509.load_der_x509_certificate(changed.replace(good.certificate.signature, signature))
+    world = World(TrustBundles(1, {"example.org": (issuer.certificate,)}))
+    assert world.ask(good).id == RESEARCHER
+    refusal = world.refusal(Made(forged, good.key))
+    assert refusal.reason is Reason.IDENTITY_INVALID
+    assert f"a signature in the certificate's chain is made with {name}" in refusal.message
 
 
 def test_who_is_foreign_is_called_so_whatever_is_shown() -> None:
