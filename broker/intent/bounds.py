@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import assert_never
 
 from broker.intent.constraints import violations
 from broker.intent.paths import UNCLEAR, Arguments
@@ -44,7 +45,7 @@ def breaches(constraints: Iterable[Constraint], arguments: object) -> tuple[Fiel
     return tuple(reported)
 
 
-def in_words(constraint: Constraint) -> str:  # noqa: C901, PLR0911 (a line per operator)
+def in_words(constraint: Constraint) -> str:  # noqa: C901, PLR0911, PLR0912 (a line per operator)
     """Return what an argument must be."""
     values = constraint.values
     match constraint.op:
@@ -64,6 +65,8 @@ def in_words(constraint: Constraint) -> str:  # noqa: C901, PLR0911 (a line per 
             return "must be there"
         case Operator.ABSENT:
             return "must not be there"
+        case _:
+            assert_never(constraint.op)
 
 
 def _listed(values: tuple[Scalar, ...]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import assert_never
 from urllib.parse import urlsplit
 
 from broker.intent import prefixes
@@ -79,9 +80,11 @@ def _operands_wanted(operator: Operator, values: tuple[Scalar, ...]) -> str:  # 
             )
         case Operator.ABSENT | Operator.PRESENT:
             return "no values" if count else ""
+        case _:
+            assert_never(operator)
 
 
-def _holds(constraint: Constraint, value: object) -> bool:  # noqa: C901, PLR0911 (a line per operator)
+def _holds(constraint: Constraint, value: object) -> bool:  # noqa: C901, PLR0911, PLR0912 (a line per operator)
     operator, operands = constraint.op, constraint.values
     if value in (MISSING, UNCLEAR):
         return value is MISSING and operator is Operator.ABSENT
@@ -101,6 +104,8 @@ def _holds(constraint: Constraint, value: object) -> bool:  # noqa: C901, PLR091
             return True
         case Operator.ABSENT:
             return False
+        case _:
+            assert_never(operator)
 
 
 def _is_same(value: object, operand: Scalar) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.lease import Binding
@@ -36,6 +37,8 @@ def bind(binding: Binding, agent: Principal) -> Confirmation:
                 return Confirmation(Binding.DPOP, agent.proof_key)
             if binding is Binding.DPOP:
                 raise _unproven("keys (DPoP), and the caller has proven none", "dpop", "a DPoP proof (RFC 9449)")
+        case _:
+            assert_never(binding)
     return Confirmation(binding)
 
 

@@ -140,13 +140,17 @@ def _invalid(file: str, piece: _Piece, schema: cedarpy.Schema) -> Iterator[Probl
 
 def _line_of_syntax(parse: Callable[[str], object], piece: _Piece, error: str) -> int:
     """Find the line where the parser stops: the first one with which the text up to there fails in the same way."""
-    lines = piece.text.split("\n")
     if "unexpected token" in error or "invalid token" in error:
-        for number in range(1, len(lines) + 1):
-            try:
-                parse("\n".join(lines[:number]))
-            except ValueError as shorter:
-                if str(shorter) == error:
-                    return piece.offset + number
+        lines = piece.text.split("\n")
+        shorter = (number for number in range(1, len(lines)) if _error(parse, "\n".join(lines[:number])) == error)
+        return piece.offset + next(shorter, len(lines))
     named = re.sub(r": (\w+)$", r": `\1`", error)
     return place(named, piece.text, piece.line, piece.offset)
+
+
+def _error(parse: Callable[[str], object], text: str) -> str:
+    try:
+        parse(text)
+    except ValueError as error:
+        return str(error)
+    return ""
