@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DataError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from broker.model.errors import Reason, Refusal
 from broker.model.selector import Selector, Target
@@ -21,26 +20,10 @@ from broker.store.database import UNAVAILABLE
 from broker.system import uuid7
 from tests.support.fakes import eventually
 from tests.support.feed import VERIFIER, published, running
+from tests.support.outages import failing
 from tests.support.world import World, opened
 
 LONG = 60.0  # seconds: however busy the machine is
-
-
-@contextmanager
-def failing(kind: type[Exception]) -> Iterator[threading.Event]:
-    """Let every statement fail, of readers, writer and feed; the event says that the feed has met it."""
-    met = threading.Event()
-
-    def fail(*_arguments: object) -> None:
-        if threading.current_thread().name.startswith("feed"):
-            met.set()
-        raise kind("away") if kind is PoolTimeout else kind(None, None, Exception("away"))
-
-    event.listen(Engine, "before_cursor_execute", fail)
-    try:
-        yield met
-    finally:
-        event.remove(Engine, "before_cursor_execute", fail)
 
 
 @asynccontextmanager

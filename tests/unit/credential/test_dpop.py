@@ -57,6 +57,14 @@ def test_what_we_make_is_what_we_and_others_take() -> None:
     assert json.loads(read.payload) == {**CLAIMS, "jti": "7", "nonce": "n"}
 
 
+def test_a_proof_for_a_request_without_a_token_says_nothing_of_one() -> None:
+    plain = replace(REQUEST, token="")
+    made = dpop.make(SIGNER, plain, jti="7", at=NOW)
+    assert dpop.verify(made, plain, NOW) == Proof(thumbprint=SIGNER.kid, jti="7", issued_at=NOW, nonce="")
+    read = jws.deserialize_compact(made, ECKey.import_key(dict(PUBLIC)), algorithms=["ES256"])
+    assert json.loads(read.payload).keys() == {"jti", "htm", "htu", "iat"}
+
+
 def test_a_key_may_say_what_it_is_for() -> None:
     dpop.verify(proof({"jwk": {**PUBLIC, "alg": "ES256", "use": "sig", "kid": "x"}}), REQUEST, NOW)
 

@@ -5,7 +5,7 @@ from cryptography import x509
 
 from broker.identity.trust_bundles import TrustBundles, parse_certificates
 from broker.system import system_clock
-from tests.support.certificates import root
+from tests.support.certificates import of_a_version_that_there_is_not, root
 
 ONE, TWO = root("one", system_clock()), root("two", system_clock())
 
@@ -23,8 +23,9 @@ def test_a_bundle_holds_every_certificate_in_it() -> None:
         ONE.pem[:-40],
         ONE.pem + TWO.pem[: len(TWO.pem) // 2],
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        of_a_version_that_there_is_not(ONE.pem),
     ],
-    ids=["empty", "prose", "a key", "cut short", "the second cut short", "not a certificate"],
+    ids=["empty", "prose", "a key", "cut short", "the second cut short", "not a certificate", "of no version"],
 )
 def test_what_is_no_bundle_is_refused(pem: bytes) -> None:
     with pytest.raises(ValueError):

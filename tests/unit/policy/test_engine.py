@@ -247,6 +247,7 @@ def test_without_any_one_entity_there_is_no_permit(policy: Policy, action: Actio
         ("action", {"type": "Broker::Action", "id": "isue"}),
         ("principal", {"type": "Broker::Person", "id": RESEARCHER}),
         ("resource", {"type": "Broker::Thing", "id": "x"}),
+        ("principal", {"type": "Broker::Workload", "id": "\ud800"}),
     ],
 )
 def test_a_typo_in_the_request_is_an_error(policy: Policy, part: str, value: dict[str, str]) -> None:
