@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 
@@ -63,13 +64,13 @@ async def _in_this_loop(verifier: Verifier, endpoint: Endpoint) -> AsyncIterator
 
 @contextmanager
 def _in_a_thread(verifier: Verifier, endpoint: Endpoint) -> Iterator[Verifier]:
-    ready, stop = threading.Event(), threading.Event()
+    ready, stop = threading.Event(), Future[None]()
     failures: list[Exception] = []
 
     async def main() -> None:
         async with _in_this_loop(verifier, endpoint):
             ready.set()
-            await asyncio.to_thread(stop.wait)
+            await asyncio.wrap_future(stop)  # not in an executor's thread: for those a program waits at its end
 
     def run() -> None:
         try:
@@ -87,5 +88,5 @@ def _in_a_thread(verifier: Verifier, endpoint: Endpoint) -> Iterator[Verifier]:
             raise failures[0]
         yield verifier
     finally:
-        stop.set()
+        stop.set_result(None)
         thread.join()

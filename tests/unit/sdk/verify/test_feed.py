@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -267,3 +269,16 @@ def test_a_thread_that_cannot_begin_says_why(broker_elsewhere, monkeypatch: pyte
     with pytest.raises(Refusal) as refused, watching(Verifier(AUDIENCE), endpoint):
         pytest.fail("the block must not run")
     assert refused.value.reason is Reason.IDENTITY_UNKNOWN
+
+
+def test_a_program_that_never_leaves_the_block_ends_all_the_same(broker_elsewhere) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    _, endpoint, _ = broker_elsewhere
+    program = (
+        "from broker.sdk import Endpoint, Verifier, watching\n"
+        f"endpoint = Endpoint.of({endpoint.address!r}, {str(endpoint.svid_dir)!r})\n"
+        f"block = watching(Verifier({AUDIENCE!r}), endpoint)\n"
+        "block.__enter__()\n"
+        "print('the last line')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout == "the last line\n"
