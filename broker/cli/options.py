@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,10 @@ from google.protobuf.duration_pb2 import Duration
 from broker.cli.output import output_option
 from broker.model.duration import format_duration, parse_duration
 from broker.wire.times import duration_to_wire
+
+
+INDEX = click.IntRange(0, 2**63 - 1)
+"""The index of an entry, as far as the wire has room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,13 @@ def calling(command: Callable[..., Any]) -> Callable[..., Any]:
 def lifetime_option(help: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401 (click's)
     """Add `--lifetime`."""
     return click.option("--lifetime", type=DurationType(), metavar="DURATION", help=help, **settings)
+
+
+def limit_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--limit`, of a list that comes in pages."""
+    return click.option(
+        "--limit", type=click.IntRange(1, sys.maxsize), default=100, show_default=True, help="At most so many."
+    )(command)
 
 
 def config_option(help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -153,6 +153,23 @@ def test_refusals_have_reason_and_exit_code(broker: Broker, tmp_path: Path) -> N
     assert late == (Exit.STOPPED, "STOPPED")
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("auditor", "ledger prove"),
+        ("auditor", "ledger explanation"),
+        ("auditor", "ledger entries --from"),
+        ("auditor", "ledger entries --limit"),
+        ("operator", "lease list --limit"),
+        ("orchestrator", "task list --limit"),
+    ],
+)
+def test_a_number_that_nothing_has_room_for_is_a_slip(broker: Broker, name: str, command: str) -> None:
+    assert broker.refused(name, *command.split(), 2**63) == (Exit.USAGE, "USAGE")
+    largest = broker.run(name, *command.split(), 2**63 - 1)
+    assert largest.exit_code in (Exit.OK, Exit.NOT_FOUND), largest.output
+
+
 def test_a_pasted_token_is_dead_at_once(broker: Broker, tmp_path: Path) -> None:
     lease = broker.issue(broker.new_task(), tmp_path / "token")
     token = (tmp_path / "token").read_text()

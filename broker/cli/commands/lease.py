@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from broker.cli.options import Caller, remote
+from broker.cli.options import Caller, limit_option, remote
 from broker.cli.output import note, show, show_list
 from broker.cli.paging import take
 from broker.cli.render import plain
@@ -25,7 +25,7 @@ def lease() -> None:
 @lease.command("list")
 @selector_options
 @click.option("--live", "live_only", is_flag=True, help="Only those that are live now.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@limit_option
 @remote
 def list_leases(caller: Caller, *, selector: Selector | None, live_only: bool, limit: int) -> None:
     """List leases, newest first.

@@ -13,7 +13,7 @@ import click
 
 from broker.cli.database import database_option, using_database
 from broker.cli.failure import Stop, stopping_on
-from broker.cli.options import Caller, config_option, remote
+from broker.cli.options import INDEX, Caller, config_option, limit_option, remote
 from broker.cli.output import note, output_option, printable, show, show_list, wants_json
 from broker.cli.paging import take
 from broker.cli.render import plain
@@ -69,9 +69,9 @@ def _keep(vkey: str, file: Path) -> None:
 
 
 @ledger.command()
-@click.option("--from", "start", type=click.IntRange(0), default=0, show_default=True, help="From this index on.")
+@click.option("--from", "start", type=INDEX, default=0, show_default=True, help="From this index on.")
 @click.option("--task", "task_id", default="", metavar="TASK", help="Only entries about this task.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@limit_option
 @remote
 def entries(caller: Caller, start: int, task_id: str, limit: int) -> None:
     """List entries by ascending index.
@@ -99,7 +99,7 @@ def _entry(entry: ledger_pb2.LedgerEntry) -> dict[str, Any]:
 
 
 @ledger.command()
-@click.argument("index", type=click.IntRange(0))
+@click.argument("index", type=INDEX)
 @click.option("--vkey", metavar="KEY|FILE", help="The verifier key that you trust; without: the one the broker names.")
 @remote
 def prove(caller: Caller, index: int, vkey: str | None) -> None:
@@ -132,7 +132,7 @@ def _check(proof: ledger_pb2.InclusionProof, index: int, vkey: str) -> None:
 
 
 @ledger.command()
-@click.argument("index", type=click.IntRange(0))
+@click.argument("index", type=INDEX)
 @remote
 def explanation(caller: Caller, index: int) -> None:
     """Show what a model said about itself when it asked for a credential, after holding it against the entry.

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from broker.cli.declaration import declare, read_declaration
-from broker.cli.options import Caller, lifetime_option, remote
+from broker.cli.options import Caller, lifetime_option, limit_option, remote
 from broker.cli.output import note, show, show_list
 from broker.cli.paging import take
 from broker.cli.render import plain
@@ -85,7 +85,7 @@ def get(caller: Caller, task_id: str) -> None:
 
 @task.command("list")
 @click.option("--state", type=click.Choice([choice.value for choice in TaskState]), help="Only tasks in this state.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@limit_option
 @remote
 def list_tasks(caller: Caller, state: str | None, limit: int) -> None:
     """List tasks, newest first.
