@@ -17,7 +17,6 @@ from broker.cli.output import output_option
 from broker.model.duration import format_duration, parse_duration
 from broker.wire.times import duration_to_wire
 
-
 INDEX = click.IntRange(0, 2**63 - 1)
 """The index of an entry, as far as the wire has room for it."""
 

@@ -20,7 +20,7 @@ from broker.v1 import agent_service_pb2_grpc, lease_pb2, orchestrator_service_pb
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
 from broker.wire.tasks import task_state_from_wire
 from broker.wire.times import instant_to_wire
-from tests.support.fakes import abort, authority, server_credentials, write_svid
+from tests.support.fakes import abort, authority, eventually, server_credentials, write_svid
 
 
 @dataclass
@@ -37,6 +37,7 @@ class FakeDesk:
     refusals: dict[str, list[Refusal]] = field(default_factory=dict)
     refused_always: dict[str, Refusal] = field(default_factory=dict)
     released: list[str] = field(default_factory=list)
+    held: set[str] = field(default_factory=set)  # calls that are not answered as long as they are in it
 
     async def note(self, name: str, request: Any, context: Any) -> None:
         self.calls.append(name)
@@ -47,6 +48,7 @@ class FakeDesk:
             await abort(context, waiting.pop(0))
         if name in self.refused_always:
             await abort(context, self.refused_always[name])
+        await eventually(lambda: name not in self.held)
 
     def lease(self) -> lease_pb2.Lease:
         expire_time = instant_to_wire(self.ends or system_clock() + self.lifetime)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 
@@ -78,6 +78,7 @@ class Client:
         self._prover = None if holder_key is None else Prover(holder_key, clock, ids)
         self._issuer = "" if holder_key is None else issuer_of(issuer)
         self._connection: Connection | None = None
+        self._unwanted: set[asyncio.Task[None]] = set()  # what nobody waits for any more, and is on its way to its end
         self._timeout = timeout
         self._clock = clock
         self._ids = ids
@@ -92,9 +93,14 @@ class Client:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            await self._connection.close()
+        """Close the connection, after what was cancelled in its beginning has ended too."""
+        if self._unwanted:
+            _ended, late = await asyncio.wait(self._unwanted, timeout=_RELEASE_SECONDS)
+            for ending in late:
+                ending.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
     @asynccontextmanager
     async def task(self, declaration: Declaration) -> AsyncIterator[Task]:
@@ -104,7 +110,9 @@ class Client:
             Refusal: as in protos/broker/v1/orchestrator_service.proto. At the end of a block that went well, too: then
                 the task may live until its deadline.
         """
-        task = await self.create_task(declaration)
+        task = await self._begun(
+            self.create_task(declaration), lambda unwanted: self._end(unwanted.id, TaskState.CANCELLED)
+        )
         try:
             yield task
         except BaseException as error:
@@ -136,7 +144,9 @@ class Client:
         wanted = CredentialRequest(
             task_id=task_id, resource=resource, grants=tuple(grants), lifetime=lifetime, explanation=explanation
         )
-        credential = await self._issue(wanted, self._ids())
+        credential = await self._begun(
+            self._issue(wanted, self._ids()), lambda unwanted: self._release_all(unwanted, "", tell)
+        )
         keeper = Keeper(self, credential, wanted, self._clock, self._ids, tell)
         keeping = asyncio.create_task(keeper.run())
         try:
@@ -239,6 +249,22 @@ class Client:
             prover=self._prover if answer.lease.binding == lease_pb2.BINDING_DPOP else None,
             certificate=answer.lease.confirmation if answer.lease.binding == lease_pb2.BINDING_CERTIFICATE else "",
         )
+
+    async def _begun(self, beginning: Coroutine[Any, Any, T], end: Callable[[T], Awaitable[None]]) -> T:
+        """Return what begins. If that is cancelled it goes on, as the broker may be done with it, and `end` ends it."""
+        begun = asyncio.create_task(beginning)
+
+        async def undo() -> None:
+            with contextlib.suppress(Refusal):
+                await end(await begun)
+
+        try:
+            return await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            ending = asyncio.create_task(undo())
+            self._unwanted.add(ending)
+            ending.add_done_callback(self._unwanted.discard)
+            raise
 
     async def _end(self, task_id: str, outcome: TaskState) -> None:
         """End a task, also when the block was cancelled; one that has ended in the block stays as it is."""

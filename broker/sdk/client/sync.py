@@ -127,11 +127,20 @@ class SyncClient:
         self._run(leave())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None:
+        if self._loop is None or self._thread is None:
             work.close()
             msg = "use the client as `with SyncClient() as client`"
             raise RuntimeError(msg)
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        if not self._thread.is_alive() or self._thread is threading.current_thread():
+            work.close()
+            msg = "open a client of its own in each process that was forked, and call none from its own thread (`tell`)"
+            raise RuntimeError(msg)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # it may be we who were interrupted, and then nobody waits for it
+            raise
 
     def _stop(self) -> None:
         if self._loop is not None and self._thread is not None:

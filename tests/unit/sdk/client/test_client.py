@@ -3,8 +3,7 @@
 import asyncio
 import copy
 import pickle
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -214,26 +213,6 @@ def test_a_secret_shows_itself_to_reveal_alone() -> None:
 def test_a_secret_is_neither_pickled_nor_copied(leak: Callable[[object], object]) -> None:
     with pytest.raises(TypeError):
         leak(Secret("eyJ.token"))
-
-
-@pytest.fixture
-def endpoint_elsewhere(desk: FakeDesk, tmp_path: Path) -> Iterator[Endpoint]:
-    """A fake on an event loop of its own, for tests that have none."""
-    loop = asyncio.new_event_loop()
-    ended = asyncio.Event()
-    started: asyncio.Queue[Endpoint] = asyncio.Queue()
-
-    async def main() -> None:
-        async with serving(desk, tmp_path) as endpoint:
-            started.put_nowait(endpoint)
-            await ended.wait()
-
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(loop.run_until_complete, main())
-        yield asyncio.run_coroutine_threadsafe(started.get(), loop).result()
-        loop.call_soon_threadsafe(ended.set)
-        running.result()
-        loop.close()
 
 
 def test_threads_have_the_same_blocks(desk: FakeDesk, endpoint_elsewhere: Endpoint) -> None:
