@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx2
 import pytest
 
 from tests.mcp import servers
-from tests.mcp.notes import Notes, listening
-
-JSON = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-
-
-def message(tool: str = "search_notes", /, **arguments: object) -> dict[str, Any]:
-    params = {"name": tool, "arguments": arguments or {"limit": 1}}
-    return {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
-
-
-@asynccontextmanager
-async def asking(
-    make: Any = servers.behind_the_guard, **headers: str
-) -> AsyncIterator[tuple[Notes, httpx2.AsyncClient]]:
-    async with (
-        listening(make) as notes,
-        httpx2.AsyncClient(headers={**JSON, **headers}, trust_env=False, timeout=60) as http,
-    ):
-        if "authorization" not in headers:
-            http.headers["authorization"] = f"Bearer {notes.token()}"
-        yield notes, http
+from tests.mcp.asking import asking, message
 
 
 def unlived(app: Any) -> Any:

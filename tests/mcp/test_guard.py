@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -20,41 +18,8 @@ from broker.sdk.guard.mcp.resource import ResourceMetadata
 from broker.sdk.verify.verifier import Verifier
 from broker.system import system_clock, uuid7
 from tests.mcp import servers
-from tests.mcp.notes import BROKER, Notes, listening
-
-JSON = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-
-
-def message(tool: str = "search_notes", /, **arguments: object) -> dict[str, Any]:
-    params = {"name": tool, "arguments": arguments or {"limit": 1}}
-    return {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
-
-
-@asynccontextmanager
-async def asking(
-    make: Any = servers.behind_the_guard, **headers: str
-) -> AsyncIterator[tuple[Notes, httpx2.AsyncClient]]:
-    async with (
-        listening(make) as notes,
-        httpx2.AsyncClient(headers={**JSON, **headers}, trust_env=False, timeout=60) as http,
-    ):
-        if "authorization" not in headers:
-            http.headers["authorization"] = f"Bearer {notes.token()}"
-        yield notes, http
-
-
-def unlived(app: Any) -> Any:
-    """Serve an application that knows nothing of its life."""
-
-    async def served(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await app(scope, receive, send)
-            return
-        while (event := (await receive())["type"]) != "lifespan.shutdown":
-            await send({"type": f"{event}.complete"})
-        await send({"type": f"{event}.complete"})
-
-    return served
+from tests.mcp.asking import JSON, asking, message
+from tests.mcp.notes import BROKER, Notes
 
 
 async def test_it_says_where_credentials_come_from() -> None:

@@ -10,17 +10,11 @@ import httpx2
 import pytest
 
 from tests.mcp import servers
+from tests.mcp.asking import INITIALIZE, JSON
 from tests.mcp.notes import Notes, listening
 
 pytestmark = pytest.mark.parametrize("make", servers.ALL, ids=lambda make: make.__name__)
-JSON = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 VERSION = {"mcp-protocol-version": "2025-06-18"}
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
-}
 LIST = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
 OTHERS: list[dict[str, str]] = [
     {"subject": "spiffe://example.org/agent/other", "task_id": "t-2"},

@@ -20,18 +20,10 @@ from broker.sdk.guard.http_request import App
 from broker.sdk.guard.mcp.http import McpGuard
 from broker.system import system_clock, uuid7
 from tests.mcp import servers
+from tests.mcp.asking import INITIALIZE, JSON, message
 from tests.mcp.notes import BROKER, Notes, listening
 
-BODY = json.dumps(
-    {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "search_notes", "arguments": {"limit": 3}}}
-).encode()
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
-}
-JSON = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+BODY = json.dumps(message(limit=3)).encode()
 PATIENCE = timedelta(milliseconds=200)
 
 
