@@ -28,7 +28,8 @@ from broker.policy.engine import Policy
 from broker.policy.problems import PolicyBundleError
 from broker.store import ledger, verification
 from broker.store.schema import explanations, leases, tasks
-from tests.support.world import OPERATOR, REPO, RESEARCHER, SAMPLE_BUNDLE, World, opened, principal
+from tests.support.sample_policy import SAMPLE
+from tests.support.world import OPERATOR, REPO, RESEARCHER, World, opened, principal
 
 LONG_ID = "spiffe://example.org/agent/researcher/" + "x" * (2_048 - 38)
 
@@ -91,7 +92,7 @@ async def test_a_token_is_measured_to_the_byte_before_its_lease_is_recorded(data
 async def test_long_ids_and_issuers_are_named_as_what_makes_a_token_too_long(database_url: str) -> None:
     async with opened(database_url) as world:
         agent = principal(LONG_ID, Role.AGENTS)
-        sample = policy_bundle.load(SAMPLE_BUNDLE)
+        sample = policy_bundle.load(SAMPLE)
         groups = dict(sample.groups) | {"researchers": (RESEARCHER.id, LONG_ID)}
         policy = Policy(replace(sample, groups=groups))
         world.desk = replace(world.desk, policy=lambda: policy)
@@ -145,9 +146,9 @@ async def test_the_largest_that_can_be_revoked_and_locked_fits_an_entry(database
 def many_policies(folder: Path, count: int, length: int) -> Path:
     """Copy the sample bundle, with so many permits more, whose ids have this length."""
     folder.mkdir()
-    for file in SAMPLE_BUNDLE.rglob("*"):
+    for file in SAMPLE.rglob("*"):
         if file.is_file():
-            copy = folder / file.relative_to(SAMPLE_BUNDLE)
+            copy = folder / file.relative_to(SAMPLE)
             copy.parent.mkdir(exist_ok=True)
             copy.write_bytes(file.read_bytes())
     text = "\n".join(

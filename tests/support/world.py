@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import broker.policy
 from broker.audit.note import NoteSigner
 from broker.config import policy_bundle
 from broker.credential.keys import EcSigner, KeySet
@@ -30,12 +29,12 @@ from broker.store.marks import Marks
 from broker.store.reserve import Reserve
 from broker.store.writer import Writer
 from broker.system import uuid7
+from tests.support.sample_policy import SAMPLE
 
 ISSUER = "https://broker.example"
 ORIGIN = "broker.example/ledger"
 REPO = "https://repo.tools.example"
 NOTES = "https://notes.tools.example"
-SAMPLE_BUNDLE = Path(broker.policy.__file__).parent / "sample"
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
@@ -162,7 +161,7 @@ async def opened(
 def _desk(
     database: Database, writer: Writer, cache: TaskCache, clock: ManualClock, signer: EcSigner, limits: Limits
 ) -> Desk:
-    policy = Policy(policy_bundle.load(SAMPLE_BUNDLE))
+    policy = Policy(policy_bundle.load(SAMPLE))
     return Desk(
         clock=clock,
         ids=uuid7,

@@ -13,8 +13,8 @@ from broker.config import policy_bundle
 from broker.config.settings import load
 from broker.config.table import ConfigError
 from broker.policy import bundle
+from tests.support.sample_policy import SAMPLE
 
-SAMPLE = Path(bundle.__file__).parent / "sample"
 WHOLE = """
 [broker]
 issuer = "https://broker.example.org"

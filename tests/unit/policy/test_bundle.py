@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import broker.policy
 from broker.config.policy_bundle import load, read
 from broker.intent.scopes import check_resource
 from broker.model.errors import Reason, Refusal
@@ -15,10 +14,8 @@ from broker.model.lease import Binding
 from broker.policy.bundle import PolicyBundleError, PolicyBundleFiles, check
 from broker.policy.request import ATTRIBUTES
 from broker.sdk.verify.verifier import Verifier
+from tests.support.sample_policy import NOTES, REPO, RESEARCHER, SAMPLE
 
-SAMPLE = Path(broker.policy.__file__).parent / "sample"
-REPO, NOTES = "https://repo.tools.example", "https://notes.tools.example"
-RESEARCHER = "spiffe://example.org/agent/researcher"
 NO_RESOURCES = (
     NOTES + "#x",
     "https://n\u00f6tes.example",

@@ -3,78 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import product
 from pathlib import Path
 
 import cedarpy
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import broker.policy
-from broker.config.policy_bundle import load
 from broker.model.decision import Action, Effect, Situation
 from broker.model.task import Environment
 from broker.policy import request
 from broker.policy.bundle import PolicyBundle
 from broker.policy.engine import Policy
-
-SAMPLE = Path(broker.policy.__file__).parent / "sample"
-
-
-REPO = "https://repo.tools.example"
-RESEARCHER = "spiffe://example.org/agent/researcher"
-
-
-WRITER = "spiffe://example.org/agent/writer"
-
-
-SCRIBE = "spiffe://example.org/agent/scribe/1"
-
-
-MAINTAINER = "spiffe://example.org/person/alice"
-
-
-STRANGER = "spiffe://example.org/job/backup"
-
-
-SITUATION = Situation(
-    action=Action.ISSUE,
-    principal=RESEARCHER,
-    tenant="acme",
-    resource=REPO,
-    tools=("read_file",),
-    environment=Environment.DEV,
-    purpose="triage",
-    owner="alice",
-    risk_threshold=50,
-    lifetime_seconds=0,
-    renewals=0,
-    age_seconds=0,
-    at=datetime(2030, 1, 1, tzinfo=UTC),
-)
-
-
-@pytest.fixture(scope="module")
-def bundle() -> PolicyBundle:
-    return load(SAMPLE)
-
-
-@pytest.fixture(scope="module")
-def policy(bundle: PolicyBundle) -> Policy:
-    return Policy(bundle)
-
-
-def loaded_with(tmp_path: Path, *policies: str) -> PolicyBundle:
-    folder = Path(shutil.copytree(SAMPLE, tmp_path / "bundle"))
-    for path in (folder / "policies").iterdir():
-        path.unlink()
-    (folder / "policies/only.cedar").write_text("\n".join(policies))
-    return load(folder)
+from tests.support.sample_policy import MAINTAINER, RESEARCHER, SCRIBE, SITUATION, STRANGER, WRITER, loaded_with
 
 
 def test_memory_is_bounded(bundle: PolicyBundle) -> None:

@@ -1,31 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.model.decision import Action, Situation
 from broker.model.task import Environment
 from broker.policy.risk import score
 from broker.policy.tables import Tool
-
-SITUATION = Situation(
-    action=Action.ISSUE,
-    principal="spiffe://example.org/agent/a",
-    tenant="acme",
-    resource="https://repo.tools.example",
-    tools=("t",),
-    environment=Environment.DEV,
-    purpose="triage",
-    owner="alice",
-    risk_threshold=50,
-    lifetime_seconds=0,
-    renewals=0,
-    age_seconds=0,
-    at=datetime(2030, 1, 1, tzinfo=UTC),
-)
+from tests.support.sample_policy import SITUATION
 
 
 def tool(sensitivity: int = 0, *, side_effects: bool = False) -> Tool:

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import broker.policy
 from broker.config.policy_bundle import load
 from broker.model.decision import Action, Effect, Situation
 from broker.model.task import Environment
@@ -22,8 +21,7 @@ from broker.policy.bundle import PolicyBundle
 from broker.policy.engine import Policy
 from broker.policy.request import ATTRIBUTES
 from broker.policy.slices import reads
-
-SAMPLE = Path(broker.policy.__file__).parent / "sample"
+from tests.support.sample_policy import SAMPLE
 
 
 def body(condition: str) -> Any:
