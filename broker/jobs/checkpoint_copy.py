@@ -9,16 +9,21 @@ from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-from broker.audit import checkpoint
+from sqlalchemy import Connection
+
+from broker.audit.checkpoint import Checkpoint
 from broker.audit.note import VerifierKey
 from broker.disk import files
-from broker.store import proofs
+from broker.store import opening, proofs
 from broker.store.database import Database
 from broker.store.effects import OutsideEffect
-from broker.store.ledger import Head
+from broker.store.ledger import Head, LedgerMismatch
 from broker.store.marks import read_note
 from broker.store.transaction import Transaction
+
+T = TypeVar("T")
 
 KIND = "checkpoint.copy"
 FILE = "checkpoint"
@@ -44,14 +49,14 @@ class CopyFailed(Exception):
 
 
 class CheckpointCopy:
-    """The copy in a folder: a file, which is whole at any time and never goes back."""
+    """The copy in a folder: a file, which is whole at any time, and replaced by nothing but what goes on from it."""
 
     def __init__(self, folder: Path, database: Database, key: VerifierKey) -> None:
         """Copy to a folder the checkpoints of a database, which a key signs."""
         self._file = folder / FILE
         self._database = database
         self._key = key
-        self._writing: Future[None] | None = None
+        self._waiting: Future[Any] | None = None
 
     async def do(self, _effect: OutsideEffect) -> None:
         """Copy the newest checkpoint. It takes as long as the place takes; who waits no longer leaves it behind.
@@ -61,37 +66,49 @@ class CheckpointCopy:
             OSError: it cannot be written.
             Refusal: LEDGER_UNAVAILABLE.
         """
-        if self._writing is not None and not self._writing.done():
+        if self._waiting is not None and not self._waiting.done():
             raise CopyFailed(f"{self._file}: the write before still hangs; see whether its file system answers")
-        head = await self._database.read(proofs.newest_head)
-        self._writing = _in_own_thread(partial(self._write, head))
-        await asyncio.wrap_future(self._writing)
+        there = await self._apart(self._read)
+        head = await self._database.read(partial(self._following, there))
+        if there != Checkpoint(head.origin, head.frontier.size, head.frontier.root()):
+            await self._apart(partial(self._replace, there, head.note))
 
-    def _write(self, head: Head) -> None:
-        if self._file.exists():
-            there = read_note(self._file, self._key)
-            if there.origin == head.origin and there.size > head.frontier.size:
-                raise CopyFailed(
-                    f"{self._file}: has {there.size} entries, and the database {head.frontier.size}: the database is "
-                    "behind, or other brokers copy to the same file; see docs/how-to/restore-a-backup.md"
-                )
-            if there == checkpoint.Checkpoint(head.origin, head.frontier.size, head.frontier.root()):
-                return
-        files.replace(self._file, head.note.encode(), files.PUBLIC)
+    def _following(self, there: Checkpoint | None, connection: Connection) -> Head:
+        """Read the newest head, which must lead on from what is there: else that is the proof that the two differ."""
+        head = proofs.newest_head(connection)
+        try:
+            if there is not None:
+                opening.hold_against(connection, there, head)
+        except LedgerMismatch as error:
+            raise CopyFailed(
+                f"{self._file}: is kept as it is, since the database does not go on from it: {error}"
+            ) from error
+        return head
+
+    def _read(self) -> Checkpoint | None:
+        return read_note(self._file, self._key) if self._file.exists() else None
+
+    def _replace(self, there: Checkpoint | None, note: str) -> None:
+        if self._read() != there:
+            raise CopyFailed(f"{self._file}: another broker has copied to it meanwhile")
+        files.replace(self._file, note.encode(), files.PUBLIC)
+
+    async def _apart(self, step: Callable[[], T]) -> T:
+        """Do something that may hang for ever in a thread of its own, and only one such thing at a time."""
+        self._waiting = future = _in_own_thread(step)
+        return await asyncio.wrap_future(future)
 
 
-def _in_own_thread(step: Callable[[], None]) -> Future[None]:
+def _in_own_thread(step: Callable[[], T]) -> Future[T]:
     """Run something that may hang for ever, in a thread that holds up neither others nor the end of the process."""
-    future: Future[None] = Future()
+    future: Future[T] = Future()
     future.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
-            step()
+            future.set_result(step())
         except BaseException as error:  # noqa: BLE001 (it is raised where the future is awaited)
             future.set_exception(error)
-        else:
-            future.set_result(None)
 
     threading.Thread(target=run, name=THREAD, daemon=True).start()
     return future

@@ -161,6 +161,23 @@ async def test_a_copy_never_goes_back(broker: CopyingBroker, folder: Path) -> No
     assert (folder / FILE).read_text(encoding="utf-8") == ahead
 
 
+@pytest.mark.parametrize("back", [0, 1, 2])
+async def test_a_copy_of_another_history_stays_as_the_proof_of_it(
+    broker: CopyingBroker, folder: Path, back: int
+) -> None:
+    """As after the whole machine was restored, its mark too: the ledger grows beyond the copy, by other entries."""
+    task = await broker.world.task()
+    await broker.world.issue(task)
+    key = broker.key
+    forked = key.sign(checkpoint.format(Checkpoint(key.name, size(broker) - back, bytes(32))))
+    (folder / FILE).write_text(forked, encoding="utf-8")
+    broker.world.clock.move(MINUTE)
+    await broker.do_due()
+    assert "the history has forked" in await broker.problem()
+    assert str(folder / FILE) in await broker.problem()
+    assert (folder / FILE).read_text(encoding="utf-8") == forked
+
+
 async def test_what_others_have_signed_stays(broker: CopyingBroker, folder: Path) -> None:
     await broker.world.task()
     other = note_signer()
