@@ -60,7 +60,7 @@ class Supervisor:
         """Have a step done in the instant in which the daemon's end is known, or now if it is."""
         self._at_once.append(step)
         if self._over.is_set():
-            step()
+            self._do(step)
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Start a part, which is told to end when the others are dismissed."""
@@ -78,7 +78,7 @@ class Supervisor:
             return
         self._over.set()
         for step in self._at_once:
-            step()
+            self._do(step)
 
     async def wait(self) -> None:
         """Wait until it is over.
@@ -109,6 +109,13 @@ class Supervisor:
         elif not self._over.is_set():
             how = "was cancelled" if task.cancelled() else "has returned"
             self._end(f"the part `{task.get_name()}` has ended: it {how}", None)
+
+    def _do(self, step: Callable[[], None]) -> None:
+        """Do a step of the end. One that fails keeps no other from being done, and counts as the end of a part does."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 (whatever it is, freshness must end)
+            self._end(f"a step of the end has failed: {error!r}", error)
 
     def _end(self, message: str, cause: BaseException | None) -> None:
         """Keep the first end, and tell of each."""

@@ -211,3 +211,40 @@ async def test_whatever_comes_after_the_end_is_told_of_it_too() -> None:
         grants = [True]
         parts.when_over(grants.clear)
         assert not grants
+
+
+async def test_a_step_of_the_end_that_fails_keeps_no_other_from_being_done_and_counts() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("no thread can be started")
+
+    grants, late = [True], [True]
+
+    async def daemon(parts: Supervisor) -> None:
+        parts.when_over(fail)
+        parts.when_over(grants.clear)
+        parts.stop()
+        assert not grants
+        parts.when_over(fail)
+        parts.when_over(late.clear)
+        await parts.wait()
+
+    with pytest.raises(PartEnded, match="a step of the end has failed: ZeroDivisionError") as ended:
+        await supervised(daemon)
+    assert isinstance(ended.value.__cause__, ZeroDivisionError)
+    assert not late
+
+
+async def test_what_ended_first_counts_though_a_step_of_the_end_fails_as_well() -> None:
+    fault = asyncio.Event()
+    fault.set()
+
+    def fail() -> None:
+        raise LookupError("no thread can be started")
+
+    async def daemon(parts: Supervisor) -> None:
+        parts.when_over(fail)
+        parts.start("feed", fail_at(fault))
+        await parts.wait()
+
+    with pytest.raises(PartEnded, match="`feed` has ended: ZeroDivisionError"):
+        await supervised(daemon)
