@@ -102,12 +102,13 @@ class EffectRunner:
 
     async def _try(self, effect: OutsideEffect) -> str | None:
         """Try once; return why it failed, None if it did not."""
+        limit = asyncio.timeout(self._longest_try.total_seconds())
         try:
-            async with asyncio.timeout(self._longest_try.total_seconds()):
+            async with limit:
                 await self._doers[effect.kind](effect)
-        except TimeoutError:
-            return f"it was not done within {self._longest_try.total_seconds():g} s"
         except Exception as error:  # noqa: BLE001 (whatever is out there and fails, it is tried again and said)
+            if limit.expired():
+                return f"it was not done within {self._longest_try.total_seconds():g} s"
             return f"{type(error).__name__}: {error}"
         return None
 

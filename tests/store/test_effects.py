@@ -140,6 +140,16 @@ async def test_one_that_takes_too_long_is_left_alone_and_tried_again(world: Worl
     assert await troubles(world) == []
 
 
+async def test_what_a_place_calls_a_timeout_is_told_as_that_and_not_as_ours(world: World) -> None:
+    async def fail(_effect: OutsideEffect) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    await ask(world, "a")
+    await runner(world, fail).do_due(KIND)
+    (trouble,) = await troubles(world)
+    assert trouble.problem == f"TimeoutError: [Errno {errno.ETIMEDOUT}] Connection timed out"
+
+
 async def test_one_that_fails_for_ever_is_given_up_loudly_and_the_others_are_done(world: World) -> None:
     tries = 0
     outside = Outside()
