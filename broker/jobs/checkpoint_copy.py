@@ -11,15 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
-
 from broker.audit.checkpoint import Checkpoint
 from broker.audit.note import VerifierKey
 from broker.disk import files
-from broker.store import opening, proofs
+from broker.store import opening
 from broker.store.database import Database
 from broker.store.effects import OutsideEffect
-from broker.store.ledger import Head, LedgerMismatch
+from broker.store.ledger import LedgerMismatch
 from broker.store.marks import read_note
 from broker.store.transaction import Transaction
 
@@ -69,21 +67,12 @@ class CheckpointCopy:
         if self._waiting is not None and not self._waiting.done():
             raise CopyFailed(f"{self._file}: the write before still hangs; see whether its file system answers")
         there = await self._apart(self._read)
-        head = await self._database.read(partial(self._following, there))
+        try:
+            head = await self._database.read(lambda connection: opening.head_beyond(connection, there))
+        except LedgerMismatch as error:  # which the file proves, and nothing else
+            raise CopyFailed(f"{self._file}: stays, since the database does not go on from it: {error}") from error
         if there != Checkpoint(head.origin, head.frontier.size, head.frontier.root()):
             await self._apart(partial(self._replace, there, head.note))
-
-    def _following(self, there: Checkpoint | None, connection: Connection) -> Head:
-        """Read the newest head, which must lead on from what is there: else that is the proof that the two differ."""
-        head = proofs.newest_head(connection)
-        try:
-            if there is not None:
-                opening.hold_against(connection, there, head)
-        except LedgerMismatch as error:
-            raise CopyFailed(
-                f"{self._file}: is kept as it is, since the database does not go on from it: {error}"
-            ) from error
-        return head
 
     def _read(self) -> Checkpoint | None:
         return read_note(self._file, self._key) if self._file.exists() else None

@@ -85,6 +85,18 @@ def signed_head(origin: str, signer: NoteSigner, position: Position, committed_i
     )
 
 
+def head_beyond(connection: Connection, mark: Checkpoint | None) -> Head:
+    """Return the newest head, which goes on from what we have signed before; None, if that is not known.
+
+    Raises:
+        LedgerMismatch: it does not.
+    """
+    head = proofs.newest_head(connection)
+    if mark is not None:
+        hold_against(connection, mark, head)
+    return head
+
+
 def hold_against(connection: Connection, mark: Checkpoint, head: Head) -> None:
     """Make sure that the ledger under a head, which we have signed, goes on from what we have signed before.
 
