@@ -29,7 +29,7 @@ from json.encoder import encode_basestring as _text
 from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeaseRenewed, LockLifted
 from broker.model.clock import from_micros, to_micros
 from broker.model.principal import ANY_TENANT
-from broker.model.selector import Lock, RevocationRule, Selector
+from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
 
 _NEVER = from_micros(0)
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -133,6 +133,11 @@ class InForce:
         """Find the last rule with exactly this selector."""
         rules = self._by_selector.get(selector)
         return None if rules is None else rules[-1]
+
+    def has_ended(self, tenant: str, task_id: str) -> bool:
+        """Report whether a task has ended. An operator's rule for it ends its leases, and the task goes on."""
+        rules = self._by_selector.get(Selector(tenant, Target.TASK, task_id), ())
+        return any(rule.cause is Cause.TASK_ENDED for rule in rules)
 
     def rules(self, after: int = -1) -> list[RevocationRule]:
         """List the rules that were recorded after an index, by ascending index."""

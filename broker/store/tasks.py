@@ -10,7 +10,6 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from broker.model.clock import from_micros, to_micros
-from broker.model.selector import Selector, Target
 from broker.model.task import Environment, Task, TaskState
 from broker.store.aggregate import Aggregate, AtHead, Named
 from broker.store.encoding import dump_names, dump_resources, load_names, load_resources
@@ -242,5 +241,5 @@ class Tasks(Aggregate):
         """Report whether the ledger has ended a task that its row calls active."""
         if task.state is not TaskState.ACTIVE:
             return False
-        ended = self._head.in_force.newest(Selector(task.tenant, Target.TASK, task.id))
-        return ended is not None or task.index < self._head.in_force.adopted_index
+        in_force = self._head.in_force
+        return in_force.has_ended(task.tenant, task.id) or task.index < in_force.adopted_index

@@ -64,6 +64,12 @@ FAULTS = (
         ("test_what_is_revoked_after_a_start_with_a_clock_far_ahead_is_not_forgotten_at_once",),
     ),
     Fault(
+        "an operator's rule for a task is taken for its end",
+        "return any(rule.cause is Cause.TASK_ENDED for rule in rules)",
+        "return bool(rules)",
+        ("test_an_operators_rule_for_a_task_is_not_its_end",),
+    ),
+    Fault(
         "a renewal shortens a lease that has a longer token",
         "expires_at=max(permit.expiry(desk.limits, transaction.at, ends), self.lease.expires_at)",
         "expires_at=permit.expiry(desk.limits, transaction.at, ends)",

@@ -15,6 +15,7 @@ from broker.lease.introspect import introspect
 from broker.model.clock import to_micros
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import Role
+from broker.model.selector import Selector, Target
 from tests.support.deployment import Deployment, Scene
 from tests.support.world import (
     NOTES,
@@ -269,6 +270,22 @@ async def test_what_was_renewed_and_extended_is_held_against_all_its_entries(dep
         with pytest.raises(Refusal) as refused:
             await world.renew(scene.live)
         assert refused.value.reason is Reason.RECORD_ALTERED
+
+
+@pytest.mark.parametrize("end_first", [False, True])
+async def test_an_operators_rule_for_a_task_is_not_its_end(deployment: Deployment, *, end_first: bool) -> None:
+    async with deployment.opened() as world:
+        scene = await Scene.of(world)
+        if end_first:
+            await world.end(scene.task)
+        await world.revoke(Selector("acme", Target.TASK, scene.task.id))
+    if end_first:
+        deployment.sql(*_task_is("state = 'active', ended_at = NULL, changed_index = NULL")(scene))
+    async with deployment.opened() as world:
+        if end_first:
+            await _refused(lambda world, scene: world.issue(scene.task), world, scene)
+        else:
+            assert (await world.issue(scene.task)).token
 
 
 async def test_a_start_without_rows_of_rules_derives_all_anew(deployment: Deployment) -> None:
