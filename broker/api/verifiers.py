@@ -59,7 +59,7 @@ class VerifierService:
         return pb.IntrospectCredentialResponse(active=True, lease=lease_to_wire(token.lease, self.desk.clock()))
 
     def _messages(self, update: Update) -> Iterator[pb.RevocationUpdate]:
-        """Return an update as messages: one, or as many as its rules need to fit into what clients take."""
+        """Yield an update as messages: one, or as many as its rules need to fit into what clients take."""
         pieces = list(pages.pieces(rule_to_wire(rule) for rule in update.rules)) or [[]]
         for number, rules in enumerate(pieces, 1):
             is_first, is_last = number == 1, number == len(pieces)

@@ -39,7 +39,7 @@ def using_database(text: str, *, exists: bool) -> Iterator[None]:
 
 @contextmanager
 def naming_database(url: str) -> Iterator[None]:
-    """Return which database it is that fails.
+    """Name the database, if it fails.
 
     Raises:
         DatabaseProblem: it fails.

@@ -69,13 +69,13 @@ class Repeating(grpc.UnaryUnaryClientInterceptor):
             time.sleep(seconds)
 
     def _explain(self, refusal: Refusal) -> tuple[Refusal, bool]:
-        """Look why the broker cannot be reached; tell whether waiting may help, too."""
+        """Look why the broker cannot be reached; report whether waiting may help, too."""
         found = diagnose(self._address, self._credentials)
         return (refusal, True) if found is None else (found.refusal, found.passes)
 
 
 def _make_repeatable(method: str, request: Message, ids: Ids) -> bool:
-    """Give a request its id, if it can have one; tell whether it may be sent twice."""
+    """Set the id of a request that can have one; report whether it may be sent twice."""
     if "request_id" in request.DESCRIPTOR.fields_by_name and not getattr(request, "request_id", ""):
         request.request_id = ids()  # type: ignore[attr-defined]  # it has that field
     return method.rpartition("/")[2] not in _ONCE and not getattr(request, "lock", False)

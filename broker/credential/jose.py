@@ -53,7 +53,7 @@ def encode(claims: Claims, signer: Signer) -> str:
 
 
 def decode(token: str, keys: KeySet, longest: int = compact_jws.LONGEST) -> Claims:
-    """Check a token's form and signature, and give its claims. Whether it is in time is for the caller to check.
+    """Check a token's form and signature, and return its claims. Whether it is in time is for the caller to check.
 
     Raises:
         Refusal: TOKEN_INVALID, which never repeats the token.

@@ -61,7 +61,7 @@ def behind(desk: Desk, index: int) -> Refusal:
 
 
 def _record_return(lease_id: str, index: int, transaction: Transaction) -> bool:
-    """End the lease; tell whether the ledger goes as far as the token says."""
+    """End the lease; report whether the ledger goes as far as the token says."""
     if index >= transaction.next_index():
         return False
     lease = transaction.leases.find(lease_id)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], datetime]
-"""Tells the present instant, as an aware UTC datetime."""
+"""Returns the present instant, as an aware UTC datetime."""
 
 Ids = Callable[[], str]
 """Makes a fresh, unguessable id."""
@@ -17,7 +17,7 @@ _DOUBT = timedelta(days=1)  # by how much a clock may have been ahead when we be
 
 
 class SurelyPast:
-    """Tells an instant that is past, however the system's clock jumps while we run.
+    """Returns an instant that is past, however the system's clock jumps while we run.
 
     It lags a day behind the slower of the clock and of the time that has gone by since we began.
     """

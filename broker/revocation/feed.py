@@ -82,7 +82,7 @@ class Feed:
     async def watch(
         self, principal: Principal, resume_index: int | None, checkpoint: str = ""
     ) -> AsyncIterator[Update]:
-        """Return a verifier its messages: a snapshot, or what it has missed; then each rule, and heartbeats.
+        """Yield a verifier's messages: a snapshot, or what it has missed; then each rule, and heartbeats.
 
         The `checkpoint` that it shows, a signed note, proves what our ledger must hold.
         """

@@ -146,7 +146,7 @@ class Committer:
 
 
 def _undo(connection: Connection, error: BaseException) -> None:
-    """Give a transaction up."""
+    """Roll a transaction back."""
     with suppress(type(error)), using(connection):
         raise error
 

@@ -165,7 +165,7 @@ class DatabaseProblem(CannotStart):
 
 @contextmanager
 def plain_problems() -> Iterator[None]:
-    """Return what the driver says as a DatabaseProblem: for tools that talk to people."""
+    """Raise what the driver says as a DatabaseProblem: for tools that talk to people."""
     try:
         yield
     except UNAVAILABLE as error:

@@ -106,7 +106,7 @@ def failed(connection: Connection, effect: OutsideEffect, problem: str) -> None:
 
 
 def give_up(connection: Connection, effect: OutsideEffect, problem: str, at: datetime) -> bool:
-    """Give an effect up, if there was no later try; report whether it is."""
+    """Try an effect no more, if there was no later try; report whether that is so."""
     values = {"last_problem": problem, "given_up_at": to_micros(at)}
     return connection.execute(_update(effect, effects.c.tried == effect.tried, values)).rowcount == 1
 

@@ -53,7 +53,7 @@ class Reserve:
         return reserve
 
     def give_up(self, error: Exception) -> bool:
-        """Give the reserve up, if a failure means that the disk is full; report whether to try again."""
+        """Remove the reserve, if a failure means that the disk is full; report whether to try again."""
         if self._file is None or self.is_spent or not is_full(error):
             return False
         self.is_spent = True
@@ -62,7 +62,7 @@ class Reserve:
         return True
 
     def regain(self, database: Database) -> bool:
-        """Have the reserve again, if there is room; else save room for those who may write. Tell whether it is back."""
+        """Make the reserve again, if there is room; else save room for who may write. Report whether it is back."""
         if self._file is None or not self.is_spent:
             return True
         now = time.monotonic()

@@ -14,7 +14,7 @@ from tests.support.doors import Doors
 
 
 def ended_after(connection: socket.socket, timeout: float = 60) -> float:
-    """Tell after how many seconds the server hangs up."""
+    """Return after how many seconds the server hangs up."""
     began = time.monotonic()
     connection.settimeout(timeout)
     try:

@@ -81,7 +81,7 @@ def eventually(answer: Callable[[], object], wanted: object, seconds: float = 60
 
 
 def outcome(doors: Doors, name: str) -> Reason | None:
-    """Call as somebody; give the reason of the refusal, or None."""
+    """Call as somebody; return the reason of the refusal, or None."""
     try:
         doors.call(name, KEYS)
     except Refusal as refusal:

@@ -32,7 +32,7 @@ ca_file = "svids/ca.pem"
 
 
 def doctor(*arguments: object, **variables: str) -> tuple[int, dict[str, Mapping[str, str]]]:
-    """Examine; give the exit code, and the findings by their subject."""
+    """Examine; return the exit code, and the findings by their subject."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("CREDBROKER_")}
     command = [sys.executable, "-m", "broker", "doctor", "-o", "json", *map(str, arguments)]
     done = subprocess.run(command, env=others | variables, capture_output=True, text=True, check=False, timeout=120)

@@ -77,7 +77,7 @@ class House:
         return self.doors.broker.begin_task()
 
     def states(self, task_id: str) -> list[str]:
-        """Give the states of all leases of a task."""
+        """Return the states of all leases of a task."""
         request = operator_pb.ListLeasesRequest(selector=Selector(tenant="acme", task_id=task_id), page_size=100)
         leases = self.doors.call("operator", "OperatorService.ListLeases", request).leases
         return [LeaseState.Name(lease.state).removeprefix("LEASE_STATE_") for lease in leases]

@@ -89,7 +89,7 @@ def read(path: Path) -> bytes:
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """Give the stage of the demo's MCP story, for clients that find everything in the environment."""
+    """Open the stage of the demo's MCP story, for clients that find everything in the environment."""
     with set_up(tmp_path) as found:
         monkeypatch.setenv(ADDRESS_VARIABLE, found.about["address"])
         monkeypatch.setenv(SVID_DIR_VARIABLE, found.about["svids"]["researcher"])

@@ -31,7 +31,7 @@ GUARD, CORS, MIDDLEWARE, FASTMCP, STDIO = re.findall(
 
 
 def serving(folder: Path, example: str) -> list[str]:
-    """Give the command that serves an example, with the URLs of its arguments in place of those written."""
+    """Return the command that serves an example, with the URLs of its arguments in place of those written."""
     for written, meant in (
         ('"https://notes.example/mcp"', "sys.argv[2]"),
         ('"https://notes.example"', 'sys.argv[2].removesuffix("/mcp")'),
@@ -44,7 +44,7 @@ def serving(folder: Path, example: str) -> list[str]:
 
 
 def otherwise(stage: Stage, scenes: Sequence[Scene]) -> list[tuple[str, str, str]]:
-    """Tell what is not as told."""
+    """Return what is not as told."""
     return [(seen.scene.name, seen.observed, seen.detail) for seen in play(stage, scenes) if not seen.ok]
 
 

@@ -208,7 +208,7 @@ def test_an_issuer_that_is_no_url_is_named(issuer: str, tmp_path: Path) -> None:
 
 
 def started(folder: Path, *, identity: str = "", listen: str = "") -> str:
-    """Start a broker that cannot; give what it says."""
+    """Start a broker that cannot; return what it says."""
     configuration = prepare(folder).configuration
     head, marker, tail = configuration.read_text().partition("# The first rule that matches holds.")
     head = head.replace('address = "127.0.0.1:8443"', f'address = "127.0.0.1:0"\n{listen}')

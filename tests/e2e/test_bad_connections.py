@@ -84,7 +84,7 @@ async def serving(pause: float = 0, patience: float = PATIENCE) -> AsyncIterator
 
 
 async def heard(reader: asyncio.StreamReader, patience: float = 15) -> tuple[bytes, float]:
-    """Give what comes until the server hangs up, and after how many seconds it does."""
+    """Return what comes until the server hangs up, and after how many seconds it does."""
     began = asyncio.get_running_loop().time()
     found = bytearray()
     try:

@@ -106,7 +106,7 @@ def over_grpc(channel: grpc.Channel, world: World, *metadata: tuple[str, str]) -
 
 
 def forms(token: str) -> list[dict[str, str]]:
-    """Give the forms in which a token can be brought to the token endpoint."""
+    """Return the forms in which a token can be brought to the token endpoint."""
     return [
         {"client_assertion": token, "client_assertion_type": JWT_BEARER},
         {"client_assertion": token, "client_assertion_type": SPIFFE_JWT},

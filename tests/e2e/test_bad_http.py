@@ -53,7 +53,7 @@ def connection(facade: Facade, timeout: float = 15) -> ssl.SSLSocket:
 
 
 def sent(facade: Facade, data: bytes) -> bytes:
-    """Send bytes, and give all that comes back until the server hangs up."""
+    """Send bytes, and return all that comes back until the server hangs up."""
     with connection(facade) as stream:
         with suppress(ConnectionError, ssl.SSLError):  # it may have hung up before the end
             stream.sendall(data)

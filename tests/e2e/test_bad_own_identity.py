@@ -43,14 +43,14 @@ groups = ["verifiers"]
 
 
 def bearer(channel: grpc.Channel, token: str) -> Callable[[], Any]:
-    """Give a call of somebody with a token."""
+    """Return a call of somebody with a token."""
     stub = pb_grpc.VerifierServiceStub(channel)
     metadata = (("authorization", f"Bearer {token}"),)
     return lambda: stub.GetKeySet(pb.GetKeySetRequest(), metadata=metadata, timeout=60)
 
 
 def reason(call: Callable[[], Any]) -> Reason | None:
-    """Tell why a call is refused, if it is."""
+    """Return why a call is refused, if it is."""
     try:
         call()
     except grpc.RpcError as error:

@@ -58,7 +58,7 @@ class Past:
     """gRPC's sessions, of each server: it tells them apart by host, not by port."""
 
     def call(self, server: str, version: ssl.TLSVersion, session: ssl.SSLSession | None) -> tuple[bool, http2.Answer]:
-        """Call over a new connection; tell whether it resumed a session, and what came back."""
+        """Call over a new connection; report whether it resumed a session, and what came back."""
         path, message, metadata = self.requests[server]
         with http2.connect(self.addresses[server], self.context[version], session) as connection:
             answer = http2.call(connection, path, message, **metadata)
@@ -89,7 +89,7 @@ def client_context(svid: Path, version: ssl.TLSVersion) -> ssl.SSLContext:
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
-    """Give a workload that has called every server, and whose certificate and token have expired since."""
+    """A workload that has called every server, and whose certificate and token have expired since."""
     folder = tmp_path_factory.mktemp("resumption")
     with ExitStack() as stack:
         facade = stack.enter_context(opened(folder))

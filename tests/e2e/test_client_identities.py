@@ -65,7 +65,7 @@ class Agent:
         self._spiffe_id = spiffe_id
 
     def push(self, lifetime: timedelta = DAY, *, federated: bool = False) -> None:
-        """Give a fresh SVID. If `federated`, the root of it all is said to be another trust domain's."""
+        """Make a fresh SVID. If `federated`, the root of it all is said to be another trust domain's."""
         svid = issue_svid(self._root, parse_spiffe_id(self._spiffe_id), [], lifetime, system_clock())
         roots = (authority().cert_pem, self._root.cert_pem) if federated else (self._root.cert_pem, b"")
         message = x509_response(
@@ -93,7 +93,7 @@ def reason(verifier: Verifier, token: str) -> Reason | None:
 
 
 def certificate(credential: Credential) -> str:
-    """Give the hash of the certificate that a credential is bound to."""
+    """Return the hash of the certificate that a credential is bound to."""
     return from_payload(compact_jws.members(credential.token.reveal().split(".")[1])).confirmation
 
 

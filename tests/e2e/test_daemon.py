@@ -38,7 +38,7 @@ GRANTS = [Grant(TOOL)]
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process runs; a child that has ended and was not waited for does not."""
+    """Report whether a process runs; a child that has ended and was not waited for does not."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:

@@ -22,7 +22,7 @@ BROKER = "spiffe://example.org/broker"
 
 
 def configured(folder: Path, agent: WorkloadApiServer) -> Authority:
-    """Prepare a deployment that asks the agent; give the root of its trust domain."""
+    """Prepare a deployment that asks the agent; return the root of its trust domain."""
     deployment = prepare(folder)
     text = deployment.configuration.read_text()
     deployment.configuration.write_text(text.replace('svid_dir = "svids/broker"', f'workload_api = "{agent.address}"'))
@@ -30,7 +30,7 @@ def configured(folder: Path, agent: WorkloadApiServer) -> Authority:
 
 
 def reason(doors: Doors) -> Reason | None:
-    """Tell why an open connection is refused, if it is."""
+    """Return why an open connection is refused, if it is."""
     try:
         doors.call("verifier", "VerifierService.GetKeySet")
     except Refusal as refusal:

@@ -103,7 +103,7 @@ def _leases_of(url: str, task_ids: Iterable[str]) -> set[str]:
 
 
 def _roots(url: str) -> Mapping[int, bytes]:
-    """Give the tree's root at every size."""
+    """Return the tree's root at every size."""
     database = open_database(url)
     peaks: list[tuple[int, bytes]] = []
     found = {0: hashlib.sha256().digest()}

@@ -16,11 +16,11 @@ class SteeredClock:
     file: Path
 
     def __call__(self) -> datetime:
-        """Tell the instant."""
+        """Return the instant."""
         return system_clock() + self.offset()
 
     def offset(self) -> timedelta:
-        """Tell how far it is off."""
+        """Return how far it is off."""
         try:
             return timedelta(seconds=float(self.file.read_text()))
         except FileNotFoundError:

@@ -38,7 +38,7 @@ class Disk(ABC):
 
     @abstractmethod
     def seen(self) -> Path:
-        """Tell where its folder is to be found from outside."""
+        """Return where its folder is to be found from outside."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class FileLimit(Disk):
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Disk]:
-    """Give a small disk in a folder for the time of a block: the most real one that may be had."""
+    """Mount a small disk in a folder for the time of a block: the most real one that may be had."""
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _MOUNT, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as holder:
         assert holder.stdout is not None

@@ -116,7 +116,7 @@ class Pooler:
     async def _transaction(
         self, kind: bytes, message: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Give the client a session, until the server says that it is idle."""
+        """Lend the client a session, until the server says that it is idle."""
         async with self._freed:
             await self._freed.wait_for(lambda: self._idle)
             session = self._idle.popleft()

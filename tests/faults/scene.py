@@ -72,7 +72,7 @@ class Scene:
         self._life.close()
 
     def readable(self) -> str:
-        """Give the URL by which the database is read from here: of a copy, if it is on a disk of its own."""
+        """Return the URL by which the database is read from here: of a copy, if it is on a disk of its own."""
         if not isinstance(self.disk, Tmpfs):
             return self.url
         copy = self.folder / "copy"

@@ -101,7 +101,7 @@ def _gives_room(scene: Scene) -> bool:
 
 
 async def _comes(condition: Callable[[], bool], seconds: float) -> bool:
-    """Tell whether a condition comes to hold in time."""
+    """Report whether a condition comes to hold in time."""
     try:
         await eventually(condition, seconds)
     except TimeoutError:

@@ -32,7 +32,7 @@ LOCKED = next(fault for fault in FAULTS if fault.name == "file locked")
 
 
 async def revoke(broker: Broker, token: str, *, or_stop_freshness: bool = False) -> Refusal | None:
-    """Revoke a token's lease; give the refusal, if there is one."""
+    """Revoke a token's lease; return the refusal, if there is one."""
     selector = Selector(tenant="acme", lease_id=decode(token).claims["jti"])
     request = pb.RevokeLeasesRequest(selector=selector, reason="leaked", or_stop_freshness=or_stop_freshness)
     async with connect(broker.address, broker.svids / "operator") as channel:

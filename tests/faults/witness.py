@@ -55,7 +55,7 @@ class Witness:
                     self.accepted[lease_id] = now
 
     def accepted_too_late(self) -> dict[str, float]:
-        """Give, by lease, for how many seconds too long it was accepted: past a barrier, or past the window."""
+        """Return, by lease, for how many seconds too long it was accepted: past a barrier, or past the window."""
         bounds = {lease: dead + FRESHNESS.total_seconds() for lease, dead in self.history.dead.items()}
         bounds |= {lease: min(bounds[lease], barred) for lease, barred in self.history.barred.items()}
         late = {lease: accepted - bounds[lease] for lease, accepted in self.accepted.items()}
@@ -93,30 +93,30 @@ class Service:
                 await asyncio.sleep(0.1)
 
     async def takes_away(self, broker: Broker) -> bool:
-        """Tell whether an operator can revoke what it gave last."""
+        """Report whether an operator can revoke what it gave last."""
         selector = Selector(tenant="acme", lease_id=self.newest)
         request = operator_pb.RevokeLeasesRequest(selector=selector, reason="drill")
         async with connect(broker.address, broker.svids / "operator") as channel:
             return await _answer(OperatorServiceStub(channel).RevokeLeases(request, timeout=3)) is not None
 
     def issues(self, since: float) -> bool:
-        """Tell whether a call that was made later than an instant succeeded."""
+        """Report whether a call that was made later than an instant succeeded."""
         return any(gave for at, gave in self.issuing if at > since)
 
     def is_healthy(self, since: float) -> bool:
-        """Tell whether the newest answer, if it is to a question later than an instant, was SERVING."""
+        """Report whether the newest answer, if it is to a question later than an instant, was SERVING."""
         return bool(self.health) and self.health[-1][0] > since and self.health[-1][1]
 
     def is_unwell(self, since: float) -> bool:
-        """Tell whether the newest answer, if it is to a question later than an instant, was no."""
+        """Report whether the newest answer, if it is to a question later than an instant, was no."""
         return bool(self.health) and self.health[-1][0] > since and not self.health[-1][1]
 
     def said(self, start: float, end: float) -> set[bool]:
-        """Give the answers about its health to the questions of a span."""
+        """Return the answers about its health to the questions of a span."""
         return {serving for at, serving in self.health if start < at < end}
 
     def did(self, start: float, end: float) -> set[bool]:
-        """Tell whether the calls of a span succeeded."""
+        """Report whether the calls of a span succeeded."""
         return {gave for at, gave in self.issuing if start < at < end}
 
 

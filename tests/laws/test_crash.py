@@ -36,7 +36,7 @@ async def alive(broker: Broker, url: str, before: History) -> None:
 
 
 async def live(broker: Broker, death: Callable[[Broker], Awaitable[None]]) -> History:
-    """Put a broker under load until its death; give what it has acknowledged."""
+    """Put a broker under load until its death; return what it has acknowledged."""
     history = History()
     load = asyncio.create_task(Load(broker, history, broker).run())
     await death(broker)

@@ -25,7 +25,7 @@ OTHERS: list[dict[str, str]] = [
 
 @asynccontextmanager
 async def begun(make: Any) -> AsyncIterator[tuple[Notes, httpx2.AsyncClient, str]]:
-    """Begin a session; give its id as the client has it."""
+    """Begin a session; yield its id as the client has it."""
     async with (
         listening(make) as notes,
         httpx2.AsyncClient(headers={**JSON, **VERSION}, trust_env=False, timeout=30) as http,

@@ -16,7 +16,7 @@ from tests.support.oauth import EXCHANGE, JWT_TYPE, WIF, asking, issue, payload
 
 
 def records(facade: Facade, lease_id: str) -> tuple[Any, dict[str, Any]]:
-    """Give the lease, and its ledger entry's body, without what differs from one issue to the next."""
+    """Return the lease, and its ledger entry's body, without what differs from one issue to the next."""
     asked = operator_service_pb2.GetLeaseRequest(lease_id=lease_id)
     lease = facade.doors.call("operator", "OperatorService.GetLease", asked)
     found = getattr(lease, "lease", lease)

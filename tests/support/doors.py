@@ -82,7 +82,7 @@ class Doors:
             raise refusal_from(error) from error
 
     def refused(self, name: str, rpc: str, request: Message | bytes | None = None) -> Refusal:
-        """Call, and give the refusal that must come."""
+        """Call, and return the refusal that must come."""
         try:
             answer = self.call(name, rpc, request)
         except Refusal as refusal:

@@ -144,7 +144,7 @@ class FakeBroker(pb_grpc.VerifierServiceServicer):
 
 @asynccontextmanager
 async def serving(broker: FakeBroker, folder: Path, root: Authority, port: int = 0) -> AsyncIterator[Endpoint]:
-    """Serve a fake on loopback; give the endpoint of a verifier that may call it."""
+    """Serve a fake on loopback; yield the endpoint of a verifier that may call it."""
     server = grpc.aio.server()
     pb_grpc.add_VerifierServiceServicer_to_server(broker, server)
     credentials = server_credentials(write_svid(folder / "broker", root, "spiffe://example.org/broker"))

@@ -56,7 +56,7 @@ def compact(key: Key, header: object, payload: object) -> str:
 
 
 def jwk(key: Key, kid: str, **more: Any) -> dict[str, Any]:
-    """Give the public half as a JWK."""
+    """Return the public half as a JWK."""
     if isinstance(key, rsa.RSAPrivateKey):
         numbers = key.public_key().public_numbers()
         size = (numbers.n.bit_length() + 7) // 8
@@ -138,7 +138,7 @@ class OidcIssuer:
         return answers.get(self.mood, well)
 
     def _if_accepted(self, request: Request, answer: JSONResponse) -> Response:
-        """Give nothing but a key set by its own name, as a Kubernetes API server does."""
+        """Serve nothing but a key set by its own name, as a Kubernetes API server does."""
         named = "application/jwk-set+json"
         accepted = {part.partition(";")[0].strip() for part in request.headers.get("accept", "*/*").split(",")}
         if not accepted & {named, "*/*"}:

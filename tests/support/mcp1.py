@@ -10,12 +10,12 @@ VARIABLE = "CREDBROKER_MCP1_PYTHON"
 
 
 def interpreter() -> str:
-    """Give the interpreter that has it; `make test` makes one."""
+    """Return the interpreter that has it; `make test` makes one."""
     found = Path(os.environ.get(VARIABLE) or ROOT / ".venv-mcp1" / "bin" / "python")
     assert found.exists(), f"{found} is not there: run `make .venv-mcp1/ready`, or set {VARIABLE}"
     return str(found)
 
 
 def command(program: str | Path) -> list[str]:
-    """Give the command that runs a program with ours beside it."""
+    """Return the command that runs a program with ours beside it."""
     return ["env", f"PYTHONPATH={ROOT}", interpreter(), str(program)]

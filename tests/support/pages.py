@@ -21,13 +21,13 @@ class Block:
     saved_as: str = ""
 
     def commands(self) -> list[str]:
-        """Give what stands behind each prompt, with continued lines put together."""
+        """Return what stands behind each prompt, with continued lines put together."""
         joined = self.text.replace("\\\n", " ")
         return [line[2:].strip() for line in joined.splitlines() if line.startswith(("$ ", "# "))]
 
 
 def section(page: Path, title: str = "") -> str:
-    """Give a page's text, or what stands under one of its headings until the next of the same or a higher level."""
+    """Return a page's text, or what stands under one of its headings until the next of the same or a higher level."""
     text = page.read_text(encoding="utf-8")
     if not title:
         return text
@@ -36,7 +36,7 @@ def section(page: Path, title: str = "") -> str:
 
 
 def blocks(text: str) -> list[Block]:
-    """Give a text's blocks, in order. What stands between two says how the second is saved."""
+    """Return a text's blocks, in order. What stands between two says how the second is saved."""
     found, end = [], 0
     for match in _BLOCK.finditer(text):
         saved = _SAVED.findall(text[end : match.start()])

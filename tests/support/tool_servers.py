@@ -33,7 +33,7 @@ async def _found(request: Request) -> JSONResponse:
 
 @contextmanager
 def http_tools(verifier: Verifier, port: int = 0) -> Iterator[str]:
-    """Serve every tool at `/TOOL`; give the server's address on loopback."""
+    """Serve every tool at `/TOOL`; yield the server's address on loopback."""
     tools = Starlette(routes=[Route("/{tool}", _found, methods=["GET", "POST"])])
     guard = HttpGuard(tools, verifier, lambda scope, body: (scope["path"].strip("/"), body or {}))
     listener = socket.create_server(("127.0.0.1", port))
@@ -52,7 +52,7 @@ def http_tools(verifier: Verifier, port: int = 0) -> Iterator[str]:
 
 @contextmanager
 def grpc_tools(verifier: Verifier, svid: Path) -> Iterator[str]:
-    """Serve the method `/acme.Tools/TOOL`, whose messages are JSON, with mutual TLS; give the server's address."""
+    """Serve the method `/acme.Tools/TOOL`, whose messages are JSON, with mutual TLS; yield the server's address."""
 
     def serve(_request: bytes, _context: object) -> bytes:
         return b"{}"

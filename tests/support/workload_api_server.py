@@ -144,7 +144,7 @@ def at_a_socket() -> Iterator[WorkloadApiServer]:
 
 
 def der(pem: bytes) -> bytes:
-    """Give certificates in PEM as DER, one behind the other."""
+    """Return certificates in PEM as DER, one behind the other."""
     return b"".join(found.public_bytes(Encoding.DER) for found in x509.load_pem_x509_certificates(pem))
 
 

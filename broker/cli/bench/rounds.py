@@ -81,7 +81,7 @@ class Loads:
         self.ask({"rpc": "hold", **self._what, "count": count})
 
     def ask(self, plan: Mapping[str, Any]) -> list[Any]:
-        """Return all the same plan; give their answers."""
+        """Send each of them the same plan; return their answers."""
         for popen in self._started:
             print(json.dumps(plan), file=popen.stdin, flush=True)
         return [read_line(popen, self._log) for popen in self._started]

@@ -53,7 +53,7 @@ def _begin(stage: Stage) -> str:
 
 
 def _issue(stage: Stage, agent: str, name: str, resource: str, tool: str, **bounds: object) -> float:
-    """Let an agent get a credential, and give its seconds."""
+    """Let an agent get a credential, and return its seconds."""
     arguments = {"name": name, "task_id": stage.task_id, "resource": resource, "tools": [tool], **bounds}
     credential = stage.actors[agent].ask("issue", **arguments)
     stage.lease_ids[name] = credential["lease_id"]

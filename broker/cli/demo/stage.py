@@ -48,7 +48,7 @@ class Process:
         return found
 
     def ask(self, do: str, **arguments: object) -> Any:  # noqa: ANN401 (what the actor answers)
-        """Ask an actor to do something, and give what it answers.
+        """Ask an actor to do something, and return what it answers.
 
         Raises:
             Refusal: it was refused.
@@ -98,7 +98,7 @@ class Stage:
         return self.actors[name]
 
     def cli(self, svid: str, *arguments: str) -> dict[str, Any]:
-        """Run `credbroker` as a person would, and give what it prints, whether it is content or not.
+        """Run `credbroker` as a person would, and return what it prints, whether it is content or not.
 
         Raises:
             NotAsTold: it printed nothing.
@@ -156,7 +156,7 @@ def _start(
 
 
 def _environment(about: Mapping[str, Any], svid: str | None) -> dict[str, str]:
-    """Tell a process where the broker is and who it is itself, unless it is to know neither."""
+    """Return what tells a process where the broker is and who it is itself, unless it is to know neither."""
     if svid is None:
         return dict(os.environ)
     return {**os.environ, ADDRESS_VARIABLE: about["address"], SVID_DIR_VARIABLE: about["svids"][svid]}

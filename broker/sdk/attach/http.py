@@ -69,7 +69,7 @@ def flow(current: Current, at: str, request: AnyRequest) -> Generator[AnyRequest
 
 
 def _attach(credential: Credential, request: ClientRequest, url: str, nonce: str = "") -> str:
-    """Attach a credential, and give its token. A proof is for the server as its clients know it, by its resource."""
+    """Attach a credential, and return its token. A proof is for the server as its clients know it, by its resource."""
     token = credential.token.reveal()
     resource, sent_to = urlsplit(credential.resource), urlsplit(url)
     known = sent_to._replace(scheme=resource.scheme, netloc=resource.netloc).geturl()

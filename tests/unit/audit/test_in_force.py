@@ -90,7 +90,7 @@ class History:
         return None if committed is None else _commitment(self.entries[committed])
 
     def rows(self, commitment: Commitment) -> tuple[list[RevocationRule], list[Lock]]:
-        """Give the rows that a database has, once housekeeping has deleted what nobody needs."""
+        """Return the rows that a database has, once housekeeping has deleted what nobody needs."""
         at, horizon = commitment.index, commitment.horizon
         rules = [rule for rule in self.rules if rule.index < at and rule.kept_until > horizon]
         locks = [

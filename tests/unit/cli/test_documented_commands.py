@@ -37,7 +37,7 @@ def shown(page: Path) -> list[str]:
 
 
 def begins(before: str, word: str) -> bool:
-    """Tell whether a word is our program where a shell starts one: first, behind variables, `--`, a pipe or so."""
+    """Report whether a word is our program where a shell starts one: first, behind variables, `--`, a pipe or so."""
     ours = Path(word).name in ("credbroker", "!credbroker")
     return ours and (not before or before in _ENDS or before == "--" or "=" in before or word == "!credbroker")
 

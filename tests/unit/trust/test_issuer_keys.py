@@ -111,7 +111,7 @@ async def test_who_comes_as_a_fetch_ends_is_served(room: Room) -> None:
     came: list[asyncio.Task[bool]] = []
 
     def clock() -> float:
-        """Tell the time; it is asked for as the last of a fetch, before anybody hears that it is over."""
+        """Return the time; it is asked for as the last of a fetch, before anybody hears that it is over."""
         if not came:
             came.append(asyncio.create_task(found.refresh()))
         return 1_000.0
