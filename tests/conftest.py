@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import signal
 import subprocess
 import time
@@ -26,7 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Let no example of Hypothesis fail for being slow: the machine may be."""
+    """Let no example of Hypothesis fail for being slow: the machine may be. Let programs keep what they compile."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # they are started by the hundred, and compile the broker each time
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
 
