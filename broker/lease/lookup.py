@@ -33,7 +33,7 @@ class LeaseLookup:
         waiting = self._waiting.get(lease_id)
         if waiting is None:
             waiting = self._waiting[lease_id] = asyncio.get_running_loop().create_future()
-            waiting.add_done_callback(_seen)
+            waiting.add_done_callback(Waiting.exception)  # a failure is looked at, though nobody may wait any more
             if self._reading is None:
                 self._reading = asyncio.create_task(self._read())
         return await asyncio.shield(waiting)  # who goes away takes it from nobody else
@@ -56,9 +56,3 @@ class LeaseLookup:
             return
         for lease_id, waiting in some.items():
             waiting.set_result(by_id.get(lease_id))
-
-
-def _seen(waiting: Waiting) -> None:
-    """Look at a failure for which nobody may be waiting any more."""
-    if not waiting.cancelled():
-        waiting.exception()
