@@ -38,6 +38,4 @@ def parse_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
         raise ValueError("the bundle holds a certificate of a version that there is not") from error
     if len(certificates) < pem.count(_BEGIN):  # one that is cut short is passed over otherwise
         raise ValueError("the bundle holds a broken certificate")
-    if not certificates:
-        raise ValueError("the bundle holds no certificate")
     return certificates

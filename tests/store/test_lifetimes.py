@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from broker.lease import renew
+from broker.lease import renew, tasks
 from broker.lease.desk import Limits
 from broker.model.errors import Reason, Refusal
-from tests.support.world import RESEARCHER, WRITER, opened
+from tests.support.world import ORCHESTRATOR, RESEARCHER, WRITER, opened
 
 
 async def test_a_shorter_renewal_leaves_the_lease_its_longer_token(database_url: str) -> None:
@@ -58,3 +58,25 @@ async def test_an_agent_gets_nothing_for_a_task_that_does_not_name_it(database_u
         with pytest.raises(Refusal) as refused:
             await world.issue(task, agent=WRITER)
         assert refused.value.reason is Reason.TASK_NOT_FOUND
+
+
+async def test_a_task_is_extended_and_never_cut_short(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+        for deadline in (task.deadline, task.deadline - timedelta(seconds=1)):
+            with pytest.raises(Refusal) as refused:
+                await tasks.extend(world.desk, ORCHESTRATOR, task.id, deadline)
+            assert refused.value.reason is Reason.INVALID_ARGUMENT
+            assert refused.value.message == (
+                "deadline: must be later than the present deadline; to stop sooner, end the task"
+            )
+        later = task.deadline + timedelta(seconds=1)
+        assert (await tasks.extend(world.desk, ORCHESTRATOR, task.id, later)).deadline == later
+
+
+async def test_what_has_expired_is_given_back_without_an_entry(database_url: str) -> None:
+    async with opened(database_url) as world:
+        issued = await world.issue(await world.task())
+        world.clock.move(issued.lease.expires_at - world.clock())
+        assert await world.release(issued) == issued.lease.index
+        assert world.rules == []

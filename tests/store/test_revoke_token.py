@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from broker.credential import jose
@@ -54,3 +56,21 @@ async def test_what_is_not_ours_is_nothing_to_end(database_url: str) -> None:
         for token in ("x", "", "a.b.c", "eyJhbGciOiJIUzI1NiJ9.e30.AA", foreign, "x" * 300_000):
             await revoke_token(world.desk, world.keys, token)
         assert await is_live(world, issued)
+
+
+async def test_a_token_that_our_key_has_signed_for_another_issuer_is_not_ours_to_end(database_url: str) -> None:
+    async with opened(database_url) as world:
+        issued = await world.issue(await world.task())
+        other = replace(jose.decode(issued.token, world.keys), issuer="https://other.example")
+        await revoke_token(world.desk, world.keys, jose.encode(other, world.desk.signer()))
+        assert await is_live(world, issued)
+
+
+async def test_a_token_from_beyond_the_ledgers_end_ends_nothing_and_shows_that_we_are_behind(database_url: str) -> None:
+    async with opened(database_url) as world:
+        issued = await world.issue(await world.task())
+        beyond = replace(jose.decode(issued.token, world.keys), index=1_000)
+        with pytest.raises(Refusal) as refused:
+            await revoke_token(world.desk, world.keys, jose.encode(beyond, world.desk.signer()))
+        assert refused.value.reason is Reason.LEDGER_UNAVAILABLE
+        assert "is not the one that this broker has signed" in refused.value.message

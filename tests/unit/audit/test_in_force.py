@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.audit.effects import Commitment, Effect, LeaseIssued, LockLifted
+from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LockLifted
 from broker.audit.in_force import CommitmentMismatch, InForce
 from broker.model.lease import Binding, Lease
 from broker.model.principal import ANY_TENANT
@@ -200,6 +200,18 @@ def test_a_commitment_to_a_tail_is_the_one_after_it(history: History, length: in
     horizon = before.horizon + by
     made = before.commitment(history.index, horizon, tail)
     assert made == history.state.commitment(history.index, horizon)
+
+
+def test_a_commitment_counts_an_adoption_among_what_is_not_applied_yet() -> None:
+    adopted = Adopted(
+        index=100, at=START, origin="new", previous_origin="old", previous_size=7, previous_root="00" * 32
+    )
+    state = InForce()
+    made = state.commitment(101, START, [adopted])
+    assert (made.adopted_index, made.adopted_at) == (100, START)
+    assert state.adopted_index == -1
+    state.apply([adopted])
+    assert state.commitment(101, START) == made
 
 
 @given(histories())

@@ -54,6 +54,7 @@ def test_what_is_signed_here_verifies_with_its_own_key_alone() -> None:
         NOTE.replace("If you", "If\x00you"),
         NOTE.replace("\n", "\r\n"),
         f"{TEXT}\n— PeterNeumann x08go/\n",
+        f"{TEXT}\n— PeterNeumann x08gow==\n",  # no signature behind the key's id
         f"{TEXT}\n— PeterNeumann\n",
         f"{TEXT}\n{LINE * 65}",
         f"{TEXT * 20_000}\n{LINE}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -144,3 +144,52 @@ def test_every_harm_is_found(harm: Callable[[Ledger], None]) -> None:
     ledger = Ledger.of(21)
     harm(ledger)
     assert ledger.findings()
+
+
+def test_a_head_that_is_not_the_one_that_was_signed_is_told() -> None:
+    ledger = Ledger.of(8)
+    ledger.note = Ledger.of(7).note
+    assert "the stored head is not the one that was signed" in [finding.problem for finding in ledger.findings()]
+
+
+def replayed(ledger: Ledger, kept: Checkpoint) -> list[str]:
+    replay = Replay(kept)
+    for index, body, leaf in ledger.entries:
+        replay.nodes(replay.entry(index, body, leaf), ledger.nodes)
+    replay.head(ledger.frontier.size, ledger.frontier.root(), ledger.note, SIGNER.vkey)
+    return [finding.problem for finding in replay.findings]
+
+
+def kept_of(ledger: Ledger) -> Checkpoint:
+    return Checkpoint(ORIGIN, ledger.frontier.size, ledger.frontier.root())
+
+
+def test_a_kept_checkpoint_shows_what_an_honest_head_cannot() -> None:
+    ledger = Ledger.of(21)
+    assert replayed(ledger, kept_of(Ledger.of(13))) == []
+    assert replayed(ledger, kept_of(ledger)) == []
+    assert [problem.partition(":")[0] for problem in replayed(ledger, kept_of(Ledger.of(30)))] == [
+        "the kept checkpoint has 30 entries and the ledger 21"
+    ]
+    other = replace(kept_of(Ledger.of(13)), root=bytes(32))
+    assert replayed(ledger, other) == ["the first 13 entries are not those of the kept checkpoint: another history"]
+
+
+def adopted(*, adopts: bool, nodes: dict[NodeId, bytes]) -> list[Discrepancy]:
+    """Replay four entries, of which the third, that may be an adoption, has passed indexes over."""
+    replay = Replay()
+    for index, (_, body, leaf) in zip((0, 1, 100, 101), Ledger.of(4).entries, strict=True):
+        replay.nodes(replay.entry(index, body, leaf, adopts=adopts and index == 100), nodes)
+    return replay.findings
+
+
+def test_an_adoption_may_pass_indexes_over_and_nothing_else_may() -> None:
+    nodes = Ledger.of(4).nodes
+    assert adopted(adopts=True, nodes=nodes) == []
+    assert adopted(adopts=False, nodes=nodes) == [Discrepancy(2, "entry 2 is missing: the next is 100")]
+
+
+def test_behind_an_adoption_entries_are_named_by_their_index_and_not_by_their_place() -> None:
+    findings = adopted(adopts=True, nodes=Ledger.of(4).nodes | {NodeId(1, 1): bytes(32)})
+    assert [finding.index for finding in findings] == [100]
+    assert "entry 100 or one up to 101 has been altered" in findings[0].problem

@@ -42,6 +42,21 @@ def test_the_bytes_of_a_token_stay_as_they_are(binding: Binding, tail: str) -> N
     assert from_payload(json.loads(HEAD + tail)) == claims
 
 
+def test_a_grant_is_found_by_its_tool() -> None:
+    assert CLAIMS.grant("list_files") is CLAIMS.grants[1]
+    assert CLAIMS.grant("delete_repo") is None
+
+
+@pytest.mark.parametrize(
+    "confirmation",
+    [None, "x", {}, {"jkt": "x"}, {"jkt": 7}, {"x5t#S256": THUMBPRINT}, {"jkt": THUMBPRINT, "kid": "x"}],
+)
+def test_a_token_is_bound_exactly_as_its_binding_says(confirmation: object) -> None:
+    payload = to_payload(replace(CLAIMS, binding=Binding.DPOP, confirmation=THUMBPRINT))
+    with pytest.raises(ValueError, match="`cnf` is not exactly the `jkt` of its binding"):
+        from_payload(payload | {"cnf": confirmation})
+
+
 @pytest.mark.parametrize("name", sorted(to_payload(CLAIMS)))
 def test_a_token_that_lacks_a_claim_is_none(name: str) -> None:
     payload = to_payload(CLAIMS)

@@ -241,6 +241,19 @@ def test_a_clock_that_jumps_back_forgets_nothing_that_is_still_good() -> None:
         replays.use(some(), NOW)
 
 
+def test_when_so_many_are_in_use_that_it_cannot_be_told_nobody_is_let_in() -> None:
+    replays = Replays()
+    for number in range(200_000):
+        replays.use(some(jti=str(number)), NOW)
+    with pytest.raises(Refusal) as refusal:
+        replays.use(some(jti="another"), NOW)
+    assert refusal.value.reason is Reason.UNAVAILABLE
+    later = NOW + timedelta(seconds=66)
+    replays.use(some(jti="another"), later)  # those before are out of time
+    with pytest.raises(Refusal, match="used before"):
+        replays.use(some(jti="another"), later)
+
+
 def test_of_many_threads_with_one_proof_one_is_let_in() -> None:
     replays, let_in = Replays(), []
     start = threading.Barrier(8)

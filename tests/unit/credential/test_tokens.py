@@ -20,7 +20,7 @@ from joserfc.jwk import KeySet as OtherKeySet
 
 from broker.credential import jose
 from broker.credential.claims import Claims
-from broker.credential.keys import EcSigner
+from broker.credential.keys import EcSigner, KeySet
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from tests.support.tokens import AT, CLAIMS, HEADER, KEYS, PAYLOAD, PRIVATE, SIGNER, refused, segment, to_json, token
@@ -79,6 +79,34 @@ def test_a_token_of_another_library_with_the_same_claims_is_read() -> None:
     key = ECKey.import_key(_pem(PRIVATE))
     made = jwt.encode(HEADER, dict(PAYLOAD), key, algorithms=["ES256"])
     assert jose.decode(made, KEYS) == CLAIMS
+
+
+def test_a_key_set_is_read_back_and_finds_its_keys() -> None:
+    other = EcSigner.generate()
+    keys = KeySet.from_jwks(KeySet.of([SIGNER, other]).to_jwks())
+    assert jose.decode(TOKEN, keys) == CLAIMS
+    assert keys.find(other.kid) == other.public_key()
+    assert KeySet.from_jwks('{"keys": []}').find(SIGNER.kid) is None
+
+
+JWK = SIGNER.public_key().to_jwk()
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ("keys", "Expecting value"),
+        ("[]", "not a JSON Web Key Set"),
+        ("{}", "not a JSON Web Key Set"),
+        ('{"keys": {}}', "not a JSON Web Key Set"),
+        (json.dumps({"keys": [JWK | {"kid": "another"}]}), "`kid` is not its thumbprint"),
+        (json.dumps({"keys": [JWK | {"x": "AAAA"}]}), "coordinate is not 32 bytes"),
+        (json.dumps({"keys": [JWK | {"d": JWK["x"]}]}), "holds a private key"),
+    ],
+)
+def test_what_is_no_set_of_our_keys_is_refused(document: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        KeySet.from_jwks(document)
 
 
 def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

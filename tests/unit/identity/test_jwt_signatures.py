@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -53,6 +54,12 @@ def test_3_algorithms_are_not_confused() -> None:
     refused(workload({"alg": "ES256"}), told="signature is wrong")  # an RSA key cannot verify that
     refused(workload({"alg": "PS256"}), told="algorithm is not one of")  # good in itself, and not allowed here
     refused(svid({"alg": "EdDSA"}), told="algorithm is not one of")  # JWT-SVID section 2.1
+
+
+@pytest.mark.parametrize("algorithms", [{"HS256"}, {"none"}, {"ES256", "HS256"}, set()])
+def test_3_no_issuer_may_sign_with_what_the_verifier_holds_or_with_nothing(algorithms: set[str]) -> None:
+    with pytest.raises(ValueError, match="the algorithms are"):
+        replace(CI, algorithms=frozenset(algorithms))
 
 
 def test_3_an_unknown_key_of_an_issuer_may_be_a_new_one() -> None:

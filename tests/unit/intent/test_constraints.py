@@ -26,6 +26,7 @@ HOLDS: list[tuple[Operator, tuple[Any, ...], Any]] = [
     (Operator.PREFIX, ("v",), "v..1"),
     (Operator.PREFIX, ("docs",), "docs/.well-known/a..b"),
     (Operator.PREFIX, ("docs/",), "docs/100% sure"),
+    (Operator.PREFIX, ("docs/",), "docs/%" + "25" * 6 + "61"),
     (Operator.PREFIX, ("docs/",), "docs/Ko\u0308ln \U0001f468\u200d\U0001f469"),
     (Operator.PREFIX, ("https://api.example/v1/",), "https://api.example/v1/a%20b?at=1..2&x=K%C3%B6ln"),
     (Operator.RANGE, (1, 50), 1),
@@ -59,6 +60,7 @@ BREAKS: list[tuple[Operator, tuple[Any, ...], Any]] = [
     (Operator.PREFIX, ("docs/",), "docs/a\\..\\..\\secret"),
     (Operator.PREFIX, ("docs/",), "docs/.."),
     (Operator.PREFIX, ("docs/",), ["docs/a"]),
+    (Operator.PREFIX, ("docs/",), "docs/%" + "25" * 8 + "61"),  # in so many layers, nobody can say that it is an `a`
     *(
         (Operator.PREFIX, ("docs",), f"docs{climb}etc/passwd")
         for climb in (

@@ -164,6 +164,7 @@ def test_law_5_no_fact_is_named_after_words_of_a_model() -> None:
         (swap("tools.toml", 'max_lifetime = "1m"', 'max_lifetime = "0s"'), "tools.toml:38", "1s to 24h"),
         (swap("tools.toml", "side_effects = false\n", ""), "tools.toml:13", "`side_effects` is missing"),
         (swap("tools.toml", '"list_files"', '"read_file"'), "tools.toml:21", "listed twice"),
+        (swap("tools.toml", '"list_files"', '""'), "tools.toml:21", "`name` is empty"),
         (swap("tools.toml", '"list_files"', '"list files"'), "tools.toml:21", "not a tool's name"),
         (swap("tools.toml", NOTES, REPO), "tools.toml:43", "listed twice"),
         *((swap("tools.toml", NOTES, uri), "tools.toml:43", "not an absolute URI") for uri in NO_RESOURCES),
