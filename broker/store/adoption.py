@@ -104,8 +104,8 @@ def adopt(
         )
         adopted = _record(transaction, intended, left.frontier.root(), signer, reason)
         _record_lock(transaction, ids(), reason)
-        told: list[Json] = [*sorted(kids)]
-        transaction.record(Entry(kind=Kind.KEYS_ROTATED, at=transaction.at, tenant="", effected={"kids": told}))
+        sorted_kids: list[Json] = [*sorted(kids)]
+        transaction.record(Entry(kind=Kind.KEYS_ROTATED, at=transaction.at, tenant="", effected={"kids": sorted_kids}))
         state, _ = transaction.write(follower.in_force.horizon)
         tasks.cancel_all(connection, adopted.at, adopted.index)
         ledger.rename(connection, Span(intended.previous_size, intended.first_index, signer.name))

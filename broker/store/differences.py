@@ -40,11 +40,11 @@ def _compare(actual: Connection, expected: Connection, table: Table) -> Iterator
     names = [column.name for column in table.columns]
     key = [names.index(column.name) for column in table.primary_key.columns]
     columns = ", ".join(f'"{name}"' for name in names)
-    found = actual.execution_options(stream_results=True).exec_driver_sql(f'SELECT {columns} FROM "{table.name}"')  # noqa: S608 (names of ours)
+    result = actual.execution_options(stream_results=True).exec_driver_sql(f'SELECT {columns} FROM "{table.name}"')  # noqa: S608 (names of ours)
     matches = " AND ".join(f'"{names[place]}" = ?' for place in key)
     look = f'SELECT {columns} FROM "{table.name}" WHERE {matches}'  # noqa: S608 (names of ours)
     drop = f'DELETE FROM "{table.name}" WHERE {matches}'  # noqa: S608 (names of ours)
-    while rows := found.fetchmany(_ROWS):
+    while rows := result.fetchmany(_ROWS):
         for row in rows:
             values = tuple(row[place] for place in key)
             should = expected.exec_driver_sql(look, values).fetchone()
@@ -54,8 +54,8 @@ def _compare(actual: Connection, expected: Connection, table: Table) -> Iterator
             expected.exec_driver_sql(drop, values)
             wrong = [name for name, is_, ought in zip(names, row, should, strict=True) if not _same(is_, ought)]
             if wrong:
-                told = ", ".join(f"`{name}`" for name in wrong)
-                yield Difference(_index(table, should), f"{table.name}: {_name(table, row)} was altered: {told}")
+                altered = ", ".join(f"`{name}`" for name in wrong)
+                yield Difference(_index(table, should), f"{table.name}: {_name(table, row)} was altered: {altered}")
 
 
 def _missing(expected: Connection, table: Table, forgotten_before: int | None) -> Iterator[Difference]:

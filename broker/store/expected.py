@@ -117,9 +117,9 @@ class Expected:
         """Hold each explanation against the entry that commits to it. Those kept for long enough are gone."""
         for row in connection.execute(select(explanations)):
             index, salt, text = row[0], row.salt, row.text
-            found = self._scratch.exec_driver_sql(_COMMITMENT, (index,)).scalar()
+            commitment = self._scratch.exec_driver_sql(_COMMITMENT, (index,)).scalar()
             self._scratch.exec_driver_sql("DELETE FROM commitments WHERE place = ?", (index,))
-            if not isinstance(salt, bytes) or not isinstance(text, str) or found != canonical.commit(salt, text):
+            if not isinstance(salt, bytes) or not isinstance(text, str) or commitment != canonical.commit(salt, text):
                 yield Discrepancy(index, f"explanations: index `{index}` is not what its entry commits to")
         missing = "SELECT place FROM commitments WHERE at >= ? ORDER BY place"
         for (index,) in self._scratch.exec_driver_sql(missing, (self._forgotten_before or 0,)):

@@ -62,8 +62,8 @@ def is_full(error: BaseException) -> bool:
 
 def cause(error: BaseException) -> str:
     """Name a failure in a line, without its SQL and parameters."""
-    told = error.orig if isinstance(error, DBAPIError) else error
-    line = str(told).partition("\n")[0]
+    original = error.orig if isinstance(error, DBAPIError) else error
+    line = str(original).partition("\n")[0]
     return f"{line}: is there room on its disk, and in the quota?" if is_full(error) else line
 
 

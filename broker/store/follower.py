@@ -125,20 +125,20 @@ class Follower:
             return Tail(start, start, ())
         _refuse_behind(start.frontier, head.frontier)
         self._check_signed(head)
-        frontier, next_index, found = start.frontier, start.next_index, _Effects()
+        frontier, next_index, followed = start.frontier, start.next_index, _Effects()
         entries = islice(ledger.entries(connection, start.next_index, _PAGE), head.frontier.size - start.frontier.size)
         while page := list(islice(entries, _PAGE)):
             for entry in page:
                 done = _read_entry(entry.index, entry.body, next_index)
                 next_index = entry.index + 1
-                found.extend(done)
+                followed.extend(done)
             frontier, _ = frontier.extend([leaf_hash(entry.body) for entry in page])
         if frontier != head.frontier or next_index != head.next_index:
             raise LedgerMismatch(
                 f"the ledger's entries from {start.next_index} on are not those that were signed: "
                 "they were altered, or another history was put in their place; see `credbroker ledger verify`"
             )
-        return Tail(start, Position(frontier, next_index), found.all, head.note)
+        return Tail(start, Position(frontier, next_index), followed.all, head.note)
 
     def catch_up(self, connection: Connection) -> None:
         """Read and apply what has come.
@@ -210,16 +210,16 @@ def _read_entry(index: int, body: bytes, expected: int) -> Sequence[Effect]:
     return done
 
 
-def _refuse_behind(seen: Frontier, found: Frontier) -> None:
-    if found.size < seen.size:
+def _refuse_behind(seen: Frontier, head: Frontier) -> None:
+    if head.size < seen.size:
         raise LedgerMismatch(
-            f"the database is behind: its ledger has {found.size} entries, and this broker has seen and signed "
+            f"the database is behind: its ledger has {head.size} entries, and this broker has seen and signed "
             f"{seen.size}. An older backup was restored, or another database is in its place. Bring back the newest "
             "one; if it is lost, go on as docs/how-to/restore-a-backup.md says"
         )
-    if found.size == seen.size:
+    if head.size == seen.size:
         raise LedgerMismatch(
-            f"the ledger's {found.size} entries are not those that this broker has signed: the history has forked; "
+            f"the ledger's {head.size} entries are not those that this broker has signed: the history has forked; "
             "see `credbroker ledger verify` and docs/how-to/restore-a-backup.md"
         )
 

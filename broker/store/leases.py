@@ -65,15 +65,15 @@ def page(
     With `live_at`, only those that are live at that instant; a page may then need several looks, and an empty page
     means that there are no more.
     """
-    found: list[Lease] = []
-    while len(found) < limit:
+    covered: list[Lease] = []
+    while len(covered) < limit:
         rows = connection.execute(_selected(selector, live_at, before).limit(limit)).all()
         batch = with_rules(connection, [LeaseRow(*row).lease() for row in rows])
-        found += [lease for lease in batch if live_at is None or lease.revoked_index is None]
+        covered += [lease for lease in batch if live_at is None or lease.revoked_index is None]
         if len(batch) < limit:
             break
         before = batch[-1].index
-    return found[:limit]
+    return covered[:limit]
 
 
 def count_live(connection: Connection, selector: Selector, at: datetime, most: int) -> int:
@@ -135,13 +135,13 @@ def _selected(selector: Selector, live_at: datetime | None, before: int | None) 
     return query if before is None else query.where(leases.c.index < before)
 
 
-def with_rules(connection: Connection, found: Sequence[Lease]) -> list[Lease]:
+def with_rules(connection: Connection, stored: Sequence[Lease]) -> list[Lease]:
     """Find, for each lease, the first rule that covers it."""
-    if not found:
+    if not stored:
         return []
     shared: dict[tuple[object, ...], set[Selector]] = {}  # of leases that differ in nothing but their own id
     selectors = []
-    for lease in found:
+    for lease in stored:
         alike = (lease.tenant, lease.task_id, lease.holder, lease.resource, lease.grants)
         own = lease.own_selectors()
         if alike not in shared:
@@ -149,8 +149,8 @@ def with_rules(connection: Connection, found: Sequence[Lease]) -> list[Lease]:
         selectors.append((shared[alike], own))
     recorded = rules.fetch(connection, set().union(*shared.values(), *(own for _, own in selectors)))
     if not recorded:
-        return list(found)
-    return [_ended(lease, [*others, *own], recorded) for lease, (others, own) in zip(found, selectors, strict=True)]
+        return list(stored)
+    return [_ended(lease, [*others, *own], recorded) for lease, (others, own) in zip(stored, selectors, strict=True)]
 
 
 def _ended(lease: Lease, selectors: Iterable[Selector], recorded: Mapping[Selector, Sequence[int]]) -> Lease:

@@ -206,15 +206,15 @@ def last_index(connection: Connection) -> int:
 
 def fetch(connection: Connection, indexes: Collection[int]) -> Mapping[int, bytes]:
     """Find the bodies of entries by index."""
-    found: dict[int, bytes] = {}
+    bodies: dict[int, bytes] = {}
     wanted = list(indexes)
     for start_at in range(0, len(wanted), _ENTRIES_PER_QUERY):
         query = select(ledger_entries.c.index, ledger_entries.c.body)
         rows = connection.execute(
             query.where(ledger_entries.c.index.in_(wanted[start_at : start_at + _ENTRIES_PER_QUERY]))
         )
-        found.update((index, body) for index, body in rows if isinstance(body, bytes))
-    return found
+        bodies.update((index, body) for index, body in rows if isinstance(body, bytes))
+    return bodies
 
 
 def entry(connection: Connection, index: int) -> StoredEntry | None:
@@ -231,9 +231,9 @@ def page(
 
 def entries(connection: Connection, start_index: int = -1 << 62, page_size: int = 2_000) -> Iterator[StoredEntry]:
     """Stream all entries from an index on, ascending, a page at a time."""
-    while found := page(connection, None, None, start_index, page_size):
-        yield from found
-        start_index = found[-1].index + 1
+    while stored := page(connection, None, None, start_index, page_size):
+        yield from stored
+        start_index = stored[-1].index + 1
 
 
 def fetch_nodes(connection: Connection, ids: Iterable[NodeId]) -> Mapping[NodeId, bytes]:
@@ -243,16 +243,16 @@ def fetch_nodes(connection: Connection, ids: Iterable[NodeId]) -> Mapping[NodeId
     inner: list[NodeId] = []
     for node in ids:
         (leaves if node.level == 0 else inner).append(node)
-    found: dict[NodeId, bytes] = {}
+    digests: dict[NodeId, bytes] = {}
     for start_at in range(0, len(leaves), _NODES_PER_QUERY):
         wanted = {at.index_of(node.index): node for node in leaves[start_at : start_at + _NODES_PER_QUERY]}
         query = select(ledger_entries.c.index, ledger_entries.c.leaf_hash).where(ledger_entries.c.index.in_(wanted))
-        found.update({wanted[index]: leaf for index, leaf in connection.execute(query)})
+        digests.update({wanted[index]: leaf for index, leaf in connection.execute(query)})
     for start_at in range(0, len(inner), _NODES_PER_QUERY):
         pairs = [(node.level, node.index) for node in inner[start_at : start_at + _NODES_PER_QUERY]]
         for level, index, digest in rows_by_key(connection, ledger_nodes, pairs):
-            found[NodeId(level, index)] = digest
-    return found
+            digests[NodeId(level, index)] = digest
+    return digests
 
 
 def _frontier(size: int, peaks: bytes) -> Frontier:

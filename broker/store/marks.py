@@ -56,8 +56,8 @@ class Marks:
         Raises:
             LedgerMismatch: a mark cannot be read, or was not signed by our key.
         """
-        found = [mark for file in self._files if (mark := self._read(file)) is not None]
-        return max(found, key=lambda mark: mark.size, default=None)
+        marks = [mark for file in self._files if (mark := self._read(file)) is not None]
+        return max(marks, key=lambda mark: mark.size, default=None)
 
     def write(self, note: str) -> None:
         """Write the mark now, in every place, and have it on the disk.

@@ -40,11 +40,11 @@ def require_newest(url: str) -> None:
     Raises:
         DatabaseProblem: it does, or a newer version has been here.
     """
-    found = current(url)
-    _refuse_unknown(_config(), found)
-    if found != newest():
+    revision = current(url)
+    _refuse_unknown(_config(), revision)
+    if revision != newest():
         raise DatabaseProblem(
-            f"its schema is at revision {found or 'nothing'}, and this version needs {newest()}: "
+            f"its schema is at revision {revision or 'nothing'}, and this version needs {newest()}: "
             "run `credbroker db upgrade`, or set database.migrate"
         )
 

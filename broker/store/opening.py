@@ -175,8 +175,8 @@ def derive(connection: Connection) -> None:
 def _hold_against_adoption(connection: Connection, mark: Checkpoint, head: Head, own: Span, following: Span) -> None:
     """Let go what we have signed beyond an adopted head, if the adoption disowns all of it."""
     highest = own.first_index + mark.size - own.first_leaf - 1
-    found = proven(connection, head.frontier, [following.first_index]).get(following.first_index, ())
-    adopted = any(isinstance(effect, Adopted) and effect.previous_origin == mark.origin for effect in found)
+    following_effects = proven(connection, head.frontier, [following.first_index]).get(following.first_index, ())
+    adopted = any(isinstance(effect, Adopted) and effect.previous_origin == mark.origin for effect in following_effects)
     if not adopted or following.first_index <= highest:
         raise LedgerMismatch(
             f"this broker has signed entry {highest} of `{mark.origin}`, and the ledger was adopted without it, going "
@@ -187,11 +187,11 @@ def _hold_against_adoption(connection: Connection, mark: Checkpoint, head: Head,
 def _leads_to(connection: Connection, mark: Checkpoint, head: Head) -> bool:
     """Report whether the tree of a mark is a prefix of the head's, by stored nodes that need not be believed."""
     try:
-        made = proofs.prove_consistency(connection, mark.size)
+        consistency = proofs.prove_consistency(connection, mark.size)
     except KeyError:
         return False
-    return made is not None and verify_consistency(
-        mark.size, head.frontier.size, mark.root, head.frontier.root(), made.hashes
+    return consistency is not None and verify_consistency(
+        mark.size, head.frontier.size, mark.root, head.frontier.root(), consistency.hashes
     )
 
 
@@ -203,19 +203,19 @@ def _start(connection: Connection, origin: str, signer: NoteSigner, clock: Clock
     except IntegrityError:
         return
     in_force = InForce()
-    made = in_force.commitment(0, in_force.horizon)
-    in_force.committed = made.index
+    commitment = in_force.commitment(0, in_force.horizon)
+    in_force.committed = commitment.index
     transaction = Transaction(connection, clock(), HeadState(EMPTY), in_force, Proven())
     transaction.record(
         Entry(
             kind=Kind.LEDGER_STARTED,
             at=transaction.at,
             tenant="",
-            effected={"origin": origin, "vkey": str(signer.vkey), **made.facts()},
+            effected={"origin": origin, "vkey": str(signer.vkey), **commitment.facts()},
         )
     )
     head, _ = transaction.write(in_force.horizon)
-    ledger.advance(connection, 0, signed_head(origin, signer, head.position, made.index))
+    ledger.advance(connection, 0, signed_head(origin, signer, head.position, commitment.index))
 
 
 def _check_key(connection: Connection, head: ledger.Head, ours: VerifierKey) -> None:

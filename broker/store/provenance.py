@@ -72,19 +72,19 @@ def _made_by(record: Task | Lease) -> Sequence[int]:
 
 
 def _as_recorded(record: Task | Lease, recorded: Mapping[int, Sequence[Effect]]) -> bool:
-    found = [effect for index in _made_by(record) for effect in recorded.get(index, ())]
+    own_effects = [effect for index in _made_by(record) for effect in recorded.get(index, ())]
     if isinstance(record, Task) and record.state is not TaskState.ACTIVE:
-        return _have_ended(record, found)
-    return (_task(found) if isinstance(record, Task) else _lease(found)) == _bare(record)
+        return _have_ended(record, own_effects)
+    return (_task(own_effects) if isinstance(record, Task) else _lease(own_effects)) == _bare(record)
 
 
-def _have_ended(task: Task, found: Iterable[Effect]) -> bool:
+def _have_ended(task: Task, own_effects: Iterable[Effect]) -> bool:
     """Report whether entries end a task as its row says. Of an ended task nothing else is of use to anybody."""
     return any(
         (effect.task_id, effect.state) == (task.id, task.state)
         if isinstance(effect, TaskEnded)
         else isinstance(effect, Adopted) and effect.index > task.index and task.state is TaskState.CANCELLED
-        for effect in found
+        for effect in own_effects
     )
 
 
@@ -95,10 +95,10 @@ def _bare(record: Task | Lease) -> Task | Lease:
     return replace(record, closed=False, revoked_index=None) if record.closed or record.revoked_index else record
 
 
-def _task(found: Iterable[Effect]) -> Task | None:
+def _task(own_effects: Iterable[Effect]) -> Task | None:
     """Return the task that entries make. How often it was changed is not theirs to say."""
     task: Task | None = None
-    for effect in found:
+    for effect in own_effects:
         match effect:
             case TaskBegun():
                 task = effect.task
@@ -109,9 +109,9 @@ def _task(found: Iterable[Effect]) -> Task | None:
     return task
 
 
-def _lease(found: Iterable[Effect]) -> Lease | None:
+def _lease(own_effects: Iterable[Effect]) -> Lease | None:
     lease: Lease | None = None
-    for effect in found:
+    for effect in own_effects:
         match effect:
             case LeaseIssued():
                 lease = effect.lease
@@ -133,12 +133,12 @@ def proven(connection: Connection, head: Frontier, indexes: Collection[int]) -> 
     leaves = {index: leaf for index in bodies if (leaf := at.leaf_of(index)) is not None and leaf < head.size}
     wanted = {node for leaf in leaves.values() for node in proof.inclusion_nodes(leaf, head.size)}
     stored, root = ledger.fetch_nodes(connection, wanted), head.root()
-    found: dict[int, Sequence[Effect]] = {}
+    effects_at: dict[int, Sequence[Effect]] = {}
     for index, leaf in leaves.items():
         try:
             path = proof.prove_inclusion(leaf, head.size, lambda _ids: stored)
             if proof.verify_inclusion(leaf_hash(bodies[index]), leaf, head.size, path, root):
-                found[index] = effects(index, bodies[index])
+                effects_at[index] = effects(index, bodies[index])
         except (KeyError, MalformedEntry):
             continue  # a node is missing, or an entry is none of ours: nothing is proven by it
-    return found
+    return effects_at

@@ -32,8 +32,8 @@ def rows_by_key(connection: Connection, table: Table, wanted: Sequence[tuple[obj
     key, mark = table.primary_key.columns, _PLACEHOLDERS[connection.dialect.name]
     names = ", ".join(f'"{column.name}"' for column in key)
     values = ", ".join([f"({', '.join([mark] * len(key))})"] * len(wanted))
-    found = f'SELECT "{table.name}".* FROM wanted JOIN "{table.name}" USING ({names})'  # noqa: S608 (names of ours)
-    statement = f"WITH wanted ({names}) AS (VALUES {values}) {found}"
+    query = f'SELECT "{table.name}".* FROM wanted JOIN "{table.name}" USING ({names})'  # noqa: S608 (names of ours)
+    statement = f"WITH wanted ({names}) AS (VALUES {values}) {query}"
     return connection.exec_driver_sql(statement, tuple(chain.from_iterable(wanted))).all()
 
 

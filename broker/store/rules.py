@@ -32,14 +32,14 @@ _SELECTORS_PER_QUERY = 10_000  # at most two parameters each; SQLite takes 32,76
 def fetch(connection: Connection, selectors: Collection[Selector]) -> Mapping[Selector, list[int]]:
     """Find the ledger indexes of the rules with these selectors, ascending."""
     wanted = list(selectors)
-    found: defaultdict[Selector, list[int]] = defaultdict(list)
+    indexes: defaultdict[Selector, list[int]] = defaultdict(list)
     for start in range(0, len(wanted), _SELECTORS_PER_QUERY):
-        asked = frozenset(wanted[start : start + _SELECTORS_PER_QUERY])
-        for index, tenant, target, value in connection.execute(_with(asked)):
+        chunk = frozenset(wanted[start : start + _SELECTORS_PER_QUERY])
+        for index, tenant, target, value in connection.execute(_with(chunk)):
             selector = Selector(tenant, Target(target), value)
-            if selector in asked:
-                found[selector].append(index)
-    return found
+            if selector in chunk:
+                indexes[selector].append(index)
+    return indexes
 
 
 def _with(selectors: Collection[Selector]) -> Select[int, str, str, str]:

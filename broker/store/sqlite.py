@@ -53,12 +53,12 @@ def _make_no_file_again(path: str | None, seen: list[str], *_how: object) -> Non
 def refuse_other_file(connection: Connection) -> None:
     """Refuse to go on in a file that was deleted or replaced: nobody would find what is written there."""
     path = connection.info["path"]
-    found = _identity(path)
-    if found == connection.info["file"]:
+    identity = _identity(path)
+    if identity == connection.info["file"]:
         return
     connection.close()
     problem = sqlite3.OperationalError(
-        f"{path} is {'gone' if found is None else 'another file'} since it was opened: put the one "
+        f"{path} is {'gone' if identity is None else 'another file'} since it was opened: put the one "
         "that was there back, or stop the broker and go on as docs/how-to/restore-a-backup.md says"
     )
     raise OperationalError(None, None, problem)
@@ -67,7 +67,7 @@ def refuse_other_file(connection: Connection) -> None:
 def _identity(path: str | None) -> tuple[int, int] | None:
     """Report which file has a name; None, if there is none."""
     try:
-        found = os.stat(path or _IN_MEMORY)  # noqa: PTH116 (twice a request: a Path costs more than the call)
+        status = os.stat(path or _IN_MEMORY)  # noqa: PTH116 (twice a request: a Path costs more than the call)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

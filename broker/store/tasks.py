@@ -54,9 +54,11 @@ def count_live(connection: Connection, tenant: str, at: datetime) -> int:
 
 def live_of(connection: Connection, tenant: str, agent: str, at: datetime, limit: int) -> Sequence[str]:
     """List the ids of a tenant's live tasks that name an agent, the soonest to end first."""
-    found = task_agents.c
-    query = select(found.task_id).where(found.agent == agent, found.tenant == tenant, found.deadline > to_micros(at))
-    return list(connection.execute(query.order_by(found.deadline).limit(limit)).scalars())
+    agents = task_agents.c
+    query = select(agents.task_id).where(
+        agents.agent == agent, agents.tenant == tenant, agents.deadline > to_micros(at)
+    )
+    return list(connection.execute(query.order_by(agents.deadline).limit(limit)).scalars())
 
 
 def add(connection: Connection, new: Collection[Task]) -> None:

@@ -164,11 +164,11 @@ class _Verification:
 
     def _batches(self) -> Iterator[Sequence[StoredEntry]]:
         """Stream all entries that have a place, ascending; hashes and bodies that are no bytes are empty."""
-        start, told = ledger.LEAST_INDEX, False
+        start, has_reported = ledger.LEAST_INDEX, False
         while rows := ledger.page(self._connection, None, None, start, _BATCH):
             placed = [row for row in rows if _is_index(row.index)]
-            if len(placed) < len(rows) and not told:
-                told = True
+            if len(placed) < len(rows) and not has_reported:
+                has_reported = True
                 problem = f"an entry among those from {max(start, 0)} on has an index that is none"
                 self._replay.findings.append(Discrepancy(None, problem))
             yield [row._replace(body=_bytes(row.body), leaf_hash=_bytes(row.leaf_hash)) for row in placed]

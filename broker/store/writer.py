@@ -283,8 +283,8 @@ class Writer:
 
 def _tell(batch: Sequence[_Waiting], outcomes: Sequence[object]) -> None:
     """6. Make what had to wait for the commit, then tell the callers."""
-    made = [_made(outcome) for outcome in outcomes]
-    for waiting, outcome in zip(batch, made, strict=True):
+    results = [_made(outcome) for outcome in outcomes]
+    for waiting, outcome in zip(batch, results, strict=True):
         if waiting.future.done():
             continue
         if isinstance(outcome, Exception):
