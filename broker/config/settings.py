@@ -14,7 +14,8 @@ from broker.keystore.rotation import Rotation
 from broker.lease.desk import Limits
 from broker.store.database import parse_url
 
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_LABEL = "[A-Za-z0-9_-]{1,63}"  # of a host's name (RFC 1035 section 2.3.4)
+_ADDRESS = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?):([0-9]{{1,5}})")
 _LAST_PORT = 65_535
 _TABLES = ("broker", "listen", "identity", "database", "policy", "keys", "ledger", "limits")
 _ORIGIN = re.compile(r"[^\s+]{1,255}")
@@ -118,11 +119,23 @@ def _listen(table: Table, base: Path) -> ListenSettings:
         http_key=table.file("http_key", base),
     )
     table.finish()
+    _check_apart(settings, table)
     if (settings.http_cert is None) != (settings.http_key is None):
         raise table.wrong("http_cert", "goes with http_key: give both, or neither")
     if settings.http_cert and not settings.http_address:
         raise table.wrong("http_cert", "is for http_address, which is not there")
     return settings
+
+
+def _check_apart(settings: ListenSettings, table: Table) -> None:
+    """Refuse two listeners at one address. Port 0 is another one each time."""
+    taken: dict[str, str] = {}
+    for key in ("address", "jwt_address", "http_address"):
+        address = getattr(settings, key)
+        if address in taken:
+            raise table.wrong(key, f"is that of listen.{taken[address]}: each listener needs a port of its own")
+        if address is not None and not address.endswith(":0"):
+            taken[address] = key
 
 
 def _address(table: Table, key: str) -> str | None:
@@ -165,7 +178,9 @@ def _database_url(table: Table, base: Path) -> str:
         parsed = parse_url(url)
     except ValueError as error:
         raise ConfigError(f"database.url: {error}") from error
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
+    if parsed.get_backend_name() == "sqlite":
+        if not parsed.database:
+            raise ConfigError("database.url: names no file; write sqlite:///PATH")
         parsed = parsed.set(database=str(base / parsed.database))
     return parsed.render_as_string(hide_password=False)
 

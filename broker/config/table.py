@@ -14,7 +14,7 @@ from broker.model.grant import Scalar
 from broker.model.nearest import meant, nearest
 
 _SHORTEST = timedelta(seconds=1)
-_VISIBLE = re.compile(r"[!-~]+")
+_OF_URLS = re.compile(r"""[^"<>\\^`{|}\x00-\x20\x7f-\U0010ffff]+""")  # RFC 3986 section 2
 
 
 class ConfigError(CannotStart):
@@ -23,7 +23,7 @@ class ConfigError(CannotStart):
 
 def is_url(text: str, schemes: Collection[str]) -> bool:
     """Report whether a text is a URL of one of these schemes, with a host, and without user, query and fragment."""
-    if not _VISIBLE.fullmatch(text) or "?" in text or "#" in text:
+    if not _OF_URLS.fullmatch(text) or "?" in text or "#" in text:
         return False
     try:
         parts = urlsplit(text)
@@ -57,8 +57,10 @@ class Table:
     def text(self, key: str, default: str | None = None) -> str:
         """Return a text that is not empty. Without a default it must be there."""
         value = self._get(key, default)
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str):
             raise self._wrong(key, "must be a text", value)
+        if not value or "\0" in value:  # no path has a NUL in it
+            raise self.wrong(key, "must hold no NUL" if value else "must be a text that is not empty")
         return value
 
     def url(self, key: str, *schemes: str) -> str:

@@ -168,7 +168,7 @@ def plain_problems() -> Iterator[None]:
     """Raise what the driver says as a DatabaseProblem: for tools that talk to people."""
     try:
         yield
-    except UNAVAILABLE as error:
+    except (*UNAVAILABLE, Undecided) as error:
         raise DatabaseProblem(f"the database says: {cause(error)}") from error
 
 
@@ -182,7 +182,7 @@ def parse_url(url: str) -> URL:
         return URL.create("sqlite+pysqlite", database=str(Path(url)))
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         msg = "the database URL is malformed; write sqlite:///PATH or postgresql://USER@HOST/NAME"
         raise ValueError(msg) from error
     backend = parsed.get_backend_name()

@@ -154,7 +154,8 @@ def test_what_is_wrong_with_trust_domains_is_named(identity: str, told: str, tmp
 @pytest.mark.parametrize(
     "address",
     ["8443", ":8443", "localhost", "localhost:", "localhost:http", "localhost:65536", "localhost:-1", "::1:8443",
-     "https://localhost:8443", "local host:1", "localhost:8443/x", "unix:/x", "[::1:8443", "localhost:\uff11"],
+     "https://localhost:8443", "local host:1", "localhost:8443/x", "unix:/x", "[::1:8443", "localhost:\uff11",
+     "127.0.0..1:8443", ".example:1", f"{'x' * 64}.example:1"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_named(key: str, address: str, tmp_path: Path) -> None:
     assert f"listen.{key}: must be HOST:PORT, such as" in problem(tmp_path, listen=f'{key} = "{address}"')
@@ -178,6 +179,11 @@ def test_an_address_that_is_one_is_taken(address: str, tmp_path: Path) -> None:
         ),
         ('http_key = "k"\nhttp_address = "localhost:1"', "listen.http_cert: goes with http_key"),
         ('http_cert = "c"\nhttp_key = "k"', "listen.http_cert: is for http_address, which is not there"),
+        ('jwt_address = "127.0.0.1:8443"', "listen.jwt_address: is that of listen.address: each listener needs a port"),
+        (
+            'jwt_address = "localhost:1"\nhttp_address = "localhost:1"',
+            "listen.http_address: is that of listen.jwt_address",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_doors_is_named(listen: str, told: str, tmp_path: Path) -> None:
@@ -198,7 +204,8 @@ def test_an_issuer_that_oauth_cannot_have_is_named_where_there_is_oauth(issuer: 
     "issuer",
     ["broker", "broker.example", "//broker.example", "urn:broker", "ftp://broker.example", "https://",
      "https://broker.example?x=y", "https://broker.example#x", "https://me@broker.example", "https://[broker.example",
-     "https://broker.example:http", "https://broker example", "https://br\u00f6ker.example"],
+     "https://broker.example:http", "https://broker example", "https://br\u00f6ker.example",
+     "https://broker.example/{tenant:x}", "https://broker.example/<x>"],
 )  # fmt: skip
 def test_an_issuer_that_is_no_url_is_named(issuer: str, tmp_path: Path) -> None:
     assert "broker.issuer: must be a URL such as https://host.example" in problem(tmp_path, issuer=issuer)

@@ -14,7 +14,8 @@ from broker.model.errors import Reason, Refusal
 from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.store import ledger, migrate, opening, tasks
 from broker.store.committer import Committed
-from broker.store.database import open_database
+from broker.store.database import DatabaseProblem, open_database, plain_problems
+from broker.store.failures import Undecided
 from broker.store.follower import Follower
 from broker.store.marks import Marks
 from broker.store.transaction import Change, Transaction
@@ -26,6 +27,11 @@ async def refused(world: World) -> Refusal:
     with pytest.raises(Refusal) as refused:
         await world.task()
     return refused.value
+
+
+def test_a_commit_that_may_have_been_done_is_told_to_people_as_any_other_failure() -> None:
+    with pytest.raises(DatabaseProblem, match="the database says: the server closed the connection"), plain_problems():
+        raise Undecided("the server closed the connection")
 
 
 async def test_a_table_that_is_away_for_a_while_is_an_unavailable_ledger_for_reads_and_writes(
