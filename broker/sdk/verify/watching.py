@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
@@ -57,9 +56,10 @@ async def _in_this_loop(verifier: Verifier, endpoint: Endpoint) -> AsyncIterator
         yield verifier
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        await subscription.close()
+        try:
+            await asyncio.wait([task])  # not the task itself: its end must not pass for ours, or ours for its
+        finally:
+            await subscription.close()
 
 
 @contextmanager
@@ -82,8 +82,8 @@ def _in_a_thread(verifier: Verifier, endpoint: Endpoint) -> Iterator[Verifier]:
 
     thread = threading.Thread(target=run, name="credbroker-feed", daemon=True)
     thread.start()
-    ready.wait()
     try:
+        ready.wait()
         if failures:
             raise failures[0]
         yield verifier

@@ -218,6 +218,17 @@ async def test_rules_that_cover_only_the_dead_are_dropped(tmp_path: Path, root: 
         await eventually(lambda: known(verifier) == {3})
 
 
+async def test_whoever_is_cancelled_while_the_block_ends_ends_cancelled(tmp_path: Path, root: Authority) -> None:
+    async def watch() -> None:
+        async with watching(Verifier(AUDIENCE), endpoint):
+            asyncio.get_running_loop().call_soon(watcher.cancel)  # comes when the block waits for the end of the feed
+
+    async with serving(FakeBroker(), tmp_path, root) as endpoint:
+        watcher = asyncio.create_task(watch())
+        await asyncio.wait([watcher])
+        assert watcher.cancelled()
+
+
 async def test_a_verifier_that_never_gets_a_snapshot_says_why(
     tmp_path: Path, root: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
