@@ -6,14 +6,14 @@ Each claim is a line of a table: its name, how it is read, and how it is written
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, KeysView, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
 from broker.credential.details import detail_of, grant_from_detail
-from broker.credential.reading import filled_list, instant, integer, refuse, text
+from broker.credential.reading import filled_list, integer, refuse, text
 from broker.model.grant import Grant
 from broker.model.lease import Binding
 from broker.model.selector import Selector, selectors_of
@@ -80,18 +80,26 @@ class _Table:
     def __init__(self, path: str, *claims: _Claim) -> None:
         self._names = frozenset(claim.name for claim in claims)
         self._required = frozenset(claim.name for claim in claims if claim.required)
-        self._readers = tuple((claim.name, claim.read, path + claim.name) for claim in claims)
+        self._readers = {claim.name: (claim.read, path + claim.name) for claim in claims}
         self._writers = tuple((claim.name, claim.write) for claim in claims)
 
-    def read(self, members: object) -> dict[str, Any]:
+    def read(self, members: object, _name: str = "") -> dict[str, Any]:
         """Read an object, strictly: what is unknown, missing or of another type refuses."""
-        if not isinstance(members, dict) or not self._required <= members.keys() <= self._names:
+        if not isinstance(members, dict) or not self._is_whole(members.keys()):
             refuse("it does not have exactly the claims of a credbroker token")
-        return {name: read(members[name], path) for name, read, path in self._readers if name in members}
+        values = {}
+        for name, value in members.items():
+            read, path = self._readers[name]
+            values[name] = read(value, path)
+        return values
 
     def write(self, claims: Claims) -> dict[str, object]:
         """Write an object."""
         return {name: value for name, write in self._writers if (value := write(claims)) is not None}
+
+    def _is_whole(self, names: KeysView[str]) -> bool:
+        """Report whether these are all that is required, and nothing else but what is not."""
+        return names == self._required or self._required <= names <= self._names
 
 
 def to_payload(claims: Claims) -> dict[str, object]:
@@ -123,8 +131,8 @@ def from_payload(payload: Mapping[str, Any]) -> Claims:
         grants=grants,
         binding=private["binding"],
         confirmation=_thumbprint(private["binding"], said),
-        issued_at=max(said["iat"], said["nbf"]),
-        expires_at=said["exp"],
+        issued_at=_instant(max(said["iat"], said["nbf"])),
+        expires_at=_instant(said["exp"]),
     )
 
 
@@ -158,7 +166,12 @@ def _scope(grants: tuple[Grant, ...]) -> str:
 
 
 def _seconds(at: datetime) -> int:
+    """Return an instant as a NumericDate (RFC 7519 section 2), here in whole seconds."""
     return int(at.timestamp())
+
+
+def _instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _unread(value: object, _name: str) -> object:
@@ -179,9 +192,9 @@ _CLAIMS = _Table(
     _Claim("aud", text, attrgetter("audience")),
     _Claim("sub", text, attrgetter("subject")),
     _Claim("client_id", text, attrgetter("subject")),
-    _Claim("iat", instant, lambda claims: _seconds(claims.issued_at)),
-    _Claim("nbf", instant, lambda claims: _seconds(claims.issued_at)),
-    _Claim("exp", instant, lambda claims: _seconds(claims.expires_at)),
+    _Claim("iat", integer, lambda claims: _seconds(claims.issued_at)),
+    _Claim("nbf", integer, lambda claims: _seconds(claims.issued_at)),
+    _Claim("exp", integer, lambda claims: _seconds(claims.expires_at)),
     _Claim("jti", text, attrgetter("lease_id")),
     _Claim("scope", text, lambda claims: _scope(claims.grants)),
     _Claim(
@@ -189,6 +202,6 @@ _CLAIMS = _Table(
         filled_list,
         lambda claims: [detail_of(claims.audience, grant) for grant in claims.grants],
     ),
-    _Claim(_PRIVATE, lambda value, _name: _PRIVATE_CLAIMS.read(value), _PRIVATE_CLAIMS.write),
+    _Claim(_PRIVATE, _PRIVATE_CLAIMS.read, _PRIVATE_CLAIMS.write),
     _Claim(_CONFIRMATION, _unread, _confirmation, required=False),
 )

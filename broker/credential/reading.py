@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import NoReturn
 
 _LATEST = 253_402_300_799  # the end of the year 9999
@@ -24,11 +23,6 @@ def integer(value: object, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LATEST:
         refuse(f"`{name}` is not a whole number in range")
     return value
-
-
-def instant(value: object, name: str) -> datetime:
-    """Return an instant that is written as a NumericDate (RFC 7519 section 2), here in whole seconds."""
-    return datetime.fromtimestamp(integer(value, name), UTC)
 
 
 def filled_list(value: object, name: str) -> list[object]:
