@@ -11,7 +11,7 @@ _LARGEST_PAGE = 1000
 
 
 def take(limit: int, page: Callable[[int, str], tuple[Sequence[_Item], str]]) -> tuple[list[_Item], bool]:
-    """Fetch at most `limit` items, and tell whether there are more.
+    """Fetch at most `limit` items; report whether there are more, too.
 
     `page` takes a size and a page token, and gives items and the next token.
     """

@@ -66,7 +66,7 @@ async def extend(desk: Desk, orchestrator: Principal, task_id: str, deadline: da
 
 
 async def end(desk: Desk, orchestrator: Principal, task_id: str, outcome: TaskState) -> tuple[Task, int]:
-    """End a task. Give it, and the ledger index of the rule that killed its leases.
+    """End a task. Return it, and the ledger index of the rule that killed its leases.
 
     Raises:
         Refusal: TASK_NOT_FOUND; TASK_NOT_ACTIVE, if it has ended otherwise; LEDGER_UNAVAILABLE.

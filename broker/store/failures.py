@@ -48,7 +48,7 @@ def unavailable(message: str, following: str = _AGAIN) -> Refusal:
 
 
 def full() -> Refusal:
-    """Say that only what is urgent is recorded now."""
+    """Make the refusal of what is not urgent, for as long as the disk is full."""
     message = "the broker's disk is full, and what is left of it is for revocations, ends of tasks and locks"
     return unavailable(message, "try again later; operators: make room on the disk of the broker's database")
 

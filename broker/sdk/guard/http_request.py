@@ -152,7 +152,7 @@ def _fraction(text: str) -> float:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """Return an application the body that was read, then what comes after it."""
+    """Return what an application receives: the body that was read, then what comes after it."""
     replayed = False
 
     async def again() -> Message:
