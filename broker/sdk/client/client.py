@@ -78,7 +78,7 @@ class Client:
         self._prover = None if holder_key is None else Prover(holder_key, clock, ids)
         self._issuer = "" if holder_key is None else issuer_of(issuer)
         self._connection: Connection | None = None
-        self._unwanted: set[asyncio.Task[None]] = set()  # what nobody waits for any more, and is on its way to its end
+        self._endings: set[asyncio.Task[Any]] = set()  # what goes on though nobody may wait for it any more
         self._timeout = timeout
         self._clock = clock
         self._ids = ids
@@ -94,8 +94,8 @@ class Client:
 
     async def __aexit__(self, *_error: object) -> None:
         """Close the connection, after what was cancelled in its beginning has ended too."""
-        if self._unwanted:
-            _ended, late = await asyncio.wait(self._unwanted, timeout=_RELEASE_SECONDS)
+        if self._endings:
+            _ended, late = await asyncio.wait(self._endings, timeout=_RELEASE_SECONDS)
             for ending in late:
                 ending.cancel()
         connection, self._connection = self._connection, None
@@ -149,12 +149,16 @@ class Client:
         )
         keeper = Keeper(self, credential, wanted, self._clock, self._ids, tell)
         keeping = asyncio.create_task(keeper.run())
+
+        async def release() -> None:
+            await asyncio.wait([keeping])  # it may be at another lease
+            await self._release_all(credential, keeper.former, tell)
+
         try:
             yield credential
         finally:
             keeping.cancel()
-            await asyncio.wait([keeping])
-            await asyncio.shield(self._release_all(credential, keeper.former, tell))
+            await asyncio.shield(self._ending(release()))
 
     async def create_task(self, declaration: Declaration) -> Task:
         """Declare a task that outlives this call; end it with `end_task`."""
@@ -261,15 +265,20 @@ class Client:
         try:
             return await asyncio.shield(begun)
         except asyncio.CancelledError:
-            ending = asyncio.create_task(undo())
-            self._unwanted.add(ending)
-            ending.add_done_callback(self._unwanted.discard)
+            self._ending(undo())
             raise
+
+    def _ending(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin what is to come to its end even if whoever waits for it is cancelled, and before the client closes."""
+        ending = asyncio.create_task(coroutine)
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        return ending
 
     async def _end(self, task_id: str, outcome: TaskState) -> None:
         """End a task, also when the block was cancelled; one that has ended in the block stays as it is."""
         try:
-            await asyncio.shield(self.end_task(task_id, outcome))
+            await asyncio.shield(self._ending(self.end_task(task_id, outcome)))
         except Refusal as refusal:
             if refusal.reason is not Reason.TASK_NOT_ACTIVE:
                 raise

@@ -113,6 +113,17 @@ async def test_a_credential_is_released_with_its_block(client: Client, desk: Fak
     assert desk.calls == ["issue", "release"]
 
 
+async def test_a_credential_is_released_when_its_block_is_cancelled_as_it_ends(client: Client, desk: FakeDesk) -> None:
+    async def work() -> None:
+        async with client.credential("t-1", REPO, GRANTS):
+            asyncio.get_running_loop().call_soon(worker.cancel)  # comes when the block waits for its renewals to end
+
+    worker = asyncio.create_task(work())
+    await asyncio.wait([worker])
+    assert worker.cancelled()
+    await eventually(lambda: desk.calls == ["issue", "release"])
+
+
 async def test_a_failed_release_does_not_fail_a_block_that_went_well_and_is_told(
     client: Client, desk: FakeDesk
 ) -> None:
