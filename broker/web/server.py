@@ -59,10 +59,9 @@ class HttpServer:
         """
         host, _, port = address.rpartition(":")
         self._certificate = certificate
-        self._loaded = certificate()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._load()
+        self._load(certificate())
         self._socket = _listen(host.strip("[]"), int(port))
         most = min(_MOST_CONNECTIONS, most_connections)
         config = _config(app)
@@ -94,9 +93,8 @@ class HttpServer:
             CertificateProblem, OSError: it cannot be used or read; the former is shown on.
         """
         certificate = self._certificate()
-        if certificate != self._loaded:
-            self._loaded = certificate
-            self._load()
+        if certificate != self._tried:
+            self._load(certificate)
 
     async def stop(self, grace_seconds: float) -> None:
         """Let the requests under way finish, then close, without waiting for clients that have nothing to say."""
@@ -122,8 +120,9 @@ class HttpServer:
             self._listening = group.create_task(self._listener.run())
             group.create_task(self._server.serve([]))  # connections come from our own listener
 
-    def _load(self) -> None:
-        with files.passing(self._loaded.key_pem + b"\n" + self._loaded.chain_pem) as path:
+    def _load(self, certificate: Certificate) -> None:
+        with files.passing(certificate.key_pem + b"\n" + certificate.chain_pem) as path:
+            self._tried = certificate  # once: what it is will not change
             try:
                 # In a context of its own before: one in which this fails half way has no certificate any more.
                 for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._tls):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -67,5 +69,20 @@ async def test_a_certificate_that_cannot_be_used_leaves_the_one_before(broken: C
             server.refresh()
         assert await shown(server) == serial(OLD.cert_pem)
         certificates.append(Certificate(NEW.cert_pem, NEW.key_pem))
+        server.refresh()
+        assert await shown(server) == serial(NEW.cert_pem)
+
+
+async def test_a_certificate_that_could_not_be_passed_on_is_shown_once_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = [Certificate(OLD.cert_pem, OLD.key_pem)]
+    async with serving(certificates) as server:
+        certificates.append(Certificate(NEW.cert_pem, NEW.key_pem))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+        with pytest.raises(OSError, match="full"):
+            server.refresh()
+        assert await shown(server) == serial(OLD.cert_pem)
+        (tmp_path / "full").mkdir()
         server.refresh()
         assert await shown(server) == serial(NEW.cert_pem)
