@@ -128,8 +128,8 @@ async def serve(
         parts.start("probe", desk.ledger.probe())
         parts.start("effects", _effects(settings, desk, ledger.signer.vkey).run())
         parts.start("schedule", Schedule(desk, partial(rotate, keystore, feed, desk)).run())
-        ready(await doors.open(parts))
         stack.push_async_callback(doors.close)
+        ready(await doors.open(parts))
         await parts.wait()
 
 

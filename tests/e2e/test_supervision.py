@@ -242,6 +242,20 @@ async def test_without_a_fault_it_stops_without_a_word(tmp_path: Path, monkeypat
         assert await served.outcome() is None
 
 
+async def test_a_start_that_fails_when_the_doors_are_open_closes_them(tmp_path: Path) -> None:
+    served: list[Ready] = []
+
+    def fail(ready: Ready) -> None:
+        served.append(ready)
+        raise BrokenPipeError("nobody reads what is said of it")
+
+    with pytest.raises(BrokenPipeError) as failure:
+        await daemon.serve(prepare(tmp_path).settings(), fail)
+    assert failure.tb is not None  # which holds whatever was made at the start
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", served[0].port)
+
+
 HANGING = """
 import sys, time
 from pathlib import Path
