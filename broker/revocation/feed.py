@@ -70,8 +70,8 @@ class Feed:
     def withhold(self, selector: Selector) -> None:
         """Keep no verifier of a tenant fresh until a rule with this selector is published: it could not be recorded."""
         self.withheld.add(selector)
-        structlog.get_logger("feed").critical("freshness.stopped", tenant=selector.tenant)
         self._publisher.end(self.withheld.concerns)
+        structlog.get_logger("feed").critical("freshness.stopped", tenant=selector.tenant)
 
     def close(self) -> None:
         """Keep nobody fresh from now on, and let every verifier go."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any, NoReturn
 
 import pytest
+import structlog
 from sqlalchemy.exc import OperationalError
 
+from broker import logs
 from broker.model.errors import Reason, Refusal
 from broker.model.principal import ANY_TENANT
 from broker.model.selector import Selector, Target
@@ -75,3 +79,26 @@ async def test_who_may_not_revoke_it_stops_nobody(database_url: str) -> None:
             await revoke_or_stop(world.desk, feed, confined, LEAKED, "leaked", None, stop_freshness=True)
         assert refusal.value.reason is Reason.TENANT_FORBIDDEN
         assert not feed.withheld.concerns("acme")
+
+
+async def test_freshness_stops_though_nobody_reads_the_log(database_url: str) -> None:
+    def fail(_logger: object, _method: str, _event: MutableMapping[str, Any]) -> NoReturn:
+        raise BrokenPipeError
+
+    async with opened(database_url) as world:
+        feed = Feed(world.desk.database, world.follower, time.monotonic, uuid7)
+        running, updates = asyncio.create_task(feed.run()), feed.watch(OPERATOR, None)
+        update = await anext(updates)
+        structlog.configure(processors=[fail])
+        try:
+            with pytest.raises(BrokenPipeError):
+                feed.withhold(LEAKED)
+        finally:
+            logs.configure()
+        with pytest.raises(Refusal) as refusal:
+            feed.confirm(OPERATOR, update.session_id, update.index)
+        assert refusal.value.reason is Reason.FEED_SESSION_UNKNOWN
+        with pytest.raises(Refusal, match="an operator has stopped freshness"):
+            await anext(updates)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
