@@ -41,7 +41,7 @@ def by_assertion_or_bearer(headers: Headers, form: Form) -> PresentedIdentity:
         Refusal: IDENTITY_INVALID, INVALID_ARGUMENT.
     """
     authorization = headers.getlist("authorization")
-    if not authorization:
+    if not any(authorization):  # an empty one presents nothing
         return by_assertion(form)
     token = bearer_token(authorization)
     if form.get("client_assertion"):

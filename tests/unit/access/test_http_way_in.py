@@ -98,3 +98,9 @@ async def test_an_identity_that_is_presented_twice_is_refused(
     answer = await posted(app, "/introspect", headers, token="x", **form)
     assert answer.json()["error"] == error
     assert answer.json()["reason"] in {"IDENTITY_INVALID", "PROOF_INVALID"}
+
+
+async def test_an_empty_header_presents_nothing(world: World, pipeline: HttpPipeline) -> None:
+    app = application(pipeline, world.desk, lambda: world.keys)
+    answer = await posted(app, "/introspect", [("authorization", "")], token="x")
+    assert answer.json()["reason"] == "IDENTITY_MISSING"
