@@ -1,4 +1,4 @@
-"""The system's clock and its randomness, as the functions that are passed in elsewhere. Nothing else reads them."""
+"""The system's clock, and ids made of it and of randomness: the functions that are passed in elsewhere."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Reserve:
 
     @classmethod
     def beside(cls, database: Database, free: Callable[[Path], int] = free_bytes) -> Reserve:
-        """Return a database its reserve."""
+        """Make the reserve of a database."""
         path = None if database.is_shared else database.engine.url.database
         reserve = cls(None if path is None else Path(os.path.realpath(path)), free)
         reserve._prepare()
