@@ -96,18 +96,25 @@ class Marks:
             self._failing = False
 
     def _write(self, note: str) -> None:
-        for file in self._files:
-            try:
-                files.replace(file, note.encode())
-            except OSError as error:
-                raise LedgerMismatch(
-                    f"{file}: the mark of the ledger cannot be written: {error.strerror}; give the broker a folder of "
-                    "its own that it may write, by ledger.mark_dir"
-                ) from error
+        """Write it in every place, also if it cannot be written in another."""
+        problems = [problem for file in self._files if (problem := _replace(file, note)) is not None]
+        if problems:
+            raise LedgerMismatch(
+                f"{'; '.join(problems)}; give the broker a folder of its own that it may write, by ledger.mark_dir"
+            )
         self._written = note
 
     def _read(self, file: Path) -> Checkpoint | None:
         return read_note(file, self._key) if file.exists() else None
+
+
+def _replace(file: Path, note: str) -> str | None:
+    """Put a mark in the place of the one before; return what keeps it from being written."""
+    try:
+        files.replace(file, note.encode())
+    except OSError as error:
+        return f"{file}: the mark of the ledger cannot be written: {error.strerror}"
+    return None
 
 
 def read_note(file: Path, key: VerifierKey) -> Checkpoint:

@@ -143,6 +143,21 @@ async def test_a_mark_that_cannot_be_written_is_told_at_the_start(deployment: De
         await deployment.live()
 
 
+async def test_a_place_that_is_lost_under_a_running_broker_leaves_the_other_up_to_date(
+    deployment: Deployment,
+) -> None:
+    task = await deployment.live()
+    older = deployment.backup()
+    async with deployment.opened() as world:
+        deployment.mark.unlink()
+        deployment.mark.mkdir()  # a file cannot be put in its place
+        await world.issue(task)
+    deployment.mark.rmdir()
+    deployment.put(older)
+    with pytest.raises(LedgerMismatch, match="the database is behind"):
+        await deployment.live(task)
+
+
 @pytest.mark.parametrize(
     "alter",
     [
