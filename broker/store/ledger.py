@@ -137,10 +137,17 @@ def lock_head(connection: Connection) -> Frontier:
     """Wait for the head and hold it until the transaction ends; return the ledger's frontier.
 
     Raises:
-        MalformedHead: it was altered, to something that is none.
+        LedgerMismatch: it is gone, or was altered to something that is none.
     """
-    size, peaks = connection.execute(_LOCK_HEAD).one()
-    return _frontier(size, peaks)
+    row = connection.execute(_LOCK_HEAD).one_or_none()
+    if row is None:
+        raise no_head()
+    return _frontier(row.size, row.peaks)
+
+
+def no_head() -> LedgerMismatch:
+    """Say that a ledger which was started has no head any more: the table was emptied, or is being restored."""
+    return LedgerMismatch("the ledger has no head: its table was emptied; bring back the newest backup")
 
 
 def touch(connection: Connection) -> None:

@@ -31,9 +31,14 @@ class Consistency:
 
 
 def newest_head(connection: Connection) -> Head:
-    """Read the head of a ledger that has been started."""
+    """Read the head of a ledger that has been started.
+
+    Raises:
+        LedgerMismatch: it is gone.
+    """
     head = ledger.head(connection)
-    assert head is not None  # noqa: S101 (no broker serves before it has started the ledger)
+    if head is None:
+        raise ledger.no_head()
     return head
 
 

@@ -34,6 +34,21 @@ def test_a_commit_that_may_have_been_done_is_told_to_people_as_any_other_failure
         raise Undecided("the server closed the connection")
 
 
+async def test_a_ledger_without_a_head_is_unavailable_until_it_is_back(database_url: str) -> None:
+    async with opened(database_url) as world:
+        await world.task()
+        with world.desk.database.transaction() as connection:
+            connection.execute(text("CREATE TABLE elsewhere AS SELECT * FROM ledger_head"))
+            connection.execute(text("DELETE FROM ledger_head"))
+        assert (await refused(world)).reason is Reason.LEDGER_UNAVAILABLE
+        with pytest.raises(ledger.LedgerMismatch, match="has no head"):  # over which the feed goes on
+            await world.desk.database.read(world.follower.catch_up)
+        with world.desk.database.transaction() as connection:
+            connection.execute(text("INSERT INTO ledger_head SELECT * FROM elsewhere"))
+        await world.desk.database.read(world.follower.catch_up)
+        assert (await world.task()).id
+
+
 async def test_a_table_that_is_away_for_a_while_is_an_unavailable_ledger_for_reads_and_writes(
     database_url: str,
 ) -> None:
