@@ -33,6 +33,7 @@ class FakeDesk:
     calls: list[str] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     proofs: list[str] = field(default_factory=list)
+    explanations: list[str] = field(default_factory=list)
     outcomes: list[TaskState] = field(default_factory=list)
     refusals: dict[str, list[Refusal]] = field(default_factory=dict)
     refused_always: dict[str, Refusal] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Agents(agent_service_pb2_grpc.AgentServiceServicer):
 
     async def IssueCredential(self, request: Any, context: Any) -> agent_pb.IssueCredentialResponse:  # noqa: N802
         await self.desk.note("issue", request, context)
+        self.desk.explanations.append(request.explanation)
         self.desk.leases += 1
         return agent_pb.IssueCredentialResponse(token=f"token-{self.desk.leases}.0", lease=self.desk.lease())
 

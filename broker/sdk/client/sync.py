@@ -75,10 +75,11 @@ class SyncClient:
         grants: Sequence[Grant],
         *,
         lifetime: timedelta | None = None,
+        explanation: str = "",
         tell: Tell = tell_log,
     ) -> Iterator[Credential]:
         """Hold a credential for the time of a block; else as `Client.credential`. `tell` is called in our thread."""
-        held = self._client.credential(task_id, resource, grants, lifetime=lifetime, tell=tell)
+        held = self._client.credential(task_id, resource, grants, lifetime=lifetime, explanation=explanation, tell=tell)
         with self._block(held) as credential:
             yield credential
 
@@ -91,10 +92,16 @@ class SyncClient:
         return self._run(self._client.end_task(task_id, outcome, barrier=barrier))
 
     def issue(
-        self, task_id: str, resource: str, grants: Sequence[Grant], *, lifetime: timedelta | None = None
+        self,
+        task_id: str,
+        resource: str,
+        grants: Sequence[Grant],
+        *,
+        lifetime: timedelta | None = None,
+        explanation: str = "",
     ) -> Credential:
         """As `Client.issue`."""
-        return self._run(self._client.issue(task_id, resource, grants, lifetime=lifetime))
+        return self._run(self._client.issue(task_id, resource, grants, lifetime=lifetime, explanation=explanation))
 
     def renew(self, credential: Credential, *, lifetime: timedelta | None = None) -> None:
         """As `Client.renew`."""

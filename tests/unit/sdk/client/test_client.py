@@ -5,6 +5,7 @@ import copy
 import pickle
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,19 @@ def test_threads_have_the_same_blocks(desk: FakeDesk, endpoint_elsewhere: Endpoi
         client.renew(issued)
         assert issued.token.reveal() == "token-2.1"
         assert (client.release(issued.lease_id), client.end_task(task.id, TaskState.FAILED)) == (7, 9)
+
+
+@pytest.mark.parametrize("name", ["task", "credential", "create_task", "end_task", "issue", "renew", "release"])
+def test_threads_can_ask_for_all_that_others_can(name: str) -> None:
+    assert [*signature(getattr(SyncClient, name)).parameters] == [*signature(getattr(Client, name)).parameters]
+
+
+def test_threads_can_explain_themselves(desk: FakeDesk, endpoint_elsewhere: Endpoint) -> None:
+    with SyncClient(endpoint_elsewhere.address, endpoint_elsewhere.svid_dir) as client:
+        client.issue("t-1", REPO, GRANTS, explanation="the issue asks for it")
+        with client.credential("t-1", REPO, GRANTS, explanation="and so does its reporter"):
+            pass
+    assert desk.explanations == ["the issue asks for it", "and so does its reporter"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
