@@ -16,7 +16,7 @@ from broker.store.schema import requests
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyRecord:
-    """One answered request. `digest` is the SHA-256 of what was asked; `result` the id of what was made."""
+    """One answered request. `digest` stands for what was asked; `result` is the id of what was made."""
 
     principal: str
     request_id: str

@@ -167,7 +167,7 @@ requests = Table(
     metadata,
     Column("principal", String(2048), nullable=False),
     Column("request_id", String(128), nullable=False),
-    Column("digest", LargeBinary, nullable=False),  # SHA-256 of what was asked
+    Column("digest", LargeBinary, nullable=False),  # of what was asked: a version, and a SHA-256
     Column("result", String(64), nullable=False),  # the id of what was made
     Column("expires_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("principal", "request_id"),
