@@ -25,7 +25,7 @@ class HttpGuard:
     """Lets a request through to `app` if the verifier does.
 
     `route` gives the tool and the arguments of a request, from its scope and its body as parsed JSON (None if it is
-    empty). It may refuse with `broker.model.errors.Refusal`. The call is at `scope["credbroker"]` for the application.
+    empty). It may refuse with a `Refusal`. The call is at `scope["credbroker"]` for the application.
     A body that is not there whole within `body_within` is refused.
     """
 
