@@ -19,6 +19,7 @@ TOKEN_FILE_VARIABLE = "CREDBROKER_IDENTITY_TOKEN_FILE"
 CA_FILE_VARIABLE = "CREDBROKER_CA_FILE"
 TRUST_DOMAIN_VARIABLE = "CREDBROKER_TRUST_DOMAIN"
 SOCKET_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"  # SPIFFE Workload Endpoint section 4
+_LAST_PORT = "65535"  # of a greater number gRPC takes what is left over, and calls somebody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,13 @@ class Endpoint:
             raise Refusal(
                 Reason.INVALID_ARGUMENT,
                 f"the broker's address is a URL: `{address}`",
+                Hints(next=f"write {ADDRESS_VARIABLE} or --address as HOST:PORT, such as broker.example.org:8443"),
+            )
+        port = address.rpartition(":")[2]
+        if port.isdecimal() and (len(port) > len(_LAST_PORT) or int(port) > int(_LAST_PORT)):
+            raise Refusal(
+                Reason.INVALID_ARGUMENT,
+                f"the broker's address `{address}` has a port that is none: the last one is {_LAST_PORT}",
                 Hints(next=f"write {ADDRESS_VARIABLE} or --address as HOST:PORT, such as broker.example.org:8443"),
             )
         return cls(address, _identity(svid_dir, identity))
