@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -141,7 +142,7 @@ def _read_key(path: Path) -> object:
         raise KeyFileError(f"{path}: {error.strerror}; make keys with `credbroker keys create`") from error
     try:
         return load_pem_private_key(data, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         # From None: what the parser says may quote the file.
         raise KeyFileError(f"{path}: is not a private key in PEM; restore it, or rotate") from None
 
@@ -154,14 +155,22 @@ def _read_keyring(directory: Path) -> Keyring:
     path = directory / _KEYRING
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        lives = [KeyLife(str(item["kid"]), from_micros(int(item["signs_from"]))) for item in document["keys"]]
+        lives = [KeyLife(_kid(item["kid"]), from_micros(int(item["signs_from"]))) for item in document["keys"]]
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}; make keys with `credbroker keys create`") from error
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise KeyFileError(f"{path}: is malformed; restore it") from error
     if not lives:
         raise KeyFileError(f"{path}: names no key; restore it")
     return Keyring(tuple(sorted(lives, key=lambda life: life.signs_from)))
+
+
+def _kid(value: object) -> str:
+    """Take a key's id, which its file is named by."""
+    kid = str(value)
+    if not (kid.isascii() and kid.isprintable()):
+        raise ValueError("it cannot be in the name of a file")
+    return kid
 
 
 def _write_keyring(directory: Path, keyring: Keyring) -> None:

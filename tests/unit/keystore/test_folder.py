@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,16 @@ from broker.keystore.keyring import KeyLife, Keyring
 
 AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+
+
+def of_unknown_kind() -> bytes:
+    """Return a key whose kind (RFC 8410 section 3) is a number that nobody has given."""
+    key = ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    text = base64.b64encode(key.replace(bytes.fromhex("06032b6570"), bytes.fromhex("06032b657f")))
+    return b"-----BEGIN PRIVATE KEY-----\n" + text + b"\n-----END PRIVATE KEY-----\n"
+
+
+UNKNOWN_KIND = of_unknown_kind()
 
 
 @pytest.fixture
@@ -65,6 +76,7 @@ def test_a_key_that_others_may_use_is_refused_with_the_remedy(folder: Path, mode
             b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n",
             "is not a private key",
         ),
+        ("checkpoint.pem", UNKNOWN_KIND, "is not a private key"),
         ("checkpoint.pem", pem(ec.generate_private_key(ec.SECP256R1())), "is not an Ed25519 key"),
         ("token", None, "No such file"),
         ("token", b"\x00" * 100, "is not a private key in PEM"),
@@ -78,6 +90,9 @@ def test_a_key_that_others_may_use_is_refused_with_the_remedy(folder: Path, mode
         ("keyring.json", b'{"keys": [{"kid": "x"}]}', "is malformed"),
         ("keyring.json", b'{"keys": [{"kid": "x", "signs_from": 1e300}]}', "is malformed"),
         ("keyring.json", b'{"keys": [{"kid": "../x", "signs_from": 0}]}', "No such file"),
+        ("keyring.json", b'{"keys": [{"kid": "\\u0000", "signs_from": 0}]}', "is malformed"),
+        ("keyring.json", b'{"keys": [{"kid": "\\ud800", "signs_from": 0}]}', "is malformed"),
+        ("keyring.json", b"[" * 100_000, "is malformed"),
     ],
 )
 def test_what_is_missing_or_broken_is_named_and_not_quoted(
