@@ -12,21 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.facade import JOB, JWT_BEARER, NOTES, Facade, opened
+from tests.support.facade import JOB, JWT_BEARER, NOTES, Facade
 
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 KEPT = "kept-out-of-the-log"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("http")
-
-
-@pytest.fixture(scope="module")
-def facade(folder: Path) -> Iterator[Facade]:
-    with opened(folder) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

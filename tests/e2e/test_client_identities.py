@@ -33,7 +33,7 @@ from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
 from broker.system import system_clock
 from tests.support.doors import DAY
-from tests.support.facade import JOB, NOTES, RESEARCHER, SAFE, Facade, opened
+from tests.support.facade import JOB, NOTES, RESEARCHER, SAFE, Facade
 from tests.support.fakes import authority, eventually
 from tests.support.workload_api_server import (
     WorkloadApiServer,
@@ -47,12 +47,6 @@ from tests.support.workload_api_server import (
 _SHOW = 'cat "$CREDBROKER_TOKEN_FILE"'
 GRANTS = [Grant("search_notes")]
 VERIFIER = "spiffe://example.org/tool-server/repo"
-
-
-@pytest.fixture(scope="module")
-def facade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facade]:
-    with opened(tmp_path_factory.mktemp("facade")) as found:
-        yield found
 
 
 class Agent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +16,10 @@ from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
-from tests.support.facade import NOTES, REPO, RESEARCHER, VAULT, Facade, opened
+from tests.support.facade import NOTES, REPO, RESEARCHER, VAULT, Facade
 
 GRANTS = [Grant("search_notes")]
 URL = f"{VAULT}/notes"
-
-
-@pytest.fixture(scope="module")
-def facade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facade]:
-    with opened(tmp_path_factory.mktemp("facade")) as found:
-        yield found
 
 
 def client(facade: Facade, key: EcSigner | None) -> Client:

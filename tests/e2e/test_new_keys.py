@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
 
 import grpc
 import httpx2
@@ -15,13 +14,7 @@ from broker.sdk.connect.refusals import refusal_from
 from broker.v1 import agent_service_pb2 as pb
 from broker.v1 import agent_service_pb2_grpc as pb_grpc
 from broker.v1 import grant_pb2
-from tests.support.facade import JOB, NOTES, Facade, opened
-
-
-@pytest.fixture(scope="module")
-def facade(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facade]:
-    with opened(tmp_path_factory.mktemp("keys")) as found:
-        yield found
+from tests.support.facade import JOB, NOTES, Facade
 
 
 @pytest.fixture(scope="module")

@@ -19,22 +19,11 @@ from broker.v1 import auditor_service_pb2 as auditor_pb
 from broker.v1 import grant_pb2, selector_pb2, task_pb2
 from broker.v1 import operator_service_pb2 as operator_pb
 from broker.v1 import orchestrator_service_pb2 as orchestrator_pb
-from tests.support.facade import JOB, NOTES, RESEARCHER, Facade, opened
+from tests.support.facade import JOB, NOTES, RESEARCHER, Facade
 
 PASSWORD = "correct horse,battery%staple"
 KEY = "sk_live_51H8xQ2eZvKYlo2C0000000000000000000000000000000000000000000"
 WORD = "hunter2-hunter2"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("wrong-fields")
-
-
-@pytest.fixture(scope="module")
-def facade(folder: Path) -> Iterator[Facade]:
-    with opened(folder) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
