@@ -13,16 +13,15 @@ from typing import Any
 import uvicorn
 
 from broker.credential import jose
-from broker.credential.claims import Claims
-from broker.credential.keys import EcSigner, KeySet
+from broker.credential.keys import EcSigner
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.sdk.guard.http_request import App
 from broker.sdk.verify.verifier import Verifier
 from broker.system import system_clock
+from tests.support.credentials import believing, good_now
 
-BROKER = "https://broker.example"
 GRANTS = (Grant("search_notes", (Constraint("/limit", Operator.RANGE, (1, 50)),)), Grant("add_note"))
 
 
@@ -36,27 +35,10 @@ class Notes:
 
     def __post_init__(self) -> None:
         self.url = f"http://127.0.0.1:{self.port}/mcp"
-        self.verifier = Verifier(self.url)
-        self.verifier.use_keys(BROKER, KeySet.of([self.signer]))
-        self.verifier.serve("acme")
-        self.verifier.fresh_until(float("inf"))
+        self.verifier = believing(self.signer, Verifier(self.url))
 
     def token(self, **changes: Any) -> str:
-        now = system_clock().replace(microsecond=0)
-        claims = Claims(
-            issuer=BROKER,
-            audience=self.url,
-            subject="spiffe://example.org/agent/researcher",
-            lease_id="l-1",
-            task_id="t-1",
-            tenant="acme",
-            index=10,
-            grants=GRANTS,
-            binding=Binding.BEARER,
-            issued_at=now,
-            expires_at=now + timedelta(minutes=5),
-        )
-        return jose.encode(replace(claims, **changes), self.signer)
+        return jose.encode(replace(good_now(self.url, GRANTS, Binding.BEARER), **changes), self.signer)
 
     def expired(self) -> str:
         now = system_clock().replace(microsecond=0)

@@ -15,7 +15,8 @@ from broker.sdk.guard.mcp.fastmcp import FastMcpGuard, FastMcpTokenVerifier
 from broker.sdk.guard.mcp.http import McpGuard
 from broker.sdk.guard.mcp.server import McpServerGuard
 from broker.sdk.guard.mcp.token_verifier import BrokerTokenVerifier
-from tests.mcp.notes import BROKER, Notes
+from tests.mcp.notes import Notes
+from tests.support.credentials import BROKER
 
 Also = Collection[str]
 SECRET = "the resource that no tool gives"

@@ -19,7 +19,8 @@ from broker.sdk.verify.verifier import Verifier
 from broker.system import system_clock, uuid7
 from tests.mcp import servers
 from tests.mcp.asking import JSON, asking, message
-from tests.mcp.notes import BROKER, Notes
+from tests.mcp.notes import Notes
+from tests.support.credentials import BROKER, believing
 
 
 async def test_it_says_where_credentials_come_from() -> None:
@@ -164,11 +165,7 @@ async def test_credentials_bound_to_a_key_need_a_proof_for_each_request(nonce_ke
     prover = Prover(key, system_clock, uuid7)
 
     def make(notes: Notes) -> Any:
-        keys, issuer = notes.verifier.keys, notes.verifier.issuer
-        notes.verifier = Verifier(notes.url, nonce_key=nonce_key)
-        notes.verifier.use_keys(issuer, keys)
-        notes.verifier.serve("acme")
-        notes.verifier.fresh_until(float("inf"))
+        notes.verifier = believing(notes.signer, Verifier(notes.url, nonce_key=nonce_key))
         return servers.behind_the_guard(notes)
 
     async with asking(make) as (notes, http):

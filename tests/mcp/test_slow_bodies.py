@@ -21,7 +21,8 @@ from broker.sdk.guard.mcp.http import McpGuard
 from broker.system import system_clock, uuid7
 from tests.mcp import servers
 from tests.mcp.asking import INITIALIZE, JSON, message
-from tests.mcp.notes import BROKER, Notes, listening
+from tests.mcp.notes import Notes, listening
+from tests.support.credentials import BROKER
 
 BODY = json.dumps(message(limit=3)).encode()
 PATIENCE = timedelta(milliseconds=200)

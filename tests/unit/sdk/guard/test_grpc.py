@@ -15,8 +15,7 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
 from broker.credential import jose
-from broker.credential.claims import Claims
-from broker.credential.keys import EcSigner, KeySet
+from broker.credential.keys import EcSigner
 from broker.model.errors import Reason
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
@@ -27,10 +26,10 @@ from broker.sdk.guard.grpc import GrpcGuard, SyncGrpcGuard
 from broker.sdk.verify.verifier import Verifier
 from broker.system import system_clock
 from broker.v1 import agent_service_pb2 as pb
+from tests.support.credentials import HOLDER, believing, good_now
 from tests.support.fakes import authority, server_credentials, write_svid
 
 AUDIENCE = "https://repo.tools.example"
-HOLDER = "spiffe://example.org/agent/researcher"
 SERVICE = "acme.Repo"
 TOOLS = {"/acme.Repo/Release": "release", "/acme.Repo/Watch": "watch", "/acme.Repo/Upload": "upload"}
 SIGNER = EcSigner.generate()
@@ -44,28 +43,12 @@ def root() -> Authority:
 
 @pytest.fixture
 def verifier() -> Verifier:
-    verifier = Verifier(AUDIENCE)
-    verifier.use_keys("https://broker.example", KeySet.of([SIGNER]))
-    verifier.serve("acme")
-    verifier.fresh_until(float("inf"))
-    return verifier
+    return believing(SIGNER, Verifier(AUDIENCE))
 
 
 def token(**changes: Any) -> str:
-    now = system_clock().replace(microsecond=0)
-    claims = Claims(
-        issuer="https://broker.example",
-        audience=AUDIENCE,
-        subject=HOLDER,
-        lease_id="l-1",
-        task_id="t-1",
-        tenant="acme",
-        index=10,
-        grants=(Grant("release", (Constraint("/lease_id", Operator.EQ, ("l-9",)),)), Grant("watch")),
-        binding=Binding.IDENTITY,
-        issued_at=now,
-        expires_at=now + timedelta(minutes=5),
-    )
+    grants = (Grant("release", (Constraint("/lease_id", Operator.EQ, ("l-9",)),)), Grant("watch"))
+    claims = good_now(AUDIENCE, grants, Binding.IDENTITY)
     return jose.encode(replace(claims, **changes), SIGNER)
 
 
@@ -230,10 +213,7 @@ def test_all_that_is_wrong_is_told_and_fits_into_what_a_client_takes(
 
 
 def test_a_connection_that_outlives_its_certificate_is_refused(tmp_path: Path, root: Authority) -> None:
-    later = Verifier(AUDIENCE, clock=lambda: system_clock() + timedelta(minutes=2))
-    later.use_keys("https://broker.example", KeySet.of([SIGNER]))
-    later.serve("acme")
-    later.fresh_until(float("inf"))
+    later = believing(SIGNER, Verifier(AUDIENCE, clock=lambda: system_clock() + timedelta(minutes=2)))
     with sync_server(later, tmp_path, root, []) as address:
         svid = write_svid(tmp_path / "agent", root, HOLDER, timedelta(minutes=1))
         with connect_sync(address, svid) as channel:

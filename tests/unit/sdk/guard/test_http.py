@@ -17,8 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from broker.credential import jose
-from broker.credential.claims import Claims
-from broker.credential.keys import EcSigner, KeySet
+from broker.credential.keys import EcSigner
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from broker.sdk.client.credential import Credential
@@ -27,6 +26,7 @@ from broker.sdk.client.secret import Secret
 from broker.sdk.guard.http import HttpGuard
 from broker.sdk.verify.verifier import Verifier
 from broker.system import system_clock, uuid7
+from tests.support.credentials import believing, good_now
 
 AUDIENCE = "https://notes.tools.example"
 SIGNER = EcSigner.generate()
@@ -35,30 +35,14 @@ REACHED: list[dict[str, Any]] = []
 
 
 def token(**changes: Any) -> str:
-    now = system_clock().replace(microsecond=0)
-    claims = Claims(
-        issuer="https://broker.example",
-        audience=AUDIENCE,
-        subject="spiffe://example.org/agent/researcher",
-        lease_id="l-1",
-        task_id="t-1",
-        tenant="acme",
-        index=10,
-        grants=(Grant("search_notes", (Constraint("/limit", Operator.RANGE, (1, 50)),)),),
-        binding=Binding.BEARER,
-        issued_at=now,
-        expires_at=now + timedelta(minutes=5),
-    )
+    grants = (Grant("search_notes", (Constraint("/limit", Operator.RANGE, (1, 50)),)),)
+    claims = good_now(AUDIENCE, grants, Binding.BEARER)
     return jose.encode(replace(claims, **changes), SIGNER)
 
 
 @pytest.fixture
 def verifier() -> Verifier:
-    verifier = Verifier(AUDIENCE)
-    verifier.use_keys("https://broker.example", KeySet.of([SIGNER]))
-    verifier.serve("acme")
-    verifier.fresh_until(float("inf"))
-    return verifier
+    return believing(SIGNER, Verifier(AUDIENCE))
 
 
 async def serve_notes(request: Request) -> JSONResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from datetime import timedelta
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from broker.credential import jose
-from broker.credential.claims import Claims
 from broker.credential.jose import LONGEST_ISSUED
-from broker.credential.keys import EcSigner, KeySet
+from broker.credential.keys import EcSigner
 from broker.model.grant import Constraint, Grant, Operator
 from broker.model.lease import Binding
 from broker.sdk.client.possession import Prover
@@ -30,6 +29,7 @@ from broker.sdk.guard.http import HttpGuard
 from broker.sdk.guard.mcp.http import McpGuard
 from broker.sdk.verify.verifier import Verifier
 from broker.system import system_clock, uuid7
+from tests.support.credentials import believing, good_now
 from tests.support.fakes import authority, server_credentials, write_svid
 
 SIGNER, HOLDER = EcSigner.generate(), EcSigner.generate()
@@ -39,11 +39,7 @@ PATH = f"/acme.Repo/{'M' * 100}"
 
 
 def verifier(audience: str) -> Verifier:
-    made = Verifier(audience)
-    made.use_keys("https://broker.example", KeySet.of([SIGNER]))
-    made.serve("acme")
-    made.fresh_until(float("inf"))
-    return made
+    return believing(SIGNER, Verifier(audience))
 
 
 def longest(audience: str, tool: str = "release") -> str:
@@ -51,19 +47,13 @@ def longest(audience: str, tool: str = "release") -> str:
     token = ""
     for letters in range(LONGEST_ISSUED):
         texts = [1_000] * (letters // 1_000) + [letters % 1_000]
-        claims = Claims(
-            issuer="https://broker.example",
-            audience=audience,
-            subject="spiffe://example.org/agent/researcher",
+        grants = (Grant(tool, tuple(Constraint("/never", Operator.EQ, ("y" * size,)) for size in texts)), Grant("t"))
+        claims = replace(
+            good_now(audience, grants, Binding.DPOP),
             lease_id=uuid7(),
             task_id=uuid7(),
-            tenant="acme",
             index=2**37,
-            grants=(Grant(tool, tuple(Constraint("/never", Operator.EQ, ("y" * size,)) for size in texts)), Grant("t")),
-            binding=Binding.DPOP,
             confirmation=HOLDER.kid,
-            issued_at=system_clock(),
-            expires_at=system_clock() + timedelta(minutes=5),
         )
         size = jose.unsigned(claims, SIGNER).size
         if size > LONGEST_ISSUED:
