@@ -11,7 +11,8 @@ from typing import Any
 
 from broker.sandbox.problem import SandboxProblem
 
-_STOP_SECONDS = 30
+_STOP_SECONDS = 30.0
+_TAIL = 2_000
 
 
 @contextmanager
@@ -28,11 +29,7 @@ def process(
         try:
             yield popen
         finally:
-            popen.terminate()
-            try:
-                popen.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                popen.kill()
+            stop(popen, _STOP_SECONDS)
 
 
 def read_line(popen: subprocess.Popen[str], log: Path) -> Any:  # noqa: ANN401 (JSON)
@@ -44,6 +41,19 @@ def read_line(popen: subprocess.Popen[str], log: Path) -> Any:  # noqa: ANN401 (
     assert popen.stdout is not None  # noqa: S101 (it is a pipe)
     line = popen.stdout.readline()
     if not line:
-        tail = log.read_text(encoding="utf-8", errors="replace")[-2_000:]
-        raise SandboxProblem(f"a process has failed:\n{tail}")
+        raise SandboxProblem(f"a process has failed:\n{end_of(log)}")
     return json.loads(line)
+
+
+def stop(popen: subprocess.Popen[Any], seconds: float) -> None:
+    """Let a process end by itself, by force if it takes longer."""
+    popen.terminate()
+    try:
+        popen.wait(seconds)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+
+
+def end_of(log: Path) -> str:
+    """Read what a process wrote last, which says why it has failed."""
+    return log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]

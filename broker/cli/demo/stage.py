@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from broker.model.errors import Reason, Refusal
+from broker.sandbox.process import end_of, stop
 from broker.sdk.connect.endpoint import ADDRESS_VARIABLE, SVID_DIR_VARIABLE
 
 _ANSWER_SECONDS = 45  # a barrier may take the time that verifiers stay fresh
@@ -42,10 +43,9 @@ class Process:
         ready, _, _ = select.select([output], [], [], _ANSWER_SECONDS)
         line = output.readline() if ready else b""
         if not line:
-            tail = self.log.read_text(encoding="utf-8", errors="replace")[-2_000:]
-            raise NotAsTold(f"the process `{self.name}` did not answer\n{tail}".rstrip())
-        found: dict[str, Any] = json.loads(line)
-        return found
+            raise NotAsTold(f"the process `{self.name}` did not answer\n{end_of(self.log)}".rstrip())
+        document: dict[str, Any] = json.loads(line)
+        return document
 
     def ask(self, do: str, **arguments: object) -> Any:  # noqa: ANN401 (what the actor answers)
         """Ask an actor to do something, and return what it answers.
@@ -62,11 +62,7 @@ class Process:
 
     def stop(self) -> None:
         """Let it end by itself, by force if need be."""
-        self.popen.terminate()
-        try:
-            self.popen.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
+        stop(self.popen, _STOP_SECONDS)
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
@@ -112,8 +108,8 @@ class Stage:
         )
         if not done.stdout:
             raise NotAsTold(done.stderr.decode(errors="replace").strip())
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
 
 
 @contextmanager
