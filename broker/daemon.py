@@ -84,6 +84,8 @@ def run(
         CannotStart, Refusal, PartEnded: as `serve`.
     """
     logs.configure()
+    gc.freeze()  # what is imported stays: neither collections nor the end of the process need look at it
+    gc.set_threshold(_GC_ALLOCATIONS, 50, 50)
     asyncio.run(serve(settings, ready, clock, also, over=_bound_the_end))
 
 
@@ -107,7 +109,6 @@ async def serve(
         CannotStart, Refusal: it cannot start.
         PartEnded: a part that must live as long as the daemon has ended.
     """
-    gc.set_threshold(_GC_ALLOCATIONS, 50, 50)
     check_all_free(settings.listen)
     async with AsyncExitStack() as stack:  # what is entered or pushed here ends in reverse
         parts = await _supervision(stack, over)
