@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -70,6 +70,15 @@ async def test_a_client_closes_when_that_is_done(desk: FakeDesk, tmp_path: Path)
             await client.release("l-2")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT interrupt, as a shell lets it: what a shell has in its background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_thread_leaves_nothing_behind(desk: FakeDesk, endpoint_elsewhere: Endpoint) -> None:
     desk.held.add("issue")
 
