@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LockLifted
+from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeasesClosed, LockLifted
 from broker.audit.in_force import CommitmentMismatch, InForce
 from broker.model.lease import Binding, Lease
 from broker.model.principal import ANY_TENANT
@@ -212,6 +212,11 @@ def test_a_commitment_counts_an_adoption_among_what_is_not_applied_yet() -> None
     assert state.adopted_index == -1
     state.apply([adopted])
     assert state.commitment(101, START) == made
+
+
+def test_a_commitment_is_to_nothing_that_is_neither_in_force_nor_a_token() -> None:
+    state = InForce()
+    assert state.commitment(1, START, [LeasesClosed(("one",))]) == state.commitment(1, START)
 
 
 @given(histories())

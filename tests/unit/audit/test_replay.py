@@ -152,6 +152,16 @@ def test_a_head_that_is_not_the_one_that_was_signed_is_told() -> None:
     assert "the stored head is not the one that was signed" in [finding.problem for finding in ledger.findings()]
 
 
+def test_entries_whose_hashes_were_all_redone_are_not_those_of_the_head() -> None:
+    ledger = Ledger.of(8)
+    frontier = ledger.frontier
+    alter_and_redo(ledger)
+    ledger.frontier = frontier  # the head was left as it was signed
+    assert [finding.problem for finding in ledger.findings()] == [
+        "the entries are not those that were signed, all hashes having been redone"
+    ]
+
+
 def replayed(ledger: Ledger, kept: Checkpoint) -> list[str]:
     replay = Replay(kept)
     for index, body, leaf in ledger.entries:
