@@ -114,7 +114,7 @@ async def serve(
         parts = await _supervision(stack, over)
         source = await _source(stack, settings.identity, clock)
         keystore = Keystore(settings.keys.directory, settings.rotation, clock)
-        ledger = _ledger(stack, settings, keystore)
+        ledger = await _ledger(stack, settings, keystore)
         feed = Feed(ledger.database, ledger.follower, time.monotonic, uuid7)
         parts.when_over(feed.close)  # at once: whatever is wrong may keep it from hearing of revocations
         desk = await _desk(stack, parts, settings, clock, ledger, keystore, feed)
@@ -152,8 +152,9 @@ async def _source(stack: AsyncExitStack, settings: IdentitySettings, clock: Cloc
     return stack.enter_context(closing(await asyncio.to_thread(WorkloadApi, settings.workload_api, clock)))
 
 
-def _ledger(stack: AsyncExitStack, settings: Settings, keystore: Keystore) -> _Ledger:
-    database = stack.enter_context(ready_database(settings.database_url, upgrade=settings.migrate))
+async def _ledger(stack: AsyncExitStack, settings: Settings, keystore: Keystore) -> _Ledger:
+    ready = ready_database(settings.database_url, upgrade=settings.migrate)
+    database = await asyncio.to_thread(stack.enter_context, ready)  # it may wait, and we may be told to stop meanwhile
     signer = NoteSigner(settings.origin, keystore.checkpoint)
     return _Ledger(database, signer, Follower(signer.vkey), Marks(settings.mark_dirs, signer.vkey))
 

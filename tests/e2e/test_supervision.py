@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from broker import daemon
 from broker.doors import Ready
@@ -240,6 +241,20 @@ async def test_without_a_fault_it_stops_without_a_word(tmp_path: Path, monkeypat
         await asyncio.to_thread(served.broker.begin_task)
         os.kill(os.getpid(), signal.SIGTERM)
         assert await served.outcome() is None
+
+
+async def test_who_tells_it_to_stop_while_it_waits_for_another_that_upgrades_is_heard(
+    tmp_path: Path, postgresql_with_schema: Callable[[], str]
+) -> None:
+    url = postgresql_with_schema()
+    engine = create_engine(url)
+    with engine.connect() as upgrading:
+        upgrading.execute(text("SELECT pg_advisory_xact_lock(4201987)"))
+        settings = replace(prepare(tmp_path).settings(), database_url=url)
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(LONG):
+            await daemon.serve(settings, lambda _ready: None, over=upgrading.rollback)
+    engine.dispose()
 
 
 async def test_a_start_that_fails_when_the_doors_are_open_closes_them(tmp_path: Path) -> None:
