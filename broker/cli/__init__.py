@@ -6,6 +6,8 @@ A command's module is imported when the command is used, and gRPC and SQL when i
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -93,4 +95,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC's core has to say, its errors say again
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us, as in `<&-`
+            setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 (as long as we run)
     cli(prog_name="credbroker")

@@ -208,3 +208,13 @@ def test_what_stops_a_start_is_told_in_the_one_place_with_exit_code_1() -> None:
     assert (done.exit_code, done.stderr) == (1, "error: listen.address :1: taken; choose another port\n")
     as_json = CliRunner().invoke(failing(problem), ["fail", "--output", "json"])
     assert json.loads(as_json.stderr)["error"] == {"reason": "FAILED", "message": str(problem)}
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("credential inspect - <&-", 2), ("completion bash >&-", 0), ("credential inspect - <&- 2>&-", 2)],
+)
+def test_a_stream_that_was_closed_is_an_empty_one(command: str, code: int) -> None:
+    line = ["sh", "-c", f'"$0" -m broker {command}', sys.executable]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
