@@ -22,6 +22,7 @@ from broker.model.entry import Entry, Json, Kind
 from broker.model.errors import Reason, Refusal
 from broker.model.names import is_id, is_resource, is_tool
 from broker.model.principal import Principal
+from broker.store.ledger import LedgerMismatch
 
 _MOST_TOOLS = 16
 _NOTHING = RequestSummary()
@@ -45,8 +46,11 @@ class Refusals:
         """Return the refusal that the caller is to hear, of a call that has ended with an error.
 
         A refusal is logged first, and recorded where that is due: if it cannot be, the answer is LEDGER_UNAVAILABLE.
-        Any other error is ours: it is logged, and is INTERNAL to the caller.
+        A ledger that is not what we have signed is unavailable, and the feed logs why. Any other error is ours:
+        it is logged, and is INTERNAL to the caller.
         """
+        if isinstance(error, LedgerMismatch):
+            error = error.refusal()
         if not isinstance(error, Refusal):
             caller = None if principal is None else principal.id
             log = structlog.get_logger("requests")
