@@ -77,7 +77,7 @@ def test_threads_call_with_it(facade: Facade, serve: Any, package: Any, attach: 
 
 @PACKAGES
 async def test_a_server_that_wants_its_nonce_gets_it(facade: Facade, serve: Any, package: Any, attach: Any) -> None:
-    _, address = serve(VAULT, b"a key")
+    _, address = serve(VAULT, b"k" * 32)
     async with (
         Client(**whose(facade, EcSigner.generate())) as client,
         client.credential(facade.begin(RESEARCHER), VAULT, SEARCH) as credential,

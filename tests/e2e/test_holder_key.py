@@ -87,7 +87,7 @@ async def test_a_renewed_token_needs_proofs_of_the_same_key(facade: Facade) -> N
 async def test_a_nonce_goes_into_the_proof(facade: Facade) -> None:
     task_id = facade.begin(RESEARCHER)
     async with (
-        watching(Verifier(VAULT, nonce_key=b"key of a test"), endpoint(facade)) as verifier,
+        watching(Verifier(VAULT, nonce_key=b"key of a test of at least 32 bytes"), endpoint(facade)) as verifier,
         client(facade, EcSigner.generate()) as agent,
     ):
         credential = await agent.issue(task_id, VAULT, GRANTS)

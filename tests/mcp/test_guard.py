@@ -159,7 +159,7 @@ async def test_websockets_are_closed_and_the_rest_is_the_applications() -> None:
     assert (sent, seen) == (["websocket.close"], ["lifespan"])
 
 
-@pytest.mark.parametrize("nonce_key", [b"", b"a key"], ids=["without nonces", "with nonces"])
+@pytest.mark.parametrize("nonce_key", [b"", b"k" * 32], ids=["without nonces", "with nonces"])
 async def test_credentials_bound_to_a_key_need_a_proof_for_each_request(nonce_key: bytes) -> None:
     key = EcSigner.generate()
     prover = Prover(key, system_clock, uuid7)

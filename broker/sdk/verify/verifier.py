@@ -17,7 +17,7 @@ from broker.credential.replays import Nonces
 from broker.intent.scopes import check_resource
 from broker.model.bounded_cache import BoundedCache
 from broker.model.clock import Clock
-from broker.model.errors import Hints, Reason, Refusal
+from broker.model.errors import Hints, Reason, Refusal, invalid
 from broker.model.principal import ANY_TENANT
 from broker.sdk.verify.admitted import Admitted, Call
 from broker.sdk.verify.presentation import TOKEN_ALONE, Presentation, SenderConstraint
@@ -25,6 +25,7 @@ from broker.sdk.verify.revocations import Revocations
 from broker.system import system_clock
 
 _REMEMBERED = 10_000
+_SECRET_BYTES = 32
 _LEEWAY = timedelta(seconds=5)  # for clocks that differ; none is given to expiry
 _FRESH_TOKEN = Hints(next="ask the broker for a new credential")
 
@@ -56,9 +57,11 @@ class Verifier:
         bytes that the servers of one resource share.
 
         Raises:
-            Refusal: INVALID_ARGUMENT: no task can declare such a resource, so no token could be for it.
+            Refusal: INVALID_ARGUMENT: no task can declare such a resource, so no token could be for it; or the key is
+                no such secret.
         """
         check_resource(audience, "audience")
+        check_secret(nonce_key, "nonce_key")
         self.audience = audience
         self.issuer = ""
         self.tenant = ""
@@ -172,6 +175,16 @@ class Verifier:
         if self.revocations.ended_by(verified.claims) is not None:
             raise Refusal(Reason.TOKEN_REVOKED, "the credential was revoked", _FRESH_TOKEN)
         verified.version = version
+
+
+def check_secret(key: bytes, field: str) -> None:
+    """Check a key of a server's own, if there is one.
+
+    Raises:
+        Refusal: INVALID_ARGUMENT: it is so short that it could be guessed.
+    """
+    if key and len(key) < _SECRET_BYTES:
+        raise invalid(field, f"must be a secret of at least {_SECRET_BYTES} bytes, such as secrets.token_bytes(32)")
 
 
 def _invalid(what: str) -> Refusal:

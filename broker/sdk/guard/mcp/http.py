@@ -21,7 +21,7 @@ from broker.sdk.guard.mcp.messages import Post
 from broker.sdk.guard.mcp.resource import ResourceMetadata
 from broker.sdk.guard.mcp.sessions import Sessions, UnknownSession
 from broker.sdk.verify.admitted import Admitted
-from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.verifier import Verifier, check_secret
 from broker.wire.codes import http_status
 
 _LARGEST_BODY = 4 * 1024 * 1024
@@ -59,7 +59,11 @@ class McpGuard:
 
         A body that is not there whole within `body_within` is refused. `session_key` seals the ids of sessions: a
         secret of at least 32 bytes that guards share whose servers share sessions; without it the guard makes its own.
+
+        Raises:
+            Refusal: INVALID_ARGUMENT: the key is no such secret.
         """
+        check_secret(session_key, "session_key")
         self._app = app
         self._sessions = Sessions(session_key or secrets.token_bytes(32))
         self._body_within = body_within

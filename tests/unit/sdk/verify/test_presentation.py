@@ -11,6 +11,7 @@ from broker.credential import dpop, jose
 from broker.credential.keys import EcSigner
 from broker.model.errors import Reason, Refusal
 from broker.model.lease import Binding
+from broker.sdk.guard.mcp.http import McpGuard
 from broker.sdk.verify.presentation import TOKEN_ALONE, Presentation
 from broker.sdk.verify.verifier import Verifier
 from tests.support.tokens import AT, CLAIMS, KEYS, SIGNER
@@ -104,3 +105,18 @@ def test_with_nonces_a_proof_made_beforehand_is_useless() -> None:
     assert verifier.nonce()
     verifier.admit(BY_KEY, showing(nonce=verifier.nonce()))
     assert opened(b"").nonce() == ""
+
+
+def test_a_key_that_could_be_guessed_is_refused() -> None:
+    guards = (
+        lambda key: Verifier(CLAIMS.audience, nonce_key=key),
+        lambda key: McpGuard(nothing, opened(b""), authorization_servers=[], session_key=key),
+    )
+    for guard in guards:
+        guard(b"k" * 32)
+        with pytest.raises(Refusal, match="_key: must be a secret of at least 32 bytes"):
+            guard(b"k" * 31)
+
+
+async def nothing(_scope: object, _receive: object, _send: object) -> None:
+    raise AssertionError("nobody calls it")
