@@ -32,6 +32,7 @@ from broker.identity.subject import claim_at
 from broker.identity.trust_bundles import TrustBundles
 from broker.model import compact_jws, json_pointer, numeric_date
 from broker.model.bounded_cache import BoundedCache
+from broker.model.duration import format_duration
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 
@@ -238,7 +239,7 @@ def _check_claims(
     if not_after is None:
         _refuse("the token does not say when it expires (`exp`)")
     if not_after - (_instant(claims, "iat", numeric_date.at_latest) or at) > max_lifetime:
-        _refuse(f"the token is meant to live for longer than {max_lifetime}")
+        _refuse(f"the token is meant to live for longer than {format_duration(max_lifetime)}")
     starts = [_instant(claims, name, numeric_date.at_earliest) for name in ("iat", "nbf")]
     return max((start for start in starts if start is not None), default=at) - _LEEWAY, not_after
 

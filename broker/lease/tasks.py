@@ -12,6 +12,7 @@ from broker.lease import guards, idempotency
 from broker.lease.desk import Desk
 from broker.lease.revoke import next_rule
 from broker.model.clock import to_micros
+from broker.model.duration import format_duration
 from broker.model.entry import Entry, Kind
 from broker.model.errors import invalid
 from broker.model.principal import Principal
@@ -193,5 +194,6 @@ def _record_end(
 def _check_deadline(desk: Desk, deadline: datetime, now: datetime) -> None:
     if deadline <= now:
         raise invalid("deadline", "must be in the future")
-    if deadline > now + desk.limits.task_lifetime:
-        raise invalid("deadline", f"must be at most {desk.limits.task_lifetime} away (limits.task_lifetime)")
+    longest = desk.limits.task_lifetime
+    if deadline > now + longest:
+        raise invalid("deadline", f"must be at most {format_duration(longest)} away (limits.task_lifetime)")

@@ -140,6 +140,13 @@ def test_a_bad_declaration_names_the_field(doors: Doors, changes: dict[str, Any]
     assert [violation.field for violation in refusal.violations] == [field]
 
 
+def test_a_bound_is_told_as_durations_are_written(doors: Doors) -> None:
+    refusal = doors.refused("orchestrator", CREATE, declaration(deadline=seconds_from_now(3_600 * 24 * 30)))
+    assert [violation.description for violation in refusal.violations] == [
+        "must be at most 7d away (limits.task_lifetime)"
+    ]
+
+
 PROSE = {
     "Japanese, with an ideographic space": "\u505c\u3000\u6b62",
     "a no-break space": "stop now\u00a0!",
