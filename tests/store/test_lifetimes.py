@@ -80,3 +80,14 @@ async def test_what_has_expired_is_given_back_without_an_entry(database_url: str
         world.clock.move(issued.lease.expires_at - world.clock())
         assert await world.release(issued) == issued.lease.index
         assert world.rules == []
+
+
+async def test_a_proof_that_is_good_for_one_task_gets_nothing_for_another(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task, other = await world.task(), await world.task()
+        confined = replace(RESEARCHER, task_id=other.id)
+        with pytest.raises(Refusal) as refused:
+            await world.issue(task, agent=confined)
+        assert refused.value.reason is Reason.TASK_NOT_FOUND
+        assert f"is good for task `{other.id}` alone" in refused.value.message
+        assert (await world.issue(other, agent=confined)).lease.task_id == other.id

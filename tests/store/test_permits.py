@@ -15,7 +15,7 @@ from broker.lease.permit import Access, Permit, UseCase, obtain
 from broker.model.decision import Action
 from broker.model.entry import Kind
 from broker.model.errors import Reason, Refusal
-from broker.model.grant import Grant
+from broker.model.grant import Grant, ResourceGrants
 from broker.model.lease import Lease
 from broker.model.principal import Principal
 from broker.model.selector import Selector, Target
@@ -109,3 +109,18 @@ async def test_no_use_case_gets_past_the_guards_of_the_road(database_url: str, a
 
 async def found(world: World, lease_id: str) -> Lease | None:
     return await world.desk.leases.find(lease_id)
+
+
+async def test_who_names_no_tool_gets_what_policy_permits_of_what_the_task_declares(database_url: str) -> None:
+    async with opened(database_url) as world:
+        issued = await world.issue(await world.task(), grants=())
+        assert [grant.tool for grant in issued.lease.grants] == ["read_file", "list_files"]
+
+
+async def test_who_names_no_tool_is_refused_where_policy_permits_none(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task(tools=(ResourceGrants(REPO, (Grant("delete_repo"),)),))
+        with pytest.raises(Refusal) as refused:
+            await world.issue(task, grants=())
+        assert refused.value.reason is Reason.POLICY_DENIED
+        assert refused.value.hints.missing == "tool:delete_repo"

@@ -74,3 +74,14 @@ async def test_a_token_from_beyond_the_ledgers_end_ends_nothing_and_shows_that_w
             await revoke_token(world.desk, world.keys, jose.encode(beyond, world.desk.signer()))
         assert refused.value.reason is Reason.LEDGER_UNAVAILABLE
         assert "is not the one that this broker has signed" in refused.value.message
+
+
+async def test_what_has_ended_is_not_ended_again(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+        released, expired = await world.issue(task), await world.issue(task)
+        await world.release(released)
+        await revoke_token(world.desk, world.keys, released.token)
+        world.clock.move(expired.lease.expires_at - world.clock())
+        await revoke_token(world.desk, world.keys, expired.token)
+        assert [rule.selector.value for rule in world.rules] == [released.lease.id]
