@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from broker.identity.directory import Directory
 from broker.identity.jwt import JwtAuthenticator
 from broker.identity.trust_bundles import TrustBundles
 from broker.identity.x509 import Authenticator
-from broker.store import migrate
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidMaterial
 from tests.support.world import World, opened
@@ -37,10 +37,8 @@ class Source:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    url = f"sqlite:///{tmp_path / 'broker.sqlite'}"
-    migrate.upgrade(url)
-    async with opened(url) as world:
+async def world(tmp_path: Path, sqlite_with_schema: Path) -> AsyncIterator[World]:
+    async with opened(f"sqlite:///{shutil.copy(sqlite_with_schema, tmp_path)}") as world:
         yield world
 
 
