@@ -150,7 +150,7 @@ while read() == first:
 assert held.read() == first
 report(inode=os.stat(path).st_ino)
 """
-    running = house.start(task_id, python(program), "--lifetime", "3s")
+    running = house.start(task_id, python(program), "--lifetime", "15s")
     first, second = running.report(), running.report()
     assert first["inode"] != second["inode"]
     old, new = (decode(report["token"]).claims for report in (first, second))
