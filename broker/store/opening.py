@@ -86,7 +86,7 @@ def signed_head(origin: str, signer: NoteSigner, position: Position, committed_i
 
 
 def head_beyond(connection: Connection, mark: Checkpoint | None) -> Head:
-    """Return the newest head, which goes on from what we have signed before; None, if that is not known.
+    """Return the newest head, which goes on from `mark`: what we have signed before, None if that is not known.
 
     Raises:
         LedgerMismatch: it does not.
