@@ -91,7 +91,7 @@ class Committer:
         # The head is not held yet on a server, and on a file the one lock is. A crash frees either.
         try:
             prepare = partial(self._prepare, connection, state, changes, counted)
-            prepared = await self._database.run(prepare) if self._database.is_shared else prepare()
+            prepared = await self._database.run(prepare) if self._database.is_remote else prepare()
         except BaseException as error:
             await self._database.run(partial(_undo, connection, error))
             raise

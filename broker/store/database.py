@@ -64,9 +64,14 @@ class Database:
         return Database(engine, ThreadPoolExecutor(1, thread_name_prefix=name), self.at_leisure)
 
     @property
-    def is_shared(self) -> bool:
-        """Report whether other brokers may be writing to it: PostgreSQL yes, a SQLite file no."""
+    def is_remote(self) -> bool:
+        """Report whether a server holds it, which may keep us waiting or be away, and not a file of this machine."""
         return self.engine.dialect.name == "postgresql"
+
+    @property
+    def is_shared(self) -> bool:
+        """Report whether other processes may be writing to it: what we know of it is old when we look again."""
+        return self.is_remote
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query in a worker thread, in one read transaction.
@@ -78,7 +83,7 @@ class Database:
 
     async def glance(self, query: Callable[[Connection], T]) -> T:
         """Run a query by primary keys, else as `read`; on a file in this thread, which is over sooner than a hop."""
-        return await self.read(query) if self.is_shared else self.read_now(query)
+        return await self.read(query) if self.is_remote else self.read_now(query)
 
     async def run(self, step: Callable[[], T]) -> T:
         """Run something that may wait for the database in one of its threads."""
@@ -115,15 +120,15 @@ class Database:
     def _begin(self, sqlite: str, server: str) -> Connection:
         """Begin by hand: both drivers are in autocommit mode. A connection that has died meanwhile is no failure."""
         try:
-            return self._begun(server if self.is_shared else sqlite)
+            return self._begun(server if self.is_remote else sqlite)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-        return self._begun(server if self.is_shared else sqlite)
+        return self._begun(server if self.is_remote else sqlite)
 
     def _begun(self, statement: str) -> Connection:
         connection = self.engine.connect()
-        if not self.is_shared:
+        if not self.is_remote:
             sqlite.refuse_other_file(connection)
         try:
             connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

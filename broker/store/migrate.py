@@ -24,7 +24,7 @@ def upgrade(url: str) -> str:
     database = open_database(url, at_leisure=True)
     try:
         with database.transaction() as connection:
-            if database.is_shared:
+            if database.is_remote:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4201987)")
             _refuse_unknown(config, MigrationContext.configure(connection).get_current_revision())
             config.attributes["connection"] = connection

@@ -47,7 +47,7 @@ class Reserve:
     @classmethod
     def beside(cls, database: Database, free: Callable[[Path], int] = free_bytes) -> Reserve:
         """Make the reserve of a database."""
-        path = None if database.is_shared else database.engine.url.database
+        path = None if database.is_remote else database.engine.url.database
         reserve = cls(None if path is None else Path(os.path.realpath(path)), free)
         reserve._prepare()
         return reserve
