@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -68,6 +69,23 @@ def read_private(path: Path) -> bytes:
         if os.fstat(file.fileno()).st_mode & _OTHERS:
             raise ExposedFile(f"{path}: others may read this private key; run `chmod 600 {path}`")
         return file.read()
+
+
+@contextmanager
+def by_turns(folder: Path) -> Iterator[None]:
+    """Read and write in a folder while nobody else does who asks for a turn; where that cannot be had, go on without.
+
+    The turn is flock(2)'s: whatever ends the process gives it back.
+    """
+    descriptor = None
+    try:
+        with suppress(OSError):  # a folder that may not be opened, or a file system without locks
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ does not hold what the mark says is behind it: restored from an older backup, cu
 
 The mark is written after the commit, never before: a crash in between leaves a mark that is a little behind, which
 holds nobody up. It is at most a second behind on the disk; in memory `Follower` is exact.
+
+Processes that keep one mark between them write it by turns, and none puts back what another has moved on.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class Marks:
         return max(marks, key=lambda mark: mark.size, default=None)
 
     def write(self, note: str) -> None:
-        """Write the mark now, in every place, and have it on the disk.
+        """Write the mark now, in every place, and have it on the disk; one that is ahead of it stays.
 
         Raises:
             LedgerMismatch: it cannot be written.
@@ -97,24 +99,34 @@ class Marks:
 
     def _write(self, note: str) -> None:
         """Write it in every place, also if it cannot be written in another."""
-        problems = [problem for file in self._files if (problem := _replace(file, note)) is not None]
+        problems = [problem for file in self._files if (problem := self._advance(file, note)) is not None]
         if problems:
             raise LedgerMismatch(
                 f"{'; '.join(problems)}; give the broker a folder of its own that it may write, by ledger.mark_dir"
             )
         self._written = note
 
+    def _advance(self, file: Path, note: str) -> str | None:
+        """Put a mark in the place of one that is behind it; return what keeps it from being written."""
+        try:
+            with files.by_turns(file.parent):
+                if not self._is_ahead(file, note):
+                    files.replace(file, note.encode())
+        except OSError as error:
+            return f"{file}: the mark of the ledger cannot be written: {error.strerror}"
+        return None
+
+    def _is_ahead(self, file: Path, note: str) -> bool:
+        """Report whether a file has a newer mark of the same ledger, which another process has written."""
+        try:
+            there = self._read(file)
+        except LedgerMismatch:
+            return False
+        ours = checkpoint.parse(verify_note(note, VerifierKey(note.partition("\n")[0], self._key.public)))
+        return there is not None and there.origin == ours.origin and there.size > ours.size
+
     def _read(self, file: Path) -> Checkpoint | None:
         return read_note(file, self._key) if file.exists() else None
-
-
-def _replace(file: Path, note: str) -> str | None:
-    """Put a mark in the place of the one before; return what keeps it from being written."""
-    try:
-        files.replace(file, note.encode())
-    except OSError as error:
-        return f"{file}: the mark of the ledger cannot be written: {error.strerror}"
-    return None
 
 
 def read_note(file: Path, key: VerifierKey) -> Checkpoint:

@@ -16,7 +16,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.task import Task
 from broker.store import migrate
 from broker.store.ledger import LedgerMismatch
-from broker.store.marks import FILE
+from broker.store.marks import FILE, Marks
 from tests.support.world import ManualClock, World, note_signer, opened
 
 
@@ -219,3 +219,17 @@ def _write(database: Path, statement: str, *values: object, then: list[str]) -> 
         for following in then:
             connection.execute(following)
     connection.close()
+
+
+async def test_of_two_that_keep_one_mark_neither_puts_it_back(deployment: Deployment) -> None:
+    await deployment.live()
+    slow, older = Marks([deployment.folder], deployment.note_key.vkey), deployment.mark.read_text()
+    await deployment.live()
+    newer = deployment.mark.read_text()
+    slow.move(older)
+    slow.catch_up()
+    assert deployment.mark.read_text() == newer
+    deployment.mark.write_text(older)
+    slow.move(newer)
+    slow.catch_up()
+    assert deployment.mark.read_text() == newer
