@@ -28,6 +28,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from broker.model.errors import CannotStart, Refusal
 from broker.store import postgresql, sqlite
 from broker.store.failures import Undecided, cause, commit, unavailable, undecided
+from broker.store.turns import Turns
 
 T = TypeVar("T")
 
@@ -52,16 +53,20 @@ def _readers() -> ThreadPoolExecutor:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An open database. Each operation takes a connection of its own, and waits for it in one of `threads`."""
+    """An open database. Each operation takes a connection of its own, and waits for it in one of `threads`.
+
+    Where other processes write to the same file, each takes its `turns`.
+    """
 
     engine: Engine
     threads: ThreadPoolExecutor = field(default_factory=_readers)
     at_leisure: bool = False
+    turns: Turns | None = None
 
     def apart(self, name: str) -> Database:
         """Open the database once more, with one connection and one thread: for what must not wait behind others."""
         engine = _engine(self.engine.url, 1, at_leisure=self.at_leisure)
-        return Database(engine, ThreadPoolExecutor(1, thread_name_prefix=name), self.at_leisure)
+        return Database(engine, ThreadPoolExecutor(1, thread_name_prefix=name), self.at_leisure, self.turns)
 
     @property
     def is_remote(self) -> bool:
@@ -71,7 +76,7 @@ class Database:
     @property
     def is_shared(self) -> bool:
         """Report whether other processes may be writing to it: what we know of it is old when we look again."""
-        return self.is_remote
+        return self.is_remote or self.turns is not None
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run a query in a worker thread, in one read transaction.
@@ -114,8 +119,17 @@ class Database:
             commit(connection)
 
     def begin(self) -> Connection:
-        """Begin a write transaction. Closing the connection undoes what is not committed."""
-        return self._begin("BEGIN IMMEDIATE", "BEGIN" if self.at_leisure else postgresql.BEGIN_WRITE)
+        """Begin a write transaction. Closing the connection undoes what is not committed, and ends our turn."""
+        if self.turns is None:
+            return self._begin("BEGIN IMMEDIATE", "BEGIN" if self.at_leisure else postgresql.BEGIN_WRITE)
+        self.turns.take()
+        try:
+            connection = self._begin("BEGIN IMMEDIATE", "BEGIN")
+        except BaseException:
+            self.turns.leave()
+            raise
+        sqlite.when_closed(connection, self.turns.leave)
+        return connection
 
     def _begin(self, sqlite: str, server: str) -> Connection:
         """Begin by hand: both drivers are in autocommit mode. A connection that has died meanwhile is no failure."""
@@ -205,12 +219,12 @@ def shown_url(text: str) -> str:
     return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
-def open_database(url: str, *, at_leisure: bool = False) -> Database:
+def open_database(url: str, *, at_leisure: bool = False, turns: Turns | None = None) -> Database:
     """Open a database by URL or path. Nothing is read yet, so this succeeds without a server.
 
-    `at_leisure` is for tools: a statement may take as long as it takes.
+    `at_leisure` is for tools: a statement may take as long as it takes. `turns` are for processes that share a file.
     """
-    return Database(_engine(parse_url(url), _READERS, at_leisure=at_leisure), at_leisure=at_leisure)
+    return Database(_engine(parse_url(url), _READERS, at_leisure=at_leisure), at_leisure=at_leisure, turns=turns)
 
 
 def _engine(url: URL, connections: int, *, at_leisure: bool) -> Engine:

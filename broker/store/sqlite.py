@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from functools import partial
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -13,6 +14,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 _BUSY_SECONDS = 5.0
 _IN_MEMORY = ":memory:"
+_WHEN_CLOSED = "when closed"
 
 
 def engine(url: URL, connections: int, **options: object) -> Engine:
@@ -20,6 +22,7 @@ def engine(url: URL, connections: int, **options: object) -> Engine:
     made = create_engine(url, pool_size=connections, max_overflow=0, connect_args={"timeout": _BUSY_SECONDS}, **options)
     event.listen(made, "connect", _prepare)
     event.listen(made, "connect", partial(_note_file, url.database))
+    event.listen(made, "checkin", _do_what_waits)
     event.listen(made, "do_connect", partial(_make_no_file_again, url.database, []))
     return made
 
@@ -48,6 +51,17 @@ def _make_no_file_again(path: str | None, seen: list[str], *_how: object) -> Non
     if seen and _identity(path) is None:
         raise sqlite3.OperationalError(f"{path} is gone")
     seen[:] = [path] if path and path != _IN_MEMORY else []
+
+
+def when_closed(connection: Connection, step: Callable[[], None]) -> None:
+    """Have a step done once a connection is given back, however that comes about: its transaction is over then."""
+    connection.info[_WHEN_CLOSED] = step
+
+
+def _do_what_waits(_dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+    step = record.info.pop(_WHEN_CLOSED, None)
+    if step is not None:
+        step()
 
 
 def refuse_other_file(connection: Connection) -> None:
