@@ -34,29 +34,42 @@ def free_bytes(folder: Path) -> int:
 class Reserve:
     """The reserve of a broker. Its methods are for one thread at a time; all but `give_up` may wait for the disk."""
 
-    def __init__(self, database: Path | None, free: Callable[[Path], int] = free_bytes) -> None:
-        """Make the reserve of a SQLite file; `None`: there is none. `free` tells how much room a folder's disk has."""
+    def __init__(
+        self, database: Path | None, free: Callable[[Path], int] = free_bytes, *, shared: bool = False
+    ) -> None:
+        """Make the reserve of a SQLite file; `None`: there is none. `free` tells how much room a folder's disk has.
+
+        If it is `shared`, any process that shares it may give it up for all: whether it is there tells.
+        """
         self._database = database
+        self._shared = shared
         self._free_bytes = free
         self._file = None if database is None else database.with_name(database.name + _SUFFIX)
         self._size = 0
         self._tried_at = float("-inf")
         self._log = structlog.get_logger("reserve")
-        self.is_spent = False
+        self._spent = False
+
+    @property
+    def is_spent(self) -> bool:
+        """Report whether it was given up, so that its room is for what is urgent."""
+        if self._shared and self._file is not None:
+            self._spent = not self._file.exists()
+        return self._spent
 
     @classmethod
     def beside(cls, database: Database, free: Callable[[Path], int] = free_bytes) -> Reserve:
         """Make the reserve of a database."""
         path = None if database.is_remote else database.engine.url.database
-        reserve = cls(None if path is None else Path(os.path.realpath(path)), free)
+        reserve = cls(None if path is None else Path(os.path.realpath(path)), free, shared=database.is_shared)
         reserve._prepare()
         return reserve
 
     def give_up(self, error: Exception) -> bool:
         """Remove the reserve, if a failure means that the disk is full; report whether to try again."""
-        if self._file is None or self.is_spent or not is_full(error):
+        if self._file is None or self._spent or not is_full(error):
             return False
-        self.is_spent = True
+        self._spent = True
         self._file.unlink(missing_ok=True)
         self._log.critical("reserve.given_up", file=str(self._file), bytes=self._size)
         return True
@@ -68,12 +81,12 @@ class Reserve:
         now = time.monotonic()
         if self._free() >= 2 * self._size and now >= self._tried_at + _PAUSE_SECONDS:
             self._tried_at = now
-            self.is_spent = not self._make()
-        if self.is_spent:
+            self._spent = not self._make()
+        if self._spent:
             self._reuse_log(database)
         else:
             self._log.warning("reserve.regained", file=str(self._file), bytes=self._size)
-        return not self.is_spent
+        return not self._spent
 
     def _prepare(self) -> None:
         """Take the file that a former life has left, if it is large enough."""

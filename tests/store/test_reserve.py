@@ -19,6 +19,7 @@ from broker.model.task import Task
 from broker.store import failures, migrate, verification
 from broker.store.database import open_database
 from broker.store.reserve import Reserve, free_bytes
+from broker.store.turns import Turns
 from tests.support.world import World, opened
 
 RESERVED = 64  # pages
@@ -112,3 +113,19 @@ def test_what_may_be_for_lack_of_room_is_told_as_such(code: int) -> None:
     failure.sqlite_errorcode = code
     assert "is there room on its disk" in failures.cause(failure)
     assert "room" not in failures.cause(sqlite3.OperationalError("no such table: tasks"))
+
+
+def test_of_those_that_share_a_reserve_any_gives_it_up_for_all(url: str) -> None:
+    disk, no_room = Disk(), sqlite3.OperationalError("database or disk is full")
+    no_room.sqlite_errorcode = sqlite3.SQLITE_FULL
+    database = open_database(url, turns=Turns())
+    one, other = Reserve.beside(database, disk.free), Reserve.beside(database, disk.free)
+    assert not one.is_spent
+    disk.is_full = True
+    assert one.give_up(no_room)
+    assert other.is_spent
+    assert not other.regain(database)
+    disk.is_full = False
+    assert other.regain(database)
+    assert not one.is_spent
+    database.close()
