@@ -139,7 +139,7 @@ class Committer:
             LedgerMismatch: the ledger is not the one that we have signed, or is behind it.
         """
         if state is None or state.position.frontier != head:
-            self.follower.apply(self.follower.read(connection))
+            self.follower.follow(connection)
             state = HeadState(self.follower.position)
         self.follower.refuse_behind()
         return state

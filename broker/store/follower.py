@@ -140,13 +140,22 @@ class Follower:
             )
         return Tail(start, Position(frontier, next_index), followed.all, head.note)
 
+    def follow(self, connection: Connection) -> None:
+        """Read and apply what has come, so that we stand where the ledger stood when this began, or beyond it.
+
+        Raises:
+            LedgerMismatch: as `read`.
+        """
+        while not self.apply(self.read(connection)):  # another thread went on meanwhile, and not as far
+            pass
+
     def catch_up(self, connection: Connection) -> None:
-        """Read and apply what has come.
+        """Follow, and refuse what is behind.
 
         Raises:
             LedgerMismatch: as `read`; or we have been shown what the ledger lacks.
         """
-        self.apply(self.read(connection))
+        self.follow(connection)
         self.refuse_behind()
 
     def apply(self, tail: Tail) -> bool:
