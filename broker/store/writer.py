@@ -2,7 +2,7 @@
 
 The order is the design (docs/decisions/0003):
 
-1. take every change that waits;
+1. take every change that waits, what is urgent first (`queues`);
 2. begin, and lock the head: brokers that share the database queue here;
 3. run the changes: guards, then records, with consecutive indexes;
 4. write them, extend the tree, sign the checkpoint;
@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -36,29 +34,17 @@ from broker.store import failures, ledger
 from broker.store.committer import Ask, Committed, Committer
 from broker.store.database import UNAVAILABLE, Database, refusal_of
 from broker.store.follower import Follower
-from broker.store.gathering import until_quiet
 from broker.store.ledger import LedgerMismatch
 from broker.store.marks import Marks
 from broker.store.pulse import PROBE_SECONDS, Pulse
+from broker.store.queues import Queues, Waiting
 from broker.store.refusal_counts import RefusalCounts, Refused
 from broker.store.reserve import Reserve
 from broker.store.transaction import AfterCommit, Afterwards, Change
 
 T = TypeVar("T")
 
-_LARGEST_BATCH = 512
-_MOST_WAITING = 20_000
-_REFUSALS_PER_BATCH = 16
-_MOST_REFUSALS_WAITING = 1_000
 _AGAIN = "try again in a moment"
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A change, and who waits for it."""
-
-    change: Change[object]
-    future: asyncio.Future[object]
 
 
 class Writer:
@@ -83,8 +69,7 @@ class Writer:
         self._committer = Committer(self._database, origin, signer, clock, self._follower, self._marks, asks)
         self._committed = committed
         self._reserve = reserve or Reserve(None)
-        self._changes: deque[_Waiting] = deque()
-        self._refusals: deque[_Waiting] = deque()
+        self._queues = Queues()
         self._counts = RefusalCounts()
         self._counting: asyncio.TimerHandle | None = None
         self._counts_are_due = False
@@ -137,13 +122,15 @@ class Writer:
         Raises:
             Refusal, Stale: what the change's guards raise; LEDGER_UNAVAILABLE; UNAVAILABLE, if too many wait already.
         """
-        if self._stopping or len(self._changes) >= _MOST_WAITING:
+        if self._stopping or self._queues.is_full(change):  # type: ignore[arg-type]
             raise Refusal(
                 Reason.UNAVAILABLE,
                 "the broker is shutting down" if self._stopping else "too many requests wait for the ledger",
-                Hints(next=_AGAIN),
+                Hints(next=_AGAIN, retry_seconds=0 if self._stopping else 1),
             )
-        outcome = await self._enqueue(self._changes, change)
+        waiting = self._queues.add(change)  # type: ignore[arg-type]
+        self._wake.set()
+        outcome = await waiting
         return await outcome.finish() if isinstance(outcome, Afterwards) else outcome  # type: ignore[return-value]
 
     def recall(self, lease_id: str) -> Lease | None:
@@ -169,10 +156,13 @@ class Writer:
         Raises:
             Refusal: LEDGER_UNAVAILABLE.
         """
-        if self._stopping or len(self._refusals) >= _MOST_REFUSALS_WAITING:
+        change: Change[object] = Change(lambda transaction: transaction.record(entry))
+        waiting = None if self._stopping else self._queues.add_refusal(change)
+        if waiting is None:
             self.count_refusal(entry)
             return
-        await self._enqueue(self._refusals, Change(lambda transaction: transaction.record(entry)))
+        self._wake.set()
+        await waiting
 
     def count_refusal(self, entry: Entry) -> None:
         """Count a refusal instead of recording it. The sums are recorded after a while, or when the writer stops."""
@@ -185,39 +175,23 @@ class Writer:
         self._counts_are_due = True
         self._wake.set()
 
-    def _enqueue(self, queue: deque[_Waiting], change: Change[T]) -> asyncio.Future[object]:
-        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        queue.append(_Waiting(change, future))  # type: ignore[arg-type]
-        self._wake.set()
-        return future
-
     async def _run(self) -> None:
         """Write until told to stop. However that ends, nobody is left waiting."""
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                await self._gather()
-                while (batch := self._take()) or self._counts_are_due:
+                await self._queues.gather()
+                while (batch := self._queues.take()) or self._counts_are_due:
                     await self._commit(batch)
-                    await self._gather()
+                    await self._queues.gather()
                 if self._stopping:
                     return
         finally:
             self._stopping = True
             self._tell_all(Refusal(Reason.UNAVAILABLE, "the broker is shutting down", Hints(next=_AGAIN)))
 
-    async def _gather(self) -> None:
-        """Let requests that are on their way join the batch, as long as they keep coming."""
-        await until_quiet(self._changes, _LARGEST_BATCH)
-
-    def _take(self) -> list[_Waiting]:
-        """1. Take every change that waits, and a bounded number of refusals behind them."""
-        batch = [self._changes.popleft() for _ in range(min(len(self._changes), _LARGEST_BATCH))]
-        batch += [self._refusals.popleft() for _ in range(min(len(self._refusals), _REFUSALS_PER_BATCH))]
-        return [waiting for waiting in batch if not waiting.future.cancelled()]
-
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: list[Waiting]) -> None:
         """Commit a batch, and tell the callers. If one change of many is at fault, it fails alone."""
         if self._reserve.is_spent and not (batch := await self._affordable(batch)):
             self._take_counts()
@@ -239,7 +213,7 @@ class Writer:
             finally:
                 _tell(batch, outcomes)
 
-    async def _affordable(self, batch: list[_Waiting]) -> list[_Waiting]:
+    async def _affordable(self, batch: list[Waiting]) -> list[Waiting]:
         """On a full disk, refuse what must leave the reserve alone."""
         if await self._database.run(partial(self._reserve.regain, self._database)):
             return batch
@@ -247,7 +221,7 @@ class Writer:
         _tell(others, [failures.full()] * len(others))
         return [waiting for waiting in batch if waiting.change.urgent]
 
-    async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
+    async def _failed(self, batch: list[Waiting], error: Exception) -> None:
         refusal = error.refusal() if isinstance(error, LedgerMismatch) else refusal_of(error)
         self._pulse.end(time.monotonic(), failed=refusal is not None)
         if any(waiting.change.urgent for waiting in batch) and self._reserve.give_up(error):
@@ -268,9 +242,7 @@ class Writer:
 
     def _tell_all(self, refusal: Refusal) -> None:
         """Refuse everything that waits."""
-        waiting = [*self._changes, *self._refusals]
-        self._changes.clear()
-        self._refusals.clear()
+        waiting = self._queues.take_all()
         _tell(waiting, [refusal] * len(waiting))
 
     def _take_counts(self) -> Mapping[Refused, int]:
@@ -281,7 +253,7 @@ class Writer:
         return self._counts.so_far()
 
 
-def _tell(batch: Sequence[_Waiting], outcomes: Sequence[object]) -> None:
+def _tell(batch: Sequence[Waiting], outcomes: Sequence[object]) -> None:
     """6. Make what had to wait for the commit, then tell the callers."""
     results = [_made(outcome) for outcome in outcomes]
     for waiting, outcome in zip(batch, results, strict=True):

@@ -72,4 +72,25 @@ FAULTS = (
         "    return recorded.tenant == waiting.tenant\n",
         ("test_a_rule_that_says_something_else_does_not",),
     ),
+    Fault(
+        "a revocation waits behind all that came before it",
+        "_put(self.urgent if change.urgent else self.others, change)",
+        "_put(self.others, change)",
+        (
+            "test_a_revocation_overtakes_what_waits_and_covers_all_that_is_durable_with_it",
+            "test_what_the_end_of_a_task_overtakes_is_refused_behind_it",
+        ),
+    ),
+    Fault(
+        "a revocation covers less than what becomes durable with it",
+        "batch = [*others, *urgent, ",
+        "batch = [*urgent, *others, ",
+        ("test_a_revocation_overtakes_what_waits_and_covers_all_that_is_durable_with_it",),
+    ),
+    Fault(
+        "a flood of revocations keeps everybody else waiting",
+        "_MOST_BESIDE_URGENT if urgent else _LARGEST_BATCH",
+        "0 if urgent else _LARGEST_BATCH",
+        ("test_others_have_a_place_in_each_batch_however_many_take_away",),
+    ),
 )

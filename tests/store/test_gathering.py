@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from broker.store.gathering import until_quiet
 
 
@@ -51,3 +53,23 @@ async def test_where_nobody_waits_there_is_nobody_to_wait_for() -> None:
     async with arriving(waiting, 1):
         await until_quiet(waiting, 1_000)
         assert not waiting
+
+
+class Joined:
+    """Whom others join each time that anybody looks; after so many looks somebody is urgent."""
+
+    def __init__(self, after: int) -> None:
+        self.looks, self.after, self.urgent = 0, after, list[int]()
+
+    def __len__(self) -> int:
+        self.looks += 1
+        if self.looks == self.after:
+            self.urgent.append(0)
+        return self.looks
+
+
+@pytest.mark.parametrize("after", [1, 2, 5, 20])
+async def test_nobody_is_waited_for_once_anybody_is_urgent(after: int) -> None:
+    waiting = Joined(after)
+    await until_quiet(waiting, 1_000_000_000, waiting.urgent)
+    assert waiting.looks <= after + 2
