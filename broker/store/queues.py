@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from broker.store.gathering import until_quiet
+from broker.store.gathering import Gathering
 from broker.store.transaction import Change
 
 _LARGEST_BATCH = 512
@@ -36,13 +37,16 @@ class Waiting:
     future: asyncio.Future[object]
 
 
-@dataclass(frozen=True, slots=True)
 class Queues:
     """Changes that are urgent, the others, and refusals to be recorded: each in the order in which they came."""
 
-    urgent: deque[Waiting] = field(default_factory=deque)
-    others: deque[Waiting] = field(default_factory=deque)
-    refusals: deque[Waiting] = field(default_factory=deque)
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self.urgent: deque[Waiting] = deque()
+        self.others: deque[Waiting] = deque()
+        self.refusals: deque[Waiting] = deque()
+        self._gathering = Gathering(self.others, self.urgent)
+        self._callers = 1
 
     def is_full(self, change: Change[object]) -> bool:
         """Report whether too many wait already for another change like this one."""
@@ -50,15 +54,24 @@ class Queues:
 
     def add(self, change: Change[object]) -> asyncio.Future[object]:
         """Let a change wait; return what it waits with."""
-        return _put(self.urgent if change.urgent else self.others, change)
+        future = _put(self.urgent if change.urgent else self.others, change)
+        self._gathering.joined()
+        return future
 
     def add_refusal(self, change: Change[object]) -> asyncio.Future[object] | None:
         """Let the record of a refusal wait; None if too many do already, and it is to be counted."""
         return None if len(self.refusals) >= _MOST_REFUSALS_WAITING else _put(self.refusals, change)
 
     async def gather(self) -> None:
-        """Let changes that are on their way join the next batch, as long as they keep coming and none is urgent."""
-        await until_quiet(self.others, _LARGEST_BATCH, self.urgent)
+        """Let changes that are on their way join the next batch, as long as they keep coming and none is urgent.
+
+        When as many wait as were served last or had come by then, there is nobody whom we know of to wait for.
+        """
+        await self._gathering.until_quiet(self._callers)
+
+    def served(self, batch: Sequence[Waiting]) -> None:
+        """Take note that a batch is durable: whoever was in it may call again."""
+        self._callers = min(len(batch) + len(self.others), _LARGEST_BATCH)
 
     def take(self) -> list[Waiting]:
         """Take the next batch, and a bounded number of refusals behind it. Who waits no more is left out."""

@@ -184,6 +184,7 @@ class Writer:
                 await self._queues.gather()
                 while (batch := self._queues.take()) or self._counts_are_due:
                     await self._commit(batch)
+                    self._queues.served(batch)
                     await self._queues.gather()
                 if self._stopping:
                     return

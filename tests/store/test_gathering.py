@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from broker.store.gathering import until_quiet
+from broker.store.gathering import Gathering, until_quiet
+from broker.store.queues import Queues
+from broker.store.transaction import Change
 
 
 @asynccontextmanager
@@ -73,3 +75,44 @@ async def test_nobody_is_waited_for_once_anybody_is_urgent(after: int) -> None:
     waiting = Joined(after)
     await until_quiet(waiting, 1_000_000_000, waiting.urgent)
     assert waiting.looks <= after + 2
+
+
+async def test_a_moment_is_over_when_the_last_of_those_who_are_expected_has_joined() -> None:
+    waiting = [0, 1]
+    gathering = Gathering(waiting)
+    quiet = asyncio.create_task(gathering.until_quiet(4))
+    await asyncio.sleep(0)
+    waiting.append(2)
+    for _ in range(2):
+        await asyncio.sleep(0)  # somebody has joined: from here on it waits for a moment at a time
+    waiting.append(3)
+    gathering.joined()
+    await asyncio.sleep(0)
+    assert quiet.done()
+    await quiet
+
+
+async def test_whoever_has_called_alone_is_served_at_once() -> None:
+    turned: list[None] = []
+    asyncio.get_running_loop().call_soon(turned.append, None)
+    await until_quiet([0], 1)
+    assert not turned
+
+
+async def test_no_more_are_waited_for_than_were_served_last_and_came_meanwhile() -> None:
+    queues = Queues()
+    for _ in range(3):
+        queues.add(Change(lambda _transaction: None))
+    batch = queues.take()
+    queues.add(Change(lambda _transaction: None))  # comes while the three are committed
+    queues.served(batch)
+    turned: list[None] = []
+    for _ in range(3):
+        queues.add(Change(lambda _transaction: None))
+    asyncio.get_running_loop().call_soon(turned.append, None)
+    await queues.gather()
+    assert not turned
+    queues.take()
+    queues.add(Change(lambda _transaction: None))
+    await queues.gather()  # three are missing, and might come
+    assert turned
