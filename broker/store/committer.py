@@ -17,7 +17,7 @@ from broker.model.errors import Refusal
 from broker.model.selector import RevocationRule
 from broker.model.task import Task
 from broker.store import failures, ledger, opening, refusal_counts
-from broker.store.database import Database, using
+from broker.store.database import Database, WouldWait, using
 from broker.store.follower import Follower, Tail
 from broker.store.marks import Marks
 from broker.store.provenance import Proven
@@ -81,22 +81,13 @@ class Committer:
     async def commit(
         self, changes: Sequence[Change[object]], counted: Mapping[Refused, int]
     ) -> tuple[Committed, list[object]]:
-        """Do changes, and record sums of refusals; return what came of each change when all are durable.
-
-        Waiting for a lock, a server or a disk is for the thread. What changes do with a file is over sooner than two
-        threads could take turns.
-        """
+        """Do changes, and record sums of refusals; return what came of each change when all are durable."""
         state, self._state = self._state, None  # if this fails, the next batch reads afresh
-        connection = await self._database.run(self._database.begin)
-        # The head is not held yet on a server, and on a file the one lock is. A crash frees either.
-        try:
-            prepare = partial(self._prepare, connection, state, changes, counted)
-            prepared = await self._database.run(prepare) if self._database.is_remote else prepare()
-        except BaseException as error:
-            await self._database.run(partial(_undo, connection, error))
-            raise
-        # Written and signed, and nothing is durable. A crash here leaves nothing: the signature has left nobody's hand.
-        await self._database.run(partial(_finish, connection))
+        prepare = partial(self._prepare, state, changes, counted)
+        if self._database.is_remote:
+            prepared = await self._database.run(partial(self._do_all, prepare))
+        else:
+            prepared = await self._do_in_file(prepare)
         # Durable. A crash from here on leaves leases whose tokens nobody holds: the same request_id gets them anew, or
         # they expire. Verifiers hear of new rules from whichever broker reads the ledger next. Effects are due.
         self.follower.apply(prepared.tail)
@@ -108,12 +99,43 @@ class Committer:
         transaction = prepared.transaction
         return Committed(transaction.rules.new, transaction.tasks.changed), prepared.outcomes
 
+    def _do_all(self, prepare: Callable[[Connection], _Prepared]) -> _Prepared:
+        """Do steps 2 to 5 in the thread. On a server each statement is a wait."""
+        connection = self._database.begin()
+        # The head is not held yet. A crash frees it, as soon as the server notices.
+        try:
+            prepared = prepare(connection)
+        except BaseException as error:
+            _undo(connection, error)
+            raise
+        _finish(connection)
+        return prepared
+
+    async def _do_in_file(self, prepare: Callable[[Connection], _Prepared]) -> _Prepared:
+        """Do steps 2 to 5, and let the thread wait for a lock that is another's, and for the disk.
+
+        What changes do with a file is over sooner than two threads could take turns.
+        """
+        try:
+            connection = self._database.begin(at_once=True)
+        except WouldWait:
+            connection = await self._database.run(self._database.begin)
+        # The file's one lock is held. A crash frees it.
+        try:
+            prepared = prepare(connection)
+        except BaseException as error:
+            await self._database.run(partial(_undo, connection, error))
+            raise
+        # Written and signed, and nothing is durable. A crash here leaves nothing: the signature has left nobody's hand.
+        await self._database.run(partial(_finish, connection))
+        return prepared
+
     def _prepare(
         self,
-        connection: Connection,
         state: HeadState | None,
         changes: Sequence[Change[object]],
         counted: Mapping[Refused, int],
+        connection: Connection,
     ) -> _Prepared:
         """Do steps 2 to 4, but for beginning."""
         state = self._at_head(ledger.lock_head(connection), state, connection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 
 from broker.model.errors import CannotStart, Refusal
 from broker.store import postgresql, sqlite
@@ -118,8 +119,15 @@ class Database:
             yield connection
             commit(connection)
 
-    def begin(self) -> Connection:
-        """Begin a write transaction. Closing the connection undoes what is not committed, and ends our turn."""
+    def begin(self, *, at_once: bool = False) -> Connection:
+        """Begin a write transaction. Closing the connection undoes what is not committed, and ends our turn.
+
+        Raises:
+            WouldWait: it is to be begun `at_once`, which can only be in a file that is open, nobody's but ours, and not
+                locked.
+        """
+        if at_once:
+            return self._begin_at_once()
         if self.turns is None:
             return self._begin("BEGIN IMMEDIATE", "BEGIN" if self.at_leisure else postgresql.BEGIN_WRITE)
         self.turns.take()
@@ -140,12 +148,26 @@ class Database:
                 raise
         return self._begun(server if self.is_remote else sqlite)
 
-    def _begun(self, statement: str) -> Connection:
+    def _begin_at_once(self) -> Connection:
+        pool = self.engine.pool
+        if self.is_shared or not isinstance(pool, QueuePool) or not pool.checkedin():
+            raise WouldWait
+        try:
+            return self._begun("BEGIN IMMEDIATE", sqlite.not_waiting)
+        except DBAPIError as error:
+            if not (sqlite.is_busy(error) or error.connection_invalidated):
+                raise
+            raise WouldWait from error
+
+    def _begun(
+        self, statement: str, manner: Callable[[Connection], AbstractContextManager[object]] = nullcontext
+    ) -> Connection:
         connection = self.engine.connect()
         if not self.is_remote:
             sqlite.refuse_other_file(connection)
         try:
-            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+            with manner(connection):
+                connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
         except BaseException:
             connection.invalidate()
             connection.close()
@@ -167,6 +189,10 @@ def using(connection: Connection) -> Iterator[Connection]:
         except (*UNAVAILABLE, Undecided):
             connection.invalidate()
             raise
+
+
+class WouldWait(Exception):
+    """A transaction cannot be begun without waiting for somebody, or for a disk."""
 
 
 def refusal_of(error: Exception) -> Refusal | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 _BUSY_SECONDS = 5.0
@@ -25,6 +26,23 @@ def engine(url: URL, connections: int, **options: object) -> Engine:
     event.listen(made, "checkin", _do_what_waits)
     event.listen(made, "do_connect", partial(_make_no_file_again, url.database, []))
     return made
+
+
+@contextmanager
+def not_waiting(connection: Connection) -> Iterator[None]:
+    """Let a connection wait for no lock, for the time of a block."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)  # noqa: S101 (it is no other's)
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        yield
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1_000:.0f}")
+
+
+def is_busy(error: DBAPIError) -> bool:
+    """Report whether a statement has failed because a lock is another's."""
+    return getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _prepare(dbapi_connection, _record) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 (SQLAlchemy's hook)
