@@ -10,7 +10,6 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
-    bindparam,
     func,
     literal,
     select,
@@ -27,7 +26,7 @@ from broker.store.aggregate import Aggregate, AtHead, Named
 from broker.store.lease_row import LeaseRow
 from broker.store.provenance import refuse_altered
 from broker.store.quotas import Quotas
-from broker.store.rows import delete_some, insert_rows
+from broker.store.rows import Sql, delete_some, insert_rows
 from broker.store.rules import Rules
 from broker.store.schema import leases
 from broker.store.tasks import Tasks
@@ -36,14 +35,8 @@ from broker.store.tasks import Tasks
 _CLOSED, _NOT_CLOSED = text("closed"), text("NOT closed")
 
 _SELECT = select(*(leases.c[name] for name in LeaseRow._fields))
-_RENEW = (
-    update(leases)
-    .where(leases.c.id == bindparam("lease"))
-    .values(
-        expires_at=bindparam("new_expires_at"),
-        renewals=bindparam("new_renewals"),
-        changed_index=bindparam("new_changed_index"),
-    )
+_RENEW = Sql(
+    "UPDATE leases SET expires_at = :expires_at, renewals = :renewals, changed_index = :changed_index WHERE id = :id"
 )
 
 
@@ -104,18 +97,16 @@ def add(connection: Connection, new: Collection[Lease]) -> None:
 
 def renew(connection: Connection, renewed: Collection[Lease]) -> None:
     """Write back what renewal changes."""
-    connection.execute(
-        _RENEW,
-        [
-            {
-                "lease": lease.id,
-                "new_expires_at": to_micros(lease.expires_at),
-                "new_renewals": lease.renewals,
-                "new_changed_index": lease.changed_index,
-            }
-            for lease in renewed
-        ],
-    )
+    rows = [
+        {
+            "id": lease.id,
+            "expires_at": to_micros(lease.expires_at),
+            "renewals": lease.renewals,
+            "changed_index": lease.changed_index,
+        }
+        for lease in renewed
+    ]
+    _RENEW.run(connection, *rows)
 
 
 def close(connection: Connection, ids: Collection[str]) -> None:

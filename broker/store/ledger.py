@@ -7,20 +7,22 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from broker.audit.proof import NodeId
 from broker.audit.tree import Frontier, Node
 from broker.model.errors import CannotStart, Hints, Reason, Refusal
-from broker.store.rows import insert_rows, rows_by_key
+from broker.store.rows import Sql, insert_rows, rows_by_key
 from broker.store.schema import ledger_entries, ledger_head, ledger_nodes, ledger_origins
 
 _HEAD = select(ledger_head).where(ledger_head.c.id == 1)
-_LOCK_HEAD = select(ledger_head.c.size, ledger_head.c.peaks).where(ledger_head.c.id == 1).with_for_update()
-_ADVANCE = (
-    update(ledger_head)
-    .where(ledger_head.c.id == 1, ledger_head.c.size == bindparam("old_size"))
-    .values({name: bindparam(f"new_{name}") for name in ("size", "next_index", "peaks", "note", "committed_index")})
+_LOCK_HEAD = Sql("SELECT size, peaks FROM ledger_head WHERE id = 1", for_server=" FOR UPDATE")
+_ADVANCE = Sql(
+    """
+    UPDATE ledger_head
+    SET size = :size, next_index = :next_index, peaks = :peaks, note = :note, committed_index = :committed_index
+    WHERE id = 1 AND size = :old_size
+    """
 )
 _NODES_PER_QUERY = 500  # each takes time to write out, and a server waits for two seconds between statements
 LEAST_INDEX, GREATEST_INDEX = -(1 << 63), (1 << 63) - 1  # that a column can hold
@@ -139,7 +141,7 @@ def lock_head(connection: Connection) -> Frontier:
     Raises:
         LedgerMismatch: it is gone, or was altered to something that is none.
     """
-    row = connection.execute(_LOCK_HEAD).one_or_none()
+    row = _LOCK_HEAD.run(connection).one_or_none()
     if row is None:
         raise no_head()
     return _frontier(row.size, row.peaks)
@@ -189,15 +191,15 @@ def advance(connection: Connection, old_size: int, head: Head) -> None:
     Raises:
         RuntimeError: somebody else moved it although it was locked.
     """
-    done = connection.execute(
-        _ADVANCE,
+    done = _ADVANCE.run(
+        connection,
         {
             "old_size": old_size,
-            "new_size": head.frontier.size,
-            "new_next_index": head.next_index,
-            "new_peaks": head.frontier.to_bytes(),
-            "new_note": head.note,
-            "new_committed_index": head.committed_index,
+            "size": head.frontier.size,
+            "next_index": head.next_index,
+            "peaks": head.frontier.to_bytes(),
+            "note": head.note,
+            "committed_index": head.committed_index,
         },
     )
     if done.rowcount != 1:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from broker.model.clock import to_micros
 from broker.store.aggregate import Aggregate, AtHead, Named
-from broker.store.rows import delete_some
+from broker.store.rows import Sql, delete_some
 from broker.store.schema import quotas
 from broker.store.tasks import Tasks
 
 _WINDOW_MICROS = 60_000_000
-_PUT = text(
+_PUT = Sql(
     """
     INSERT INTO quotas (tenant, "window", leases_issued) VALUES (:tenant, :window, :leases_issued)
     ON CONFLICT (tenant, "window") DO UPDATE SET leases_issued = excluded.leases_issued
@@ -41,9 +41,8 @@ def fetch(connection: Connection, tenants: Collection[str], window: int) -> dict
 
 def put(connection: Connection, issued: Mapping[str, int], window: int) -> None:
     """Note how many leases tenants were issued in a minute."""
-    connection.execute(
-        _PUT, [{"tenant": tenant, "window": window, "leases_issued": count} for tenant, count in issued.items()]
-    )
+    rows = [{"tenant": tenant, "window": window, "leases_issued": count} for tenant, count in issued.items()]
+    _PUT.run(connection, *rows)
 
 
 def forget(connection: Connection, before: datetime, limit: int) -> int:

@@ -1,13 +1,15 @@
-"""Many rows at once, as the driver takes them: for what every issue inserts, anything more costs more than the SQL."""
+"""SQL as the drivers take it, for what every issue reads and writes: anything more costs more than the SQL itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, delete, select, tuple_
+from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Table, delete, select, tuple_
 
 Forget = Callable[[Connection, datetime, int], int]
 """Deletes what has been of no use since before an instant, at most so many; reports how many."""
@@ -15,13 +17,28 @@ Forget = Callable[[Connection, datetime, int], int]
 _PLACEHOLDERS = {"sqlite": "?", "postgresql": "%s"}
 
 
+class Sql:
+    """A statement in which `:name` stands for a value, of a type that the driver stores."""
+
+    def __init__(self, text: str, *, for_server: str = "") -> None:
+        """Write it down for both kinds of database; `for_server` is what a server is told besides."""
+        self._texts = {"sqlite": text, "postgresql": re.sub(r":(\w+)", r"%(\1)s", text + for_server)}
+
+    def run(self, connection: Connection, *rows: Mapping[str, object]) -> CursorResult[Any]:
+        """Run it for each row of values; without a row, once."""
+        return connection.exec_driver_sql(self._texts[connection.dialect.name], list(rows))
+
+
 def insert_rows(connection: Connection, table: Table, rows: Sequence[NamedTuple]) -> None:
     """Insert rows, at least one, whose members are columns and of the types that the driver stores."""
-    columns = rows[0]._fields
-    names = ", ".join(f'"{column}"' for column in columns)
-    values = ", ".join([_PLACEHOLDERS[connection.dialect.name]] * len(columns))
-    statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({values})'  # noqa: S608 (names of ours, no values)
+    statement = _insert(table.name, rows[0]._fields, _PLACEHOLDERS[connection.dialect.name])
     connection.exec_driver_sql(statement, list(rows))
+
+
+@cache
+def _insert(table: str, columns: Sequence[str], mark: str) -> str:
+    names = ", ".join(f'"{column}"' for column in columns)
+    return f'INSERT INTO "{table}" ({names}) VALUES ({", ".join([mark] * len(columns))})'  # noqa: S608 (names of ours)
 
 
 def rows_by_key(connection: Connection, table: Table, wanted: Sequence[tuple[object, ...]]) -> Sequence[Row]:  # type: ignore[type-arg]

@@ -7,20 +7,24 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from broker.model.clock import from_micros, to_micros
 from broker.model.task import Environment, Task, TaskState
 from broker.store.aggregate import Aggregate, AtHead, Named
 from broker.store.encoding import dump_names, dump_resources, load_names, load_resources
 from broker.store.provenance import refuse_altered
-from broker.store.rows import delete_some
+from broker.store.rows import Sql, delete_some
 from broker.store.schema import task_agents, tasks
 
 _MOST_KEPT = 1_000
-_CHANGES = ("deadline", "state", "ended_at", "leases_issued", "revision", "changed_index")
-_CHANGE = (
-    update(tasks).where(tasks.c.id == bindparam("task")).values({name: bindparam(f"new_{name}") for name in _CHANGES})
+_CHANGE = Sql(
+    """
+    UPDATE tasks
+    SET deadline = :deadline, state = :state, ended_at = :ended_at, leases_issued = :leases_issued,
+        revision = :revision, changed_index = :changed_index
+    WHERE id = :id
+    """
 )
 
 
@@ -80,21 +84,19 @@ def forget_agents(connection: Connection, before: datetime, limit: int) -> int:
 
 def change(connection: Connection, changed: Collection[Task]) -> None:
     """Write back what may change of tasks: deadline, state, counters."""
-    connection.execute(
-        _CHANGE,
-        [
-            {
-                "task": task.id,
-                "new_deadline": to_micros(task.deadline),
-                "new_state": task.state.value,
-                "new_ended_at": None if task.ended_at is None else to_micros(task.ended_at),
-                "new_leases_issued": task.leases_issued,
-                "new_revision": task.revision,
-                "new_changed_index": task.changed_index,
-            }
-            for task in changed
-        ],
-    )
+    rows = [
+        {
+            "id": task.id,
+            "deadline": to_micros(task.deadline),
+            "state": task.state.value,
+            "ended_at": None if task.ended_at is None else to_micros(task.ended_at),
+            "leases_issued": task.leases_issued,
+            "revision": task.revision,
+            "changed_index": task.changed_index,
+        }
+        for task in changed
+    ]
+    _CHANGE.run(connection, *rows)
 
 
 def cancel_all(connection: Connection, at: datetime, index: int) -> None:
