@@ -69,9 +69,9 @@ class Quotas(Aggregate):
         """Count a new lease."""
         self._issued[tenant] = self._changed[tenant] = self.issued(tenant) + 1
 
-    def prefetch(self, named: Collection[Named]) -> None:  # noqa: ARG002 (it goes by the tasks that they named)
-        """Read the counts of the tenants whose tasks are known."""
-        if tenants := self._tasks.tenants() - self._issued.keys():
+    def prefetch(self, named: Collection[Named]) -> None:
+        """Read the counts of the tenants of the tasks that changes have named."""
+        if tenants := self._tasks.tenants(named) - self._issued.keys():
             self._issued |= dict.fromkeys(tenants, 0) | fetch(self._head.connection, tenants, self.window)
 
     def write(self) -> None:

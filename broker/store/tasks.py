@@ -186,9 +186,10 @@ class Tasks(Aggregate):
             raise refuse_altered("task", task_id)
         return self._tasks.get(task_id)
 
-    def tenants(self) -> set[str]:
-        """List the tenants of the tasks that are known here."""
-        return {task.tenant for task in self._tasks.values()}
+    def tenants(self, named: Collection[Named]) -> set[str]:
+        """List the tenants of the tasks that changes have named."""
+        ids = {task_id for change in named for task_id in change.tasks}
+        return {task.tenant for task_id in ids if (task := self._tasks.get(task_id)) is not None}
 
     def leases_issued(self, task: Task) -> int:
         """Report how many leases a task has ever had, whatever a copy of it says."""
