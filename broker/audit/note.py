@@ -65,20 +65,22 @@ class NoteSigner:
 
     name: str
     _key: Ed25519PrivateKey = field(repr=False)
+    vkey: VerifierKey = field(init=False, repr=False)  # the public half
+    _key_id: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Derive the public half: once, and not for each note."""
+        object.__setattr__(self, "vkey", VerifierKey(self.name, self._key.public_key().public_bytes_raw()))
+        object.__setattr__(self, "_key_id", self.vkey.key_id)
 
     @classmethod
     def generate(cls, name: str) -> NoteSigner:
         """Make a signer with a new key."""
         return cls(name, Ed25519PrivateKey.generate())
 
-    @property
-    def vkey(self) -> VerifierKey:
-        """Return the public half."""
-        return VerifierKey(self.name, self._key.public_key().public_bytes_raw())
-
     def sign(self, text: str) -> str:
         """Make a signed note of a text, which ends in a newline."""
-        signature = base64.b64encode(self.vkey.key_id + self._key.sign(text.encode())).decode()
+        signature = base64.b64encode(self._key_id + self._key.sign(text.encode())).decode()
         return f"{text}\n— {self.name} {signature}\n"
 
 
