@@ -55,7 +55,8 @@ def settle(folder: Path, url: str) -> None:
     deployment = prepare(folder)
     told = url.replace("postgresql+psycopg:", "postgresql:")
     configured = deployment.configuration.read_text()
-    deployment.configuration.write_text(re.sub(r'^url = ".*"$', f'url = "{told}"', configured, flags=re.MULTILINE))
+    settled = re.sub(r'(?<=\[database\]\n)url = ".*"', f'url = "{told}"', configured)
+    deployment.configuration.write_text(settled)
 
 
 async def ended(broker: Broker, seconds: float = 60.0) -> None:

@@ -39,6 +39,7 @@ class Proxy:
     port: int = 0
     delay: float = 0.0  # seconds that each piece of data is late, in each direction
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
+    _answers: asyncio.Event = field(default_factory=asyncio.Event)
     _is_cut: bool = False
     _links: set[_Link] = field(default_factory=set)
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
@@ -51,7 +52,11 @@ class Proxy:
 
     def block(self) -> None:
         """Let nothing through, and tell nobody: a firewall that drops, or a host without power."""
-        self._do(self._become(flows=False))
+        self._do(self._become(flows=False, answers=False))
+
+    def hold_answers(self) -> None:
+        """Let everything through to the server, and nothing back: cut one way."""
+        self._do(self._become(flows=True, answers=False))
 
     def cut(self) -> None:
         """Reset every connection, and each new one."""
@@ -71,6 +76,7 @@ class Proxy:
         thread = threading.Thread(target=self.loop.run_forever, name="proxy", daemon=True)
         thread.start()
         self._flows.set()
+        self._answers.set()
         server = self._do(asyncio.start_server(self._accept, "127.0.0.1", 0))
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -85,8 +91,9 @@ class Proxy:
     def _do(self, step: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(step, self.loop).result()
 
-    async def _become(self, *, flows: bool, cut: bool = False) -> None:
+    async def _become(self, *, flows: bool, answers: bool = True, cut: bool = False) -> None:
         (self._flows.set if flows else self._flows.clear)()
+        (self._answers.set if answers else self._answers.clear)()
         self._is_cut = cut
         for link in list(self._links) if cut else ():
             _reset(link)
@@ -137,7 +144,7 @@ class Proxy:
     ) -> None:
         while data := await reader.read(_PIECE):
             await asyncio.sleep(self.delay)
-            await self._flows.wait()
+            await (self._flows if outward else self._answers).wait()
             if link.lost:
                 await asyncio.Event().wait()
             last = outward and bool(self._cut_after) and self._cut_after in data
