@@ -1,4 +1,4 @@
-"""python -m broker.sandbox DIRECTORY: the process of a sandbox's broker."""
+"""python -m broker.sandbox DIRECTORY PORT: the process of a sandbox's broker, which ends when its stdin does."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 from broker.model.errors import CannotStart
+from broker.sandbox.process import end_with_stdin
 from broker.sandbox.serving import serve
 
 if __name__ == "__main__":
+    end_with_stdin()
     try:
-        serve(Path(sys.argv[1]))
+        serve(Path(sys.argv[1]), int(sys.argv[2]))
     except CannotStart as error:
         sys.exit(str(error))  # which says what is wrong and where: whoever prepared the folder reads it

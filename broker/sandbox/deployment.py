@@ -95,6 +95,7 @@ bundle = "bundle"
 [keys]
 dir = "keys"
 """
+_DATABASE = 'url = "broker.db"'
 _OF_VERIFIER = 'resources = ["https://repo.tools.example"'
 
 _RESOURCE = """
@@ -162,6 +163,15 @@ class Deployment:
         configuration = self.configuration.read_text(encoding="utf-8")
         of_verifier = f"{_OF_VERIFIER}, {json.dumps(resource)}"
         self.configuration.write_text(configuration.replace(_OF_VERIFIER, of_verifier), encoding="utf-8")
+
+    def use_database(self, url: str) -> None:
+        """Keep what the broker remembers in another database than a file in the folder. Before it has started.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        configuration = self.configuration.read_text(encoding="utf-8")
+        self.configuration.write_text(configuration.replace(_DATABASE, f"url = {json.dumps(url)}"), encoding="utf-8")
 
     def prepare(self, at: datetime) -> None:
         """Write what is not there yet, and make SVIDs anew that soon expire.

@@ -1,9 +1,13 @@
-"""Processes that say on stdout, in lines of JSON, how they are."""
+"""Processes that say on stdout, in lines of JSON, how they are, and end when whoever started them has ended."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +17,7 @@ from broker.sandbox.problem import SandboxProblem
 
 _STOP_SECONDS = 30.0
 _TAIL = 2_000
+_CHUNK = 4_096
 
 
 @contextmanager
@@ -52,6 +57,18 @@ def stop(popen: subprocess.Popen[Any], seconds: float) -> None:
         popen.wait(seconds)
     except subprocess.TimeoutExpired:
         popen.kill()
+
+
+def end_with_stdin() -> None:
+    """Let SIGTERM reach this process when its stdin ends: whoever has started it by `process` has ended, however."""
+
+    def wait() -> None:
+        while os.read(descriptor, _CHUNK):  # not by `sys.stdin`, whose lock a thread may not hold at the end
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    descriptor = sys.stdin.fileno()
+    threading.Thread(target=wait, name="stdin", daemon=True).start()
 
 
 def end_of(log: Path) -> str:

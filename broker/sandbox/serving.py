@@ -17,17 +17,17 @@ from broker.store.database import shown_url
 from broker.system import system_clock
 
 
-def serve(directory: Path, also: Sequence[grpc.GenericRpcHandler] = ()) -> None:
+def serve(directory: Path, port: int = 0, also: Sequence[grpc.GenericRpcHandler] = ()) -> None:
     """Prepare a folder, if that is not done yet, and serve until SIGTERM or SIGINT; print a line of JSON when ready.
 
-    `also` is served beside the broker's own services, to anybody.
+    It is at a port of loopback; 0 is any that is free. `also` is served beside the broker's own services, to anybody.
 
     Raises:
         CannotStart, Refusal, PartEnded: as `daemon.run`.
     """
     deployment = Deployment(directory.resolve())
     deployment.prepare(system_clock())
-    settings = deployment.settings()
+    settings = deployment.settings(port)
     daemon.run(settings, announcing(deployment, settings), also=also)
 
 

@@ -1,6 +1,6 @@
-"""The bench's own broker: that of a sandbox, and the empty RPC beside its services.
+"""The bench's own broker: that of a sandbox, and the empty RPC beside its services. It ends when its stdin does.
 
-python -m broker.cli.bench.daemon DIRECTORY
+python -m broker.cli.bench.daemon DIRECTORY PORT
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 from broker.cli.bench import empty
+from broker.sandbox.process import end_with_stdin
 from broker.sandbox.serving import serve
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), also=(empty.handler(),))
+    end_with_stdin()
+    serve(Path(sys.argv[1]), int(sys.argv[2]), also=(empty.handler(),))
