@@ -16,7 +16,7 @@ def measure(broker: Broker, load: Load, logs: Path) -> dict[str, Any]:
     """Alternate rounds of issuing and of renewing; what is renewed was issued before the round."""
     issue, renew, is_ours = Tally(), Tally(), broker.pid is not None
     held = max(load.concurrency, math.ceil(_HELD_PER_SECOND * load.seconds))
-    with loads(broker, load, logs) as processes:
+    with loads([broker], load, logs) as processes:
         processes.round("issue", Tally())  # warm
         for _ in range(load.rounds):
             processes.round("issue", issue)

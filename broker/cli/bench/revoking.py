@@ -1,132 +1,134 @@
-"""`credbroker bench revoke`: from an operator's call to the refusal in every verifier, and how that grows."""
+"""`credbroker bench revoke`: from an operator's call to the refusal in every verifier, and to the barrier's answer."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from broker.cli.bench.filling import fill
-from broker.cli.bench.measure import micros_each, milliseconds, processor_seconds
-from broker.cli.unverified import decode
-from broker.config.settings import load
-from broker.identity.spiffe import parse_spiffe_id
-from broker.sandbox import authority
+import grpc
+
+from broker.cli.bench.cluster import Cluster
+from broker.cli.bench.fleet import Fleet
+from broker.cli.bench.measure import micros_each, milliseconds, p99_ms, processor_seconds
+from broker.cli.bench.operators import CALL_SECONDS, Operators, lease_of, operators
+from broker.cli.bench.rounds import Load, loads
+from broker.cli.failure import Stop
 from broker.sandbox.broker import Broker
-from broker.sandbox.deployment import Deployment
-from broker.sandbox.process import process, read_line
-from broker.sdk.connect.connection import connect_sync
-from broker.system import system_clock
-from broker.v1 import operator_service_pb2 as pb
-from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
-from broker.v1.selector_pb2 import Selector
 
-_PER_PROCESS = 50  # verifiers: so that no process of ours is what they wait for
-_PAIRS = 5  # of a large tenant and a small one
-_CALL_SECONDS = 60
-_ROOT = "root"  # the operator of all tenants
+_FLOOD = Load(processes=1, concurrency=256, rounds=1, seconds=0)
+_TURNS = 5  # of quiet and of each flood
+_NOT_DECLARED = "not_declared"  # by the task: a tool that is refused
+_YOUNG_SECONDS = 10.0  # for as long a broker may not know who believes the one before it
 
 
-def measure(broker: Broker, logs: Path, verifiers: int, rounds: int) -> dict[str, Any]:
-    """Connect verifiers, and revoke lease by lease: the time from the call to the refusal in each verifier.
+def measure(brokers: Sequence[Broker], fleet: Fleet, rounds: int) -> dict[str, Any]:
+    """Revoke lease by lease: first without the barrier, until each verifier refuses; then with it.
 
-    What a revocation costs the broker's processor holds the news to all of them.
+    What a revocation costs the brokers' processors holds the news to all verifiers, and not their confirmations.
     """
-    with (
-        _watchers(broker, verifiers, logs) as watchers,
-        connect_sync(broker.address, broker.svids / "operator") as channel,
-    ):
-        operator, tokens, pid = OperatorServiceStub(channel), broker.issue(rounds), broker.pid
-        before = 0.0 if pid is None else processor_seconds(pid)
-        latencies = [late for token in tokens for late in _revoke(broker, watchers, operator, token)]
-        spent = (
-            {} if pid is None else {"server_cpu_us_per_request": micros_each(processor_seconds(pid) - before, rounds)}
-        )
-    return {**milliseconds(latencies), **spent, "verifiers": verifiers, "refusals": len(latencies)}
+    with operators(brokers) as asking:
+        news = _measure_news(brokers, fleet, asking, rounds)
+        return {**news, **_measure_barrier(brokers, fleet, asking, rounds), "verifiers": fleet.size}
 
 
-def fill_tenants(deployment: Deployment, leases: int) -> None:
-    """Fill pairs of tenants, a large one and one with a single lease, before the broker starts."""
-    large, small = _tenants()
-    asyncio.run(fill(load(deployment.configuration), dict.fromkeys(large, leases) | dict.fromkeys(small, 1)))
-    root = parse_spiffe_id("spiffe://example.org/operator/root")
-    authority.issue(deployment.svids, _ROOT, root, (), timedelta(days=1), system_clock())
-
-
-def measure_mass(broker: Broker) -> dict[str, Any]:
-    """Revoke the tenants of `fill_tenants`. `mass_ratio` is the time of a large one's over that of its small one."""
-    with connect_sync(broker.address, broker.svids / _ROOT) as channel:
-        operator = OperatorServiceStub(channel)
-        times = [[_revoke_tenant(operator, tenant) for tenant in pair] for pair in zip(*_tenants(), strict=True)]
+def _measure_news(brokers: Sequence[Broker], fleet: Fleet, asking: Operators, rounds: int) -> dict[str, Any]:
+    tokens, before, latencies, last = brokers[0].issue(rounds), processor_seconds(brokers), list[float](), list[float]()
+    for token in tokens:
+        fleet.watch(token)
+        called = asking.revoke(lease_of(token))
+        refused = [instant - called for instant in fleet.refused_at()]
+        latencies += refused
+        last.append(max(refused))
+    spent = processor_seconds(brokers) - before
     return {
-        "mass_ratio": round(median(many / one for many, one in times), 3),
-        "many_leases_ms": round(median(many for many, _ in times) * 1_000, 3),
-        "one_lease_ms": round(median(one for _, one in times) * 1_000, 3),
+        **milliseconds(latencies),
+        "everywhere_p99_ms": p99_ms(last),
+        **({"server_cpu_us_per_request": micros_each(spent, rounds)} if _are_ours(brokers) else {}),
+        "refusals": len(latencies),
     }
 
 
-def _tenants() -> tuple[list[str], list[str]]:
-    large, small = ([f"{size}-{pair}" for pair in range(_PAIRS)] for size in ("large", "small"))
-    return large, small
+def _measure_barrier(brokers: Sequence[Broker], fleet: Fleet, asking: Operators, rounds: int) -> dict[str, Any]:
+    """Alternate barriers, and as many empty RPCs as they wait for confirmations. Only brokers of ours have those."""
+    barriers, empty = list[float](), list[float]()
+    for token in brokers[0].issue(rounds):
+        barriers.append(_barrier(fleet, asking, token))
+        if _are_ours(brokers):
+            empty.append(fleet.empty_rpcs())
+    figures = {"barrier_p99_ms": p99_ms(barriers), "barrier_p50_ms": round(median(barriers) * 1_000, 3)}
+    if not empty:
+        return figures
+    ratio = median(barriers) / median(empty)
+    return {**figures, "barrier_ratio": round(ratio, 3), "empty_rpcs_p50_ms": round(median(empty) * 1_000, 3)}
 
 
-@contextmanager
-def _watchers(broker: Broker, count: int, logs: Path) -> Iterator[Sequence[_Watcher]]:
-    sizes = [min(_PER_PROCESS, count - start) for start in range(0, count, _PER_PROCESS)]
-    environment = {**os.environ, **broker.environment("verifier")}
-    with ExitStack() as stack:
-        watchers = []
-        for number, size in enumerate(sizes):
-            command = [sys.executable, "-m", "broker.cli.bench.watchers", str(size), broker.resource]
-            log = logs / f"watchers-{number}.log"
-            watchers.append(_Watcher(stack.enter_context(process(command, log, environment)), log))
-        for watcher in watchers:
-            watcher.read()
-        yield watchers
+def measure_flooded(brokers: Sequence[Broker], fleet: Fleet, rounds: int, logs: Path) -> dict[str, Any]:
+    """Alternate barriers in quiet, under a full load of issuing, and under one of refusals, by turns.
+
+    A revocation that is shed is counted, and took as long as a call may take.
+    """
+    turns, each = min(_TURNS, rounds), ceil(rounds / _TURNS)
+    quiet, issuing, refusing = list[float](), list[float](), list[float]()
+    with operators(brokers) as asking, loads(brokers, _FLOOD, logs) as flood:
+        for _ in range(turns):
+            first, second, third = (brokers[0].issue(each) for _ in range(3))
+            quiet += _barriers(fleet, asking, first)
+            with flood.flood(brokers[0].tool):
+                issuing += _barriers(fleet, asking, second)
+            with flood.flood(_NOT_DECLARED):
+                refusing += _barriers(fleet, asking, third)
+    return {
+        "flooded_ratio": round(p99_ms(issuing) / p99_ms(quiet), 3),
+        "flooded_refusals_ratio": round(p99_ms(refusing) / p99_ms(quiet), 3),
+        "revocations_shed": sum(times.count(CALL_SECONDS) for times in (quiet, issuing, refusing)),
+        "quiet_barrier_p99_ms": p99_ms(quiet),
+        "flooded_barrier_p99_ms": p99_ms(issuing),
+        "flooded_refusals_barrier_p99_ms": p99_ms(refusing),
+    }
 
 
-class _Watcher:
-    """A process of verifiers."""
-
-    def __init__(self, popen: subprocess.Popen[str], log: Path) -> None:
-        self._popen = popen
-        self._log = log
-
-    def read(self) -> Any:  # noqa: ANN401 (JSON)
-        return read_line(self._popen, self._log)
-
-    def expect(self, token: str, tool: str, holder: str) -> None:
-        """Tell it which token will be revoked."""
-        print(json.dumps({"token": token, "tool": tool, "holder": holder}), file=self._popen.stdin, flush=True)
-
-
-def _revoke(broker: Broker, watchers: Sequence[_Watcher], operator: OperatorServiceStub, token: str) -> Iterator[float]:
-    """Revoke one lease; return the seconds until each verifier refused it."""
-    for watcher in watchers:
-        watcher.expect(token, broker.tool, broker.agent)
-    for watcher in watchers:
-        watcher.read()  # all accept it
-    claims = decode(token).claims
-    selector = Selector(tenant=claims["credbroker"]["tenant"], lease_id=claims["jti"])
-    before = time.monotonic()
-    operator.RevokeLeases(pb.RevokeLeasesRequest(selector=selector, reason="bench"), timeout=_CALL_SECONDS)
-    for watcher in watchers:
-        for instant in watcher.read()["refused_at"]:
-            yield instant - before
+def measure_started(cluster: Cluster, fleet: Fleet, rounds: int) -> dict[str, Any]:
+    """Start the brokers anew under their verifiers; when all are back, measure barriers while the brokers are young."""
+    tokens, barriers = cluster.brokers[0].issue(rounds), list[float]()
+    cluster.stop()
+    away = time.monotonic()
+    cluster.start()
+    born = time.monotonic()
+    fleet.wait_until_refreshed(away)
+    with operators(cluster.brokers) as asking:
+        for token in tokens:
+            if barriers and time.monotonic() - born > _YOUNG_SECONDS:
+                break
+            barriers.append(_barrier(fleet, asking, token))
+    return {"started_barrier_p99_ms": p99_ms(barriers), "started_barriers": len(barriers)}
 
 
-def _revoke_tenant(operator: OperatorServiceStub, tenant: str) -> float:
-    """Revoke everything of a tenant; return the seconds until the broker has answered."""
-    selector = Selector(tenant=tenant, everything=True)
-    before = time.monotonic()
-    operator.RevokeLeases(pb.RevokeLeasesRequest(selector=selector, reason="bench"), timeout=_CALL_SECONDS)
-    return time.monotonic() - before
+def _barriers(fleet: Fleet, asking: Operators, tokens: Sequence[str]) -> Iterator[float]:
+    """Return how long each took; CALL_SECONDS for one that the broker did not take, or did not close."""
+    for token in tokens:
+        try:
+            yield _barrier(fleet, asking, token)
+        except grpc.RpcError:
+            yield CALL_SECONDS
+
+
+def _barrier(fleet: Fleet, asking: Operators, token: str) -> float:
+    """Revoke a lease with the barrier; return the seconds that it took.
+
+    Raises:
+        grpc.RpcError: the broker did not take it, or did not close it.
+        Stop: a verifier still accepts it.
+    """
+    seconds = asking.barrier(token)
+    if accepting := fleet.accepting(token):
+        raise Stop(f"the barrier has returned, and {accepting} verifiers accept what was revoked")
+    return seconds
+
+
+def _are_ours(brokers: Sequence[Broker]) -> bool:
+    """Report whether the bench has started them."""
+    return brokers[0].pid is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,12 +24,16 @@ _LEAD_SECONDS = 0.2  # so that all load processes begin together
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """How much to ask for: so many processes, coroutines in each, and rounds of so many seconds of each kind."""
+    """How much to ask for: so many processes, coroutines in each, and rounds of so many seconds of each kind.
+
+    They share so many `connections` out, as far as there is one for each.
+    """
 
     processes: int
     concurrency: int
     rounds: int
     seconds: float
+    connections: int = 1
 
 
 @dataclass(slots=True)
@@ -56,47 +61,67 @@ def ratio(over: Tally, under: Tally) -> float:
 
 
 class Loads:
-    """Load processes of one agent at a broker."""
+    """Load processes of one agent at brokers of one database."""
 
-    def __init__(self, broker: Broker, load: Load, log: Path, started: Sequence[subprocess.Popen[str]]) -> None:
+    def __init__(
+        self, brokers: Sequence[Broker], load: Load, log: Path, started: Sequence[subprocess.Popen[str]]
+    ) -> None:
         self._load = load
         self._log = log
         self._started = started
-        self._pid = broker.pid
-        self._what = {"task_id": broker.begin_task(), "resource": broker.resource, "tool": broker.tool}
+        self._brokers = brokers
+        first = brokers[0]
+        self._what = {"task_id": first.begin_task(), "resource": first.resource, "tool": first.tool}
 
     def round(self, rpc: str, outcome: Tally) -> None:
         """Call one RPC for the time of a round, in all of them."""
-        load = self._load
-        times = {"start_at": time.monotonic() + _LEAD_SECONDS, "seconds": load.seconds, "concurrency": load.concurrency}
-        before = self._processor()
-        answers = self.ask({"rpc": rpc, **self._what, **times})
-        outcome.processor += self._processor() - before
+        before = processor_seconds(self._brokers)
+        answers = self._ask(self._round(rpc, self._load.seconds))
+        outcome.processor += processor_seconds(self._brokers) - before
         outcome.throughputs.append(sum(len(answer["latencies"]) / answer["seconds"] for answer in answers))
         for answer in answers:
             outcome.latencies += answer["latencies"]
 
     def hold(self, count: int) -> None:
         """Let each of them get so many credentials, which it renews from then on."""
-        self.ask({"rpc": "hold", **self._what, "count": count})
+        self._ask({"rpc": "hold", **self._what, "count": count})
 
-    def ask(self, plan: Mapping[str, Any]) -> list[Any]:
-        """Send each of them the same plan; return their answers."""
+    @contextmanager
+    def flood(self, tool: str) -> Iterator[None]:
+        """Let all of them ask for credentials for a tool during a block, whatever is answered."""
+        self._tell(self._round("flood", math.inf) | {"tool": tool})
+        try:
+            yield
+        finally:
+            self._tell({"rpc": "stop"})
+            self._hear()
+
+    def _round(self, rpc: str, seconds: float) -> dict[str, Any]:
+        times = {"start_at": time.monotonic() + _LEAD_SECONDS, "seconds": seconds}
+        return {"rpc": rpc, **self._what, **times, "concurrency": self._load.concurrency}
+
+    def _ask(self, plan: Mapping[str, Any]) -> list[Any]:
+        self._tell(plan)
+        return self._hear()
+
+    def _tell(self, plan: Mapping[str, Any]) -> None:
         for popen in self._started:
             print(json.dumps(plan), file=popen.stdin, flush=True)
-        return [read_line(popen, self._log) for popen in self._started]
 
-    def _processor(self) -> float:
-        return 0.0 if self._pid is None else processor_seconds(self._pid)
+    def _hear(self) -> list[Any]:
+        return [read_line(popen, self._log) for popen in self._started]
 
 
 @contextmanager
-def loads(broker: Broker, load: Load, logs: Path) -> Iterator[Loads]:
+def loads(brokers: Sequence[Broker], load: Load, logs: Path) -> Iterator[Loads]:
     """Run the load processes for the time of a block."""
-    command, log = [sys.executable, "-m", "broker.cli.bench.load"], logs / "load.log"
-    environment = {**os.environ, **broker.environment("researcher")}
+    log, environment = logs / "load.log", {**os.environ, **brokers[0].environment("researcher")}
+    addresses = [brokers[number % len(brokers)].address for number in range(max(load.connections, load.processes))]
     with ExitStack() as stack:
-        started = [stack.enter_context(process(command, log, environment)) for _ in range(load.processes)]
+        started = []
+        for number in range(load.processes):
+            command = [sys.executable, "-m", "broker.cli.bench.load", *addresses[number :: load.processes]]
+            started.append(stack.enter_context(process(command, log, environment)))
         for popen in started:
             read_line(popen, log)
-        yield Loads(broker, load, log, started)
+        yield Loads(brokers, load, log, started)

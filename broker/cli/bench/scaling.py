@@ -60,8 +60,8 @@ def _start(directory: Path) -> tuple[float, int, float]:
     """
     with running(directory) as broker:
         assert broker.pid is not None  # noqa: S101 (it is ours)
-        before = processor_seconds(broker.pid)
+        before = processor_seconds([broker])
         broker.issue(_CREDENTIALS)
-        spent = micros_each(processor_seconds(broker.pid) - before, _CREDENTIALS)
+        spent = micros_each(processor_seconds([broker]) - before, _CREDENTIALS)
         time.sleep(_SETTLE_SECONDS)
         return broker.started_in, resident_bytes(broker.pid), spent

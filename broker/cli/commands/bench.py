@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import tempfile
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from broker.cli.notation import parse_tool
+from broker.cli.bench.options import Given, Home, deployment, folder, repeated, several, under_load
 from broker.cli.output import output_option, show
 
 if TYPE_CHECKING:
@@ -30,104 +29,62 @@ def bench() -> None:
     way. Ratios compare what was measured by turns in one run; they are worth more than the figures beside them. Beside
     each stands what a request costs the server's processor, which a busy machine changes least.
     """
+    signal.signal(signal.SIGTERM, _stop)
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A deployment of the user's."""
-
-    address: str
-    svids: Path
-    tool: str
-
-
-def _deployment(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that name a deployment; the command gets it as `given`."""
-
-    @functools.wraps(command)
-    def run(address: str | None, svids: Path | None, tool: str | None, **rest: Any) -> None:  # noqa: ANN401 (click's)
-        if address is None and svids is None and tool is None:
-            command(given=None, **rest)
-        elif address is None or svids is None or tool is None:
-            raise click.UsageError("--address, --svids and --tool belong together")
-        else:
-            command(given=_Given(address, svids, tool), **rest)
-
-    for option in (
-        click.option("--tool", metavar="RESOURCE#TOOL", help="Of that broker: a tool its policy lets the agent have."),
-        click.option(
-            "--svids",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            help="Of that broker: a folder with SVIDs `orchestrator`, `researcher`, `operator` and `verifier`.",
-        ),
-        click.option("--address", help="Measure this broker, as host:port, instead of one of its own."),
-    ):
-        run = option(run)
-    return output_option(run)
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End as by Ctrl-C: what was started is stopped, and what was made is removed."""
+    raise KeyboardInterrupt
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="credbroker-bench-") as directory:
-        yield Path(directory)
+def _broker(directory: Path, given: Given | None) -> Iterator[Broker]:
+    from broker.sandbox.broker import running
 
-
-@contextmanager
-def _broker(directory: Path, given: _Given | None) -> Iterator[Broker]:
-    from broker.sandbox.broker import Broker, agent_of, running
-
-    if given is None:
-        with running(directory, "broker.cli.bench.daemon") as own:
-            yield own
+    if given is not None:
+        yield given.broker()
         return
-    resource, name = parse_tool(given.tool)
-    yield Broker(given.address, given.svids, agent_of(given.svids), resource, name)
-
-
-def _rounds(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True, help="How often.")
-
-
-def _under_load(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a load; the command gets it as `load`."""
-
-    @functools.wraps(command)
-    def run(processes: int, concurrency: int, rounds: int, seconds: float, **rest: Any) -> None:  # noqa: ANN401 (click's)
-        from broker.cli.bench.rounds import Load
-
-        command(load=Load(processes=processes, concurrency=concurrency, rounds=rounds, seconds=seconds), **rest)
-
-    loaded: Callable[..., None] = run
-    for option in (
-        click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Of each round."),
-        _rounds(5),
-        click.option("--concurrency", type=click.IntRange(1), default=256, show_default=True, help="Calls at a time."),
-        click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="That call so many."),
-    ):
-        loaded = option(loaded)
-    return loaded
+    with running(directory, "broker.cli.bench.daemon") as own:
+        yield own
 
 
 @bench.command()
-@_under_load
-@_deployment
-def issue(*, given: _Given | None, load: Load) -> None:
-    """Measure issuing, by turns with empty RPCs through the same connection, if the broker is the bench's own.
+@under_load
+@deployment
+@several("--workers", "More than one: compare so many with one. On PostgreSQL these are brokers.")
+def issue(*, home: Home, given: Given | None, load: Load) -> None:
+    """Measure issuing, by turns with empty RPCs through the same connections, if the broker is the bench's own.
+
+    With --workers, by turns with one worker on a database of its own, over 16 connections or more; the ledger is
+    verified afterwards.
 
     \b
-    credbroker bench issue -o json
+    credbroker bench issue --concurrency 1 --dir /dev/shm -o json
+    credbroker bench issue --workers 2 --database postgresql -o json
     credbroker bench issue --address broker.example.org:8443 --svids ./svids --tool https://repo.example#read_file
     """
-    from broker.cli.bench.issuing import measure
+    from broker.cli.bench.issuing import measure, measure_shared
+    from broker.cli.bench.measure import fsync_ms
 
-    with _folder() as directory, _broker(directory, given) as broker:
-        show(measure(broker, load, directory))
+    if given is not None:
+        with folder() as directory:
+            show(measure(given.broker(), load, directory))
+        return
+    with home.clusters() as (directory, new):
+        disk, alone = {"fsync_ms": fsync_ms(directory)}, new(1)
+        alone.start()
+        if home.most_brokers == 1:
+            show(measure(alone.brokers[0], load, directory) | disk)
+            return
+        together = new(home.most_brokers)
+        together.start()
+        show(measure_shared(alone, together, load, directory) | disk)
 
 
 @bench.command()
-@_under_load
-@_deployment
-def renew(*, given: _Given | None, load: Load) -> None:
+@under_load
+@deployment
+def renew(*, given: Given | None, load: Load) -> None:
     """Measure renewing, by turns with issuing.
 
     \b
@@ -135,15 +92,15 @@ def renew(*, given: _Given | None, load: Load) -> None:
     """
     from broker.cli.bench.renewing import measure
 
-    with _folder() as directory, _broker(directory, given) as broker:
+    with folder() as directory, _broker(directory, given) as broker:
         show(measure(broker, load, directory))
 
 
 @bench.command()
 @click.option("--tokens", type=click.IntRange(1, 5_000), default=_TOKENS, show_default=True, help="How many.")
-@_rounds(9)
-@_deployment
-def verify(*, given: _Given | None, tokens: int, rounds: int) -> None:
+@repeated(9)
+@deployment
+def verify(*, given: Given | None, tokens: int, rounds: int) -> None:
     """Measure the verifier on real tokens: never seen, seen before, and beside a bare ES256 verification.
 
     \b
@@ -154,7 +111,7 @@ def verify(*, given: _Given | None, tokens: int, rounds: int) -> None:
     from broker.sdk.verify.verifier import Verifier
     from broker.sdk.verify.watching import watching
 
-    with _folder() as directory, _broker(directory, given) as broker:
+    with folder() as directory, _broker(directory, given) as broker:
         issued = broker.issue(tokens)
         endpoint = Endpoint.of(broker.address, broker.svids / "verifier")
         with watching(Verifier(broker.resource), endpoint) as verifier:
@@ -163,30 +120,42 @@ def verify(*, given: _Given | None, tokens: int, rounds: int) -> None:
 
 @bench.command()
 @click.option("--verifiers", type=click.IntRange(1), default=100, show_default=True, help="Connected verifiers.")
-@click.option("--leases", type=click.IntRange(1), default=100_000, show_default=True, help="Live, in a large tenant.")
-@_rounds(20)
-@_deployment
-def revoke(*, given: _Given | None, verifiers: int, leases: int, rounds: int) -> None:
-    """Measure how soon verifiers refuse what is revoked, and, on a broker of its own, whether its number matters.
+@click.option("--leases", type=click.IntRange(5), default=1_000_000, show_default=True, help="Live, in large tenants.")
+@repeated(100)
+@deployment
+@several("--brokers", "Brokers on one database; the verifiers are shared out to them.")
+def revoke(*, home: Home, given: Given | None, verifiers: int, leases: int, rounds: int) -> None:
+    """Measure how soon verifiers refuse what is revoked, and how soon the barrier says that all of them do.
+
+    On a broker of the bench's own also: whether the number of the leases matters that are revoked, and how the barrier
+    does in a flood of other calls, and right after a restart.
 
     \b
     credbroker bench revoke -o json
+    credbroker bench revoke --verifiers 1000 --brokers 2 --database postgresql -o json
     """
-    from broker.cli.bench.revoking import fill_tenants, measure, measure_mass
-    from broker.sandbox.broker import prepare
+    from broker.cli.bench.fleet import fleet
+    from broker.cli.bench.mass import fill_tenants, measure_mass
+    from broker.cli.bench.revoking import measure, measure_flooded, measure_started
 
-    with _folder() as directory:
-        if given is None:
-            fill_tenants(prepare(directory), leases)
-        with _broker(directory, given) as broker:
-            figures = measure(broker, directory, verifiers, rounds)
-            show(figures if given else {**figures, **measure_mass(broker), "leases": leases})
+    if given is not None:
+        with folder() as directory, fleet([broker := given.broker()], verifiers, directory) as watchers:
+            show(measure([broker], watchers, rounds))
+        return
+    with home.clusters() as (directory, new):
+        cluster = new(home.most_brokers)
+        filled = fill_tenants(cluster.deployment, leases)
+        cluster.start()
+        with fleet(cluster.brokers, verifiers, directory) as watchers:
+            figures = measure(cluster.brokers, watchers, rounds) | measure_mass(cluster.brokers)
+            figures |= measure_flooded(cluster.brokers, watchers, rounds, directory)
+            show({**figures, **measure_started(cluster, watchers, rounds), **filled})
 
 
 @bench.command()
 @click.option("--leases", type=click.IntRange(1), default=1_000_000, show_default=True, help="Live leases.")
 @click.option("--rules", type=click.IntRange(0), default=10_000, show_default=True, help="Revocations that matter.")
-@_rounds(9)
+@repeated(9)
 @output_option
 def scale(leases: int, rules: int, rounds: int) -> None:
     """Measure start-up and memory with many live leases and revocations, by turns with an empty database.
@@ -197,5 +166,5 @@ def scale(leases: int, rules: int, rounds: int) -> None:
     from broker.cli.bench.scaling import measure
 
     with ExitStack() as stack:
-        empty, full = (stack.enter_context(_folder()) for _ in range(2))
+        empty, full = (stack.enter_context(folder()) for _ in range(2))
         show(measure(empty, full, leases, rules, rounds))
