@@ -10,7 +10,7 @@ import grpc
 
 from broker.model.errors import Reason
 from broker.sdk.connect.connection import Connection
-from broker.sdk.connect.patience import Patience
+from broker.sdk.connect.patience import AGAIN, Patience
 from broker.sdk.connect.refusals import refusal_from, words_of_the_broker
 
 T = TypeVar("T")
@@ -23,13 +23,16 @@ _ATTEMPT_SECONDS = 10.0  # so that a broker which is stuck does not use all the 
 async def answered(connection: Connection, send: Send[T], seconds: float, *, long: bool = False) -> T:
     """Return the answer of a call that has so many seconds; with `long`, a single attempt may take all of them.
 
-    What waiting does not mend is not waited for, unless the broker has answered us before: then keys are rotated.
+    What cannot be done by one broker is asked of the next. What waiting does not mend is not waited for, unless a
+    broker has answered us before: then keys are rotated.
 
     Raises:
-        Refusal: the broker's last one; or why it cannot be reached, as far as that can be found out.
+        Refusal: the broker's last one; or why none can be reached, as far as that can be found out.
     """
     patience, first = Patience(seconds, attempt=seconds if long else _ATTEMPT_SECONDS), not connection.answered
+    asked: set[str] = set()
     while True:
+        asked.add(address := connection.address)
         try:
             answer = await send(patience.attempt())
         except grpc.aio.AioRpcError as error:
@@ -38,8 +41,11 @@ async def answered(connection: Connection, send: Send[T], seconds: float, *, lon
             connection.answered |= not lost
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 connection.renew()  # it may lead to nobody any more
-            pause = patience.pause(refusal)
-            if lost and (pause is None or first):
+            if refusal.reason in AGAIN:
+                connection.leave(address, lost=lost)
+            elsewhere = connection.address not in asked
+            pause = patience.pause(refusal, elsewhere=elsewhere)
+            if lost and (pause is None or (first and not elsewhere)):
                 refusal, passes = await connection.explain(refusal)
                 pause, first = pause if passes else None, False
             if pause is None:

@@ -11,6 +11,7 @@ import ipaddress
 import re
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -49,6 +50,15 @@ def diagnose(address: str, credentials: Credentials, clock: Clock = system_clock
     if diagnosis is not None and diagnosis.refusal.reason is Reason.IDENTITY_INVALID:
         return _look(host, port, credentials, clock)  # twice is no broker that just stopped
     return diagnosis
+
+
+def explain(addresses: Sequence[str], credentials: Credentials, refusal: Refusal) -> tuple[Refusal, bool]:
+    """Look why none of the addresses answers. Return the causes, or else `refusal`, and whether waiting may help."""
+    causes = [cause for address in addresses if (cause := diagnose(address, credentials)) is not None]
+    if len(causes) < len(addresses):
+        return refusal, True
+    first, message = causes[0].refusal, "; ".join(dict.fromkeys(cause.refusal.message for cause in causes))
+    return Refusal(first.reason, message, first.hints), any(cause.passes for cause in causes)
 
 
 def _look(host: str, port: int, credentials: Credentials, clock: Clock) -> Diagnosis | None:

@@ -1,10 +1,10 @@
-"""Where a broker is, and as whom to call it: as a caller says, or as the environment has it."""
+"""Where brokers are, and as whom to call them: as a caller says, or as the environment has it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,14 @@ CA_FILE_VARIABLE = "CREDBROKER_CA_FILE"
 TRUST_DOMAIN_VARIABLE = "CREDBROKER_TRUST_DOMAIN"
 SOCKET_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"  # SPIFFE Workload Endpoint section 4
 _LAST_PORT = "65535"  # of a greater number gRPC takes what is left over, and calls somebody else
+_WRITTEN = (
+    f"write {ADDRESS_VARIABLE} or --address as HOST:PORT, such as broker.example.org:8443, or as several with commas"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the broker is, and as whom to call it."""
+    """Where the broker is, and as whom to call it. `address` names one, or several with commas between."""
 
     address: str
     identity: Identity
@@ -40,7 +43,7 @@ class Endpoint:
         CREDBROKER_TRUST_DOMAIN, which is the broker's if it is not ours.
 
         Raises:
-            Refusal: INVALID_ARGUMENT, if something is set nowhere, or two identities are given.
+            Refusal: INVALID_ARGUMENT, if something is set nowhere, an address is none, or two identities are given.
         """
         address = address or os.environ.get(ADDRESS_VARIABLE)
         if not address:
@@ -49,20 +52,14 @@ class Endpoint:
                 "the broker's address is not known",
                 Hints(missing="--address", next=f"pass --address or set {ADDRESS_VARIABLE}"),
             )
-        if address.startswith(("http://", "https://")):
-            raise Refusal(
-                Reason.INVALID_ARGUMENT,
-                f"the broker's address is a URL: `{address}`",
-                Hints(next=f"write {ADDRESS_VARIABLE} or --address as HOST:PORT, such as broker.example.org:8443"),
-            )
-        port = address.rpartition(":")[2]
-        if port.isdecimal() and (len(port) > len(_LAST_PORT) or int(port) > int(_LAST_PORT)):
-            raise Refusal(
-                Reason.INVALID_ARGUMENT,
-                f"the broker's address `{address}` has a port that is none: the last one is {_LAST_PORT}",
-                Hints(next=f"write {ADDRESS_VARIABLE} or --address as HOST:PORT, such as broker.example.org:8443"),
-            )
+        for single in _split(address):
+            _check(single, address)
         return cls(address, _identity(svid_dir, identity))
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Return each address by itself."""
+        return _split(self.address)
 
     @property
     def svid_dir(self) -> Path:
@@ -87,6 +84,24 @@ class Endpoint:
         """
         with contextlib.closing(self.identity.open()) as source:
             return source.credentials()
+
+
+def _split(address: str) -> tuple[str, ...]:
+    return tuple(single.strip() for single in address.split(","))
+
+
+def _check(single: str, address: str) -> None:
+    """Refuse what can be no address, one of those in `address`."""
+    port = single.rpartition(":")[2]
+    if not single:
+        problem = f"one of the brokers' addresses is empty: `{address}`"
+    elif single.startswith(("http://", "https://")):
+        problem = f"the broker's address is a URL: `{single}`"
+    elif port.isdecimal() and (len(port) > len(_LAST_PORT) or int(port) > int(_LAST_PORT)):
+        problem = f"the broker's address `{single}` has a port that is none: the last one is {_LAST_PORT}"
+    else:
+        return
+    raise Refusal(Reason.INVALID_ARGUMENT, problem, Hints(next=_WRITTEN))
 
 
 def _identity(svid_dir: str | Path | None, identity: Identity | None) -> Identity:

@@ -52,9 +52,12 @@ class Patience:
         """Return the seconds that the next attempt has."""
         return max(0.0, min(self._attempt, self._until - self._now()))
 
-    def pause(self, refusal: Refusal) -> float | None:
-        """Report how long to wait before the next attempt, in seconds; None if there is none, and the refusal holds."""
+    def pause(self, refusal: Refusal, *, elsewhere: bool = False) -> float | None:
+        """Report how long to wait before the next attempt, in seconds; None if there is none, and the refusal holds.
+
+        When to come again is what one broker says of itself: `elsewhere`, at another, that need not be waited for.
+        """
         if refusal.reason not in AGAIN:
             return None
-        seconds = max(next(self._pauses), refusal.hints.retry_seconds)
+        seconds = max(next(self._pauses), 0 if elsewhere else refusal.hints.retry_seconds)
         return seconds if self._now() + seconds < self._until else None

@@ -76,7 +76,7 @@ class Subscription:
         while True:
             began = time.monotonic()
             try:
-                await self._watch()
+                await self._watch_here()
             except grpc.aio.AioRpcError as error:
                 self._failure = refusal_from(error)
             except TimeoutError:
@@ -94,6 +94,15 @@ class Subscription:
     async def close(self) -> None:
         """Close the connection."""
         await self._connection.close()
+
+    async def _watch_here(self) -> None:
+        """Follow one stream of the broker in use; if it fails, let the next be in use."""
+        address = self._connection.address
+        try:
+            await self._watch()
+        except Exception:
+            self._connection.leave(address, lost=True)
+            raise
 
     async def _watch(self) -> None:
         """Follow one stream. Returns when another is needed.

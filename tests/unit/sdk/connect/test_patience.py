@@ -60,3 +60,9 @@ def test_a_pause_that_outlasts_the_time_is_not_begun() -> None:
 def test_who_says_when_to_come_again_is_believed() -> None:
     assert patience(Time()).pause(Refusal(Reason.UNAVAILABLE, "no", Hints(retry_seconds=7))) == 7
     assert patience(Time(), 5).pause(Refusal(Reason.UNAVAILABLE, "no", Hints(retry_seconds=7))) is None
+
+
+def test_what_one_says_of_itself_does_not_hold_for_another() -> None:
+    refusal = Refusal(Reason.UNAVAILABLE, "no", Hints(retry_seconds=7))
+    assert patience(Time(), 5).pause(refusal, elsewhere=True) == pytest.approx(0.1)
+    assert patience(Time(), 5).pause(Refusal(Reason.LOCKED, "no"), elsewhere=True) is None
