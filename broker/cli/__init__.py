@@ -22,7 +22,7 @@ Exit codes:
 
 \b
 Environment:
-  CREDBROKER_ADDRESS              the broker, as host:port
+  CREDBROKER_ADDRESS              the broker, as host:port; several with commas between
   CREDBROKER_SVID_DIR             the folder with svid.pem, key.pem and bundle.pem
   CREDBROKER_IDENTITY_TOKEN_FILE  or else a JWT to call with, and
   CREDBROKER_CA_FILE              the roots of the broker's certificate (files of another trust domain, too)

@@ -1,4 +1,4 @@
-"""Calls to the broker: a stub on a channel that is closed afterwards, and failures as refusals.
+"""Calls to the broker: a stub over connections that are closed afterwards, and failures as refusals.
 
 This imports gRPC, so commands import it when they run.
 """
@@ -6,15 +6,14 @@ This imports gRPC, so commands import it when they run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import TypeVar
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import Any, TypeVar
 
 import grpc
 
 from broker.cli.failure import Exit, Stop
 from broker.cli.options import Caller
 from broker.cli.repeating import Repeating
-from broker.sdk.connect.connection import open_channel
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.connect.refusals import refusal_from
 from broker.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -46,7 +45,7 @@ def as_orchestrator(caller: Caller) -> AbstractContextManager[OrchestratorServic
 
 
 @contextmanager
-def _calling(stub: Callable[[grpc.Channel], _Stub], caller: Caller) -> Iterator[_Stub]:
+def _calling(stub: Callable[[Any], _Stub], caller: Caller) -> Iterator[_Stub]:
     """Connect as `caller`.
 
     Raises:
@@ -54,10 +53,9 @@ def _calling(stub: Callable[[grpc.Channel], _Stub], caller: Caller) -> Iterator[
         Stop: a call took too long.
     """
     endpoint = Endpoint.of(caller.address, caller.svid_dir)
-    credentials = endpoint.credentials()
-    with open_channel(endpoint.address, credentials) as channel:
+    with closing(Repeating(endpoint.addresses, endpoint.credentials())) as repeating:
         try:
-            yield stub(grpc.intercept_channel(channel, Repeating(endpoint.address, credentials)))
+            yield stub(repeating)
         except grpc.RpcError as error:
             if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise too_slow(caller.timeout) from None

@@ -78,7 +78,7 @@ def calling(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(path_type=Path),
             help="Folder with svid.pem, key.pem, bundle.pem.  [env var: CREDBROKER_SVID_DIR]",
         ),
-        click.option("--address", help="The broker, as host:port.  [env var: CREDBROKER_ADDRESS]"),
+        click.option("--address", help="The broker, as host:port; several with commas.  [env var: CREDBROKER_ADDRESS]"),
     ):
         run = option(run)
     return run

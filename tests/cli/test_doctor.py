@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -69,8 +71,30 @@ def test_a_running_broker_is_well_and_so_is_the_way_to_it(tmp_path: Path) -> Non
         assert f"written by process {broker.pid}" in findings["database"]["found"]
         assert f"process {broker.pid}" in findings["listen.address"]["found"]
         assert " entries; " in findings["ledger"]["found"]
-        assert findings["broker"]["found"].startswith(broker.address)
+        assert findings["broker"]["found"] == f"{broker.address}: TLS works both ways, and it serves"
         assert broker.begin_task()
+
+
+def test_each_of_several_brokers_is_looked_at(tmp_path: Path) -> None:
+    with running(tmp_path) as broker:
+        where = broker.environment("researcher") | {"CREDBROKER_ADDRESS": f"localhost:1,{broker.address}"}
+        code, findings = doctor(**where)
+        assert code == Exit.FAILED
+        assert problems(findings) == {"broker localhost:1": "nothing can be reached at localhost:1: Connection refused"}
+        assert findings[f"broker {broker.address}"]["state"] == "ok"
+
+
+def test_a_broker_that_does_not_serve_is_told(tmp_path: Path) -> None:
+    with running(tmp_path) as broker:
+        shutil.rmtree(tmp_path / "keys")
+        (tmp_path / "broker.db").rename(tmp_path / "elsewhere.db")
+        until = time.monotonic() + 60
+        while (found := doctor(**broker.environment("researcher")))[0] == Exit.OK:
+            assert time.monotonic() < until
+    code, findings = found
+    assert code == Exit.FAILED
+    assert problems(findings) == {"broker": f"the broker at {broker.address} does not serve just now"}
+    assert "health.not_serving" in findings["broker"]["next"]
 
 
 def test_everything_that_is_wrong_is_told_with_its_remedy(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -28,7 +29,8 @@ def doctor(caller: Caller, config: Path | None) -> None:
 
     With --config: the configuration, the broker's SVID and bundles, keys, policy, database, ledger, ports, and whether
     issuers can be reached. With an address (--address, CREDBROKER_ADDRESS): our own identity, and whether the broker
-    can be reached and takes it. Nothing is changed; a broker may run meanwhile.
+    can be reached, takes it, and serves; with several addresses, each of them. Nothing is changed; a broker may run
+    meanwhile.
 
     \b
     credbroker doctor --config /etc/credbroker/broker.toml
@@ -63,7 +65,8 @@ def _of_broker(config: Path) -> Iterator[Finding]:
 
 def _of_client(caller: Caller, *, alone: bool) -> Iterator[Finding]:
     """Look at our identity and the way to the broker; beside a broker's deployment, only if an address is told."""
-    from broker.model.errors import Refusal
+    from broker.cli.health import serves
+    from broker.model.errors import Hints, Reason, Refusal
     from broker.sdk.connect.diagnosis import diagnose
     from broker.sdk.connect.endpoint import Endpoint
 
@@ -79,13 +82,21 @@ def _of_client(caller: Caller, *, alone: bool) -> Iterator[Finding]:
     except Refusal:
         return
 
-    def reach() -> str:
-        found = diagnose(endpoint.address, credentials)
+    def reach(address: str) -> str:
+        found = diagnose(address, credentials)
         if found is not None:
             raise found.refusal
-        return f"{endpoint.address}: TLS works both ways"
+        if not serves(address, credentials):
+            raise Refusal(
+                Reason.UNAVAILABLE,
+                f"the broker at {address} does not serve just now",
+                Hints(next="its log says why (health.not_serving), unless it is about to stop"),
+            )
+        return f"{address}: TLS works both ways, and it serves"
 
-    yield look("broker", reach)
+    several = len(endpoint.addresses) > 1
+    for address in endpoint.addresses:
+        yield look(f"broker {address}" if several else "broker", partial(reach, address))
 
 
 def _kind(credentials: object) -> str:
