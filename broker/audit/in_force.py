@@ -1,4 +1,6 @@
-"""The rules and locks in force, derived from entries alone; what a broker must know at once, and believes nobody.
+"""The rules, locks and token keys in force, derived from entries alone: what a broker must know at once.
+
+Nobody is believed about them.
 
 A fold over the effects of entries, in their order:
 
@@ -9,6 +11,7 @@ A fold over the effects of entries, in their order:
    the locks' lines, and to the latest end of any token. Whoever starts takes the rows of that state from a database,
    holds them against the commitment, and replays only what came after.
 4. A rule says itself until when it matters: the latest end of any token that it can cover, as it was known then.
+5. The newest entry that announces token keys says all of them. A commitment names that entry.
 
 >>> state = InForce()
 >>> state.apply(effects(4, body))      # the entry 4 revokes
@@ -22,16 +25,26 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from json.encoder import encode_basestring as _text
 
-from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeaseRenewed, LockLifted
+from broker.audit.effects import (
+    Adopted,
+    Commitment,
+    Effect,
+    KeysAnnounced,
+    LeaseIssued,
+    LeaseRenewed,
+    LockLifted,
+)
 from broker.model.clock import from_micros, to_micros
 from broker.model.principal import ANY_TENANT
 from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
 
 _NEVER = from_micros(0)
+_NONE_ANNOUNCED = KeysAnnounced(-1)
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -49,21 +62,30 @@ class InForce:
         self.adopted_index = -1  # of the entry behind which all is dead that was signed before; -1: there is none
         self.adopted_at = _NEVER
         self.committed: int | None = None  # the index of the newest entry that commits to this state
+        self.committed_in_part = False  # by the version before, which knew of no token keys
         self.last_rule = -1  # the index of the newest rule, forgotten ones included; -1 before the first
+        self.announced = _NONE_ANNOUNCED
         self._rules: list[RevocationRule] = []
         self._by_selector: dict[Selector, list[RevocationRule]] = {}
         self._locks: dict[str, Lock] = {}
         self._lines = hashlib.sha256()
 
     @classmethod
-    def before(cls, commitment: Commitment, rules: Iterable[RevocationRule], locks: Iterable[Lock]) -> InForce:
-        """Take up the state that an entry commits to. Applying the entry then holds the rules and locks against it."""
+    def before(
+        cls,
+        commitment: Commitment,
+        rules: Iterable[RevocationRule],
+        locks: Iterable[Lock],
+        announced: KeysAnnounced = _NONE_ANNOUNCED,
+    ) -> InForce:
+        """Take up the state that an entry commits to. Applying the entry then holds all of it against the entry."""
         state = cls()
         state.horizon, state.tokens_until = commitment.horizon, commitment.tokens_until
         state.adopted_index, state.adopted_at = commitment.adopted_index, commitment.adopted_at
         state._take(list(rules))
         state.last_rule = state._rules[-1].index if state._rules else -1
         state.apply(locks)
+        state.announced = announced
         return state
 
     def apply(self, effects: Iterable[Effect]) -> None:
@@ -76,12 +98,12 @@ class InForce:
             match effect:
                 case RevocationRule():
                     self._add(effect)
-                case Lock():
-                    self._locks[effect.id] = effect
-                case LockLifted():
-                    self._locks.pop(effect.lock_id, None)
+                case Lock() | LockLifted():
+                    _follow(self._locks, effect)
                 case LeaseIssued() | LeaseRenewed():
                     self.tokens_until = max(self.tokens_until, effect.lease.expires_at)
+                case KeysAnnounced():
+                    self.announced = effect
                 case Commitment():
                     self._commit(effect)
                 case Adopted():
@@ -94,17 +116,17 @@ class InForce:
         horizon = max(horizon, self.horizon)
         lines = self._lines.copy() if horizon == self.horizon else _lines_of_rules(self._kept(horizon))
         locks, tokens_until = dict(self._locks), self.tokens_until
-        adopted_index, adopted_at = self.adopted_index, self.adopted_at
+        adopted_index, adopted_at, announced = self.adopted_index, self.adopted_at, self.announced
         for effect in tail:
             match effect:
                 case RevocationRule():
                     lines.update(_line_of_rule(effect).encode() if effect.kept_until > horizon else b"")
-                case Lock():
-                    locks[effect.id] = effect
-                case LockLifted():
-                    locks.pop(effect.lock_id, None)
+                case Lock() | LockLifted():
+                    _follow(locks, effect)
                 case LeaseIssued() | LeaseRenewed():
                     tokens_until = max(tokens_until, effect.lease.expires_at)
+                case KeysAnnounced():
+                    announced = effect
                 case Adopted():
                     adopted_index, adopted_at = effect.index, effect.at
                 case _:
@@ -117,6 +139,8 @@ class InForce:
             adopted_at=adopted_at,
             rules=lines.hexdigest(),
             locks=_hash_of_locks([lock for lock in locks.values() if lock.is_active(horizon)]),
+            keys_index=announced.index,
+            keys=_hash_of_keys(announced),
         )
 
     def ended_by(self, selectors: Iterable[Selector], index: int) -> RevocationRule | None:
@@ -172,10 +196,12 @@ class InForce:
         self._rules, self._by_selector, self._lines = rules, by_selector, _lines_of_rules(rules)
 
     def _commit(self, commitment: Commitment) -> None:
-        if self.commitment(commitment.index, commitment.horizon) != commitment:
-            msg = f"entry {commitment.index} commits to other rules or locks than the entries before it make"
+        ours = self.commitment(commitment.index, commitment.horizon)
+        in_part = commitment.keys is None
+        if (replace(ours, keys_index=-1, keys=None) if in_part else ours) != commitment:
+            msg = f"entry {commitment.index} commits to other rules or locks, or keys, than the entries before it make"
             raise CommitmentMismatch(msg)
-        self.committed = commitment.index
+        self.committed, self.committed_in_part = commitment.index, in_part
         self._forget(commitment.horizon)
 
     def _forget(self, horizon: datetime) -> None:
@@ -187,6 +213,13 @@ class InForce:
 
     def _kept(self, horizon: datetime) -> list[RevocationRule]:
         return [rule for rule in self._rules if rule.kept_until > horizon]
+
+
+def _follow(locks: dict[str, Lock], effect: Lock | LockLifted) -> None:
+    if isinstance(effect, Lock):
+        locks[effect.id] = effect
+    else:
+        locks.pop(effect.lock_id, None)
 
 
 def _lines_of_rules(rules: Iterable[RevocationRule]) -> hashlib._Hash:
@@ -226,3 +259,8 @@ def _hash_of_locks(locks: Collection[Lock]) -> str:
         for lock in sorted(locks, key=lambda lock: lock.index)
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _hash_of_keys(announced: KeysAnnounced) -> str:
+    lines = [_dumps([key.kid, key.x, key.y, to_micros(key.signs_from), to_micros(key.until)]) for key in announced.keys]
+    return hashlib.sha256("\n".join([*lines, _dumps(announced.withdrawn)]).encode()).hexdigest()

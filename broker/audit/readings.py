@@ -14,10 +14,12 @@ from broker.audit import canonical
 from broker.audit.canonical import MalformedEntry
 from broker.audit.effects import (
     Adopted,
+    AnnouncedKey,
     Commitment,
     Effect,
     Explained,
     Forgotten,
+    KeysAnnounced,
     LeaseIssued,
     LeaseRenewed,
     LeasesClosed,
@@ -189,8 +191,30 @@ def _committed(entry: _Read) -> Sequence[Effect]:
             adopted_at=from_micros(done["adopted_at"]),
             rules=done["rules"],
             locks=done["locks"],
+            keys_index=done.get("keys_index", -1),
+            keys=done.get("keys"),
         )
     ]
+
+
+def _keys_announced(entry: _Read) -> Sequence[Effect]:
+    done = entry["effected"]
+    if "keys" not in done:
+        return ()  # the version before named them only, and its brokers shared them
+    return [
+        KeysAnnounced(entry.index, tuple(_announced_key(key) for key in done["keys"]), tuple(done["withdrawn"])),
+    ]
+
+
+def _announced_key(said: Mapping[str, Any]) -> AnnouncedKey:
+    jwk = said["jwk"]
+    return AnnouncedKey(
+        kid=jwk["kid"],
+        x=jwk["x"],
+        y=jwk["y"],
+        signs_from=from_micros(said["signs_from"]),
+        until=from_micros(said["until"]),
+    )
 
 
 def _forgotten(entry: _Read) -> Sequence[Effect]:
@@ -264,5 +288,6 @@ _READINGS: Mapping[Kind, Callable[[_Read], Sequence[Effect]]] = {
     Kind.LEASES_REVOKED: _leases_revoked,
     Kind.LOCK_CREATED: _lock_created,
     Kind.LOCK_DELETED: _lock_deleted,
+    Kind.KEYS_ROTATED: _keys_announced,
 }
 """The other kinds change nothing: they tell."""

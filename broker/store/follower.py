@@ -18,7 +18,15 @@ from sqlalchemy import Connection
 from broker.audit import checkpoint
 from broker.audit.canonical import MalformedEntry
 from broker.audit.checkpoint import Checkpoint
-from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeaseRenewed, LockLifted
+from broker.audit.effects import (
+    Adopted,
+    Commitment,
+    Effect,
+    KeysAnnounced,
+    LeaseIssued,
+    LeaseRenewed,
+    LockLifted,
+)
 from broker.audit.in_force import CommitmentMismatch, InForce
 from broker.audit.note import InvalidNote, VerifierKey, verify_note
 from broker.audit.readings import effects
@@ -29,7 +37,7 @@ from broker.store.ledger import Head, LedgerMismatch
 
 _PAGE = 2_000
 _OF_LEASES = (LeaseIssued, LeaseRenewed)
-_FOLLOWED = (RevocationRule, Lock, LockLifted, Commitment, Adopted)
+_FOLLOWED = (RevocationRule, Lock, LockLifted, KeysAnnounced, Commitment, Adopted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +80,21 @@ class Follower:
     def open(self, connection: Connection) -> None:
         """Take up where the newest commitment stands, and replay what came after; or everything, if there is none.
 
+        Everything, too, if the version before has committed: it knew nothing of token keys.
+
         Raises:
             LedgerMismatch: it is not the ledger that the key has signed.
         """
         head = proofs.newest_head(connection)
         if head.committed_index is not None:
             try:
-                self.in_force, self.position = _state_at(connection, head.committed_index)
-                self.apply(self.read(connection))
+                state = _state_at(connection, head.committed_index)
+                if state is not None:
+                    self.in_force, self.position = state
+                    self.apply(self.read(connection))
+                    return
             except (LedgerMismatch, KeyError, MalformedEntry) as error:
                 structlog.get_logger("ledger").error("ledger.rows_differ", problem=str(error), next="ledger verify")
-            else:
-                return
         self.in_force, self.position = InForce(), EMPTY
         self.apply(self.read(connection))
 
@@ -233,19 +244,30 @@ def _refuse_behind(seen: Frontier, head: Frontier) -> None:
         )
 
 
-def _state_at(connection: Connection, index: int) -> tuple[InForce, Position]:
-    """Take the state before a commitment from the tables, as yet unproven: replaying from there on proves it."""
+def _state_at(connection: Connection, index: int) -> tuple[InForce, Position] | None:
+    """Take the state before a commitment from the tables, as yet unproven: replaying from there on proves it.
+
+    None, if the entry does not commit to all of it.
+    """
     at = ledger.spans(connection)
     leaf, body = at.leaf_of(index), ledger.fetch(connection, [index]).get(index)
     committed = next((effect for effect in _effects_of(index, body) if isinstance(effect, Commitment)), None)
     if leaf is None or committed is None:
         raise LedgerMismatch(f"entry {index} commits to nothing")
+    if committed.keys is None:
+        return None
     state = InForce.before(
         committed,
         rules.kept(connection, committed.horizon, index),
         locks.active_before(connection, committed.horizon, index),
+        _announced_at(connection, committed.keys_index),
     )
     return state, Position(proofs.frontier_at(connection, leaf), index)
+
+
+def _announced_at(connection: Connection, index: int) -> KeysAnnounced:
+    announced = _effects_of(index, ledger.fetch(connection, [index]).get(index))
+    return next((effect for effect in announced if isinstance(effect, KeysAnnounced)), KeysAnnounced(-1))
 
 
 def _effects_of(index: int, body: bytes | None) -> Iterator[Effect]:

@@ -17,6 +17,7 @@ from broker.model.errors import invalid
 from broker.model.task import Task
 from broker.store import ledger
 from broker.store.aggregate import Aggregate, AtHead
+from broker.store.announcements import Announcements
 from broker.store.effects import Effects
 from broker.store.explanations import Explanations
 from broker.store.follower import Position, Tail
@@ -114,6 +115,7 @@ class Transaction:
         self.rules = self._with(Rules(head))
         self.leases = self._with(Leases(head, self.tasks, self.quotas, self.rules))
         self.locks = self._with(Locks(head))
+        self.announcements = self._with(Announcements(head))
         self.requests = self._with(Requests(head))
         self.explanations = self._with(Explanations(head))
         self.effects = self._with(Effects(head, state.effects_due))
@@ -169,7 +171,7 @@ class Transaction:
     def _commit_to_what_is_in_force(self, horizon: datetime) -> list[Effect]:
         """Record a commitment if it is time; return all that this transaction changes of what is in force."""
         tail = [effect for aggregate in self._aggregates for effect in aggregate.tail()]
-        committed = self.in_force.committed
+        committed = None if self.in_force.committed_in_part else self.in_force.committed
         if self._entries and (committed is None or self.next_index() - committed >= _COMMIT_EVERY):
             commitment = self.in_force.commitment(self.next_index(), horizon, tail)
             self.record(Entry(kind=Kind.STATE_COMMITTED, at=self.at, tenant="", effected=commitment.facts()))

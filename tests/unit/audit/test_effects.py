@@ -14,10 +14,12 @@ from broker.audit import canonical
 from broker.audit.canonical import MalformedEntry
 from broker.audit.effects import (
     Adopted,
+    AnnouncedKey,
     Commitment,
     Effect,
     Explained,
     Forgotten,
+    KeysAnnounced,
     LeaseIssued,
     LeaseRenewed,
     LeasesClosed,
@@ -41,7 +43,7 @@ AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
 INDEX = 7
 OPERATOR = "spiffe://example.org/operator"
 TELLING = {Kind.REQUEST_REFUSED, Kind.REFUSALS_SUMMARISED, Kind.POLICY_ACTIVATED, Kind.KEYS_ROTATED}
-"""Kinds that only tell: no state follows from them."""
+"""Kinds that only tell, and one that only told in the version before: no state follows from them as they are here."""
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 INSTANTS = st.integers(0, 10**10).map(lambda seconds: AT + timedelta(microseconds=seconds))
@@ -98,6 +100,7 @@ LEASES = st.builds(
     closed=st.just(False),
     revoked_index=st.none(),
 )
+KEYS = st.builds(AnnouncedKey, kid=TEXTS, x=TEXTS, y=TEXTS, signs_from=INSTANTS, until=INSTANTS)
 SELECTORS = st.builds(Selector, TEXTS, st.sampled_from(list(Target)), TEXTS)
 
 
@@ -244,6 +247,25 @@ def test_a_ledger_starts_commits_and_is_adopted() -> None:
         ),
         everybody,
     ]
+
+
+@given(st.lists(KEYS, max_size=3).map(tuple), st.lists(TEXTS, max_size=3).map(tuple))
+def test_announced_keys_are_read_back_as_they_were_meant(
+    keys: tuple[AnnouncedKey, ...], withdrawn: tuple[str, ...]
+) -> None:
+    announced = KeysAnnounced(INDEX, keys, withdrawn)
+    assert read(Kind.KEYS_ROTATED, effected=announced.facts()) == [announced]
+
+
+def test_what_later_versions_say_of_keys_beside_it_is_passed_over() -> None:
+    key = AnnouncedKey(kid="k", x="x", y="y", signs_from=AT, until=AT)
+    facts = KeysAnnounced(INDEX, (key,)).facts()
+    later = json.loads(json.dumps(facts).replace('"kid"', '"broker": "one", "kid"'))
+    assert read(Kind.KEYS_ROTATED, effected=later | {"more": 1}) == [KeysAnnounced(INDEX, (key,))]
+
+
+def test_the_keys_that_the_version_before_named_are_no_announcement() -> None:
+    assert read(Kind.KEYS_ROTATED, effected={"kids": ["a", "b"]}) == ()
 
 
 def test_a_rule_of_before_entries_said_so_matters_as_long_as_any_token_can_live() -> None:

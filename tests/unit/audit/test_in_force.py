@@ -2,145 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.audit.effects import Adopted, Commitment, Effect, LeaseIssued, LeasesClosed, LockLifted
+from broker.audit.effects import (
+    Adopted,
+    Commitment,
+    KeysAnnounced,
+    LeasesClosed,
+)
 from broker.audit.in_force import CommitmentMismatch, InForce
-from broker.model.lease import Binding, Lease
 from broker.model.principal import ANY_TENANT
 from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
-
-START = datetime(2030, 1, 1, 12, tzinfo=UTC)
-HOURS = st.integers(-6, 48).map(lambda hours: timedelta(hours=hours))
-LATER = st.integers(0, 48).map(lambda hours: timedelta(hours=hours))
-SELECTORS = st.builds(
-    Selector,
-    st.sampled_from(["acme", "globex", ANY_TENANT]),
-    st.sampled_from([Target.LEASE, Target.TASK]),
-    st.sampled_from(["one", "two", "three"]),
-)
-
-
-@dataclass
-class History:
-    """Entries as they were recorded, with the rows that tables keep of them. A lifted lock keeps its row."""
-
-    now: datetime = START
-    state: InForce = field(default_factory=InForce)
-    entries: list[Sequence[Effect]] = field(default_factory=list)
-    rules: list[RevocationRule] = field(default_factory=list)
-    locks: list[tuple[Lock, int | None]] = field(default_factory=list)
-
-    @property
-    def index(self) -> int:
-        return len(self.entries)
-
-    def record(self, *effects: Effect) -> None:
-        self.state.apply(effects)
-        self.entries.append(effects)
-
-    def revoke(self, selector: Selector, matters: timedelta, deadline: timedelta | None) -> None:
-        rule = RevocationRule(
-            index=self.index,
-            selector=selector,
-            cause=Cause.OPERATOR,
-            recorded_at=self.now,
-            relevant_until=self.now + matters,
-            task_deadline=None if deadline is None else self.now + deadline,
-        )
-        self.rules.append(rule)
-        self.record(rule)
-
-    def lock(self, selector: Selector, lasts: timedelta | None) -> None:
-        expires_at = None if lasts is None else self.now + lasts
-        lock = Lock(
-            id=f"lock-{self.index}",
-            selector=selector,
-            reason="a drill",
-            created_by="spiffe://example.org/operator",
-            created_at=self.now,
-            expires_at=expires_at,
-            index=self.index,
-        )
-        self.locks.append((lock, None))
-        self.record(lock)
-
-    def lift(self, which: int) -> None:
-        active = [place for place, (_, lifted) in enumerate(self.locks) if lifted is None]
-        if active:
-            place = active[which % len(active)]
-            lock = self.locks[place][0]
-            self.locks[place] = (lock, self.index)
-            self.record(LockLifted(lock.id))
-
-    def issue(self, lasts: timedelta) -> None:
-        self.record(LeaseIssued(lease(index=self.index, expires_at=self.now + lasts)))
-
-    def commit(self, back: timedelta) -> None:
-        self.record(self.state.commitment(self.index, self.now - back))
-
-    def commitment(self) -> Commitment | None:
-        committed = self.state.committed
-        return None if committed is None else _commitment(self.entries[committed])
-
-    def rows(self, commitment: Commitment) -> tuple[list[RevocationRule], list[Lock]]:
-        """Return the rows that a database has, once housekeeping has deleted what nobody needs."""
-        at, horizon = commitment.index, commitment.horizon
-        rules = [rule for rule in self.rules if rule.index < at and rule.kept_until > horizon]
-        locks = [
-            lock
-            for lock, lifted in self.locks
-            if lock.index < at and (lifted is None or lifted > at) and lock.is_active(horizon)
-        ]
-        return rules, locks
-
-
-def lease(*, index: int, expires_at: datetime) -> Lease:
-    return Lease(
-        id=f"lease-{index}",
-        tenant="acme",
-        task_id="task",
-        holder="spiffe://example.org/agent",
-        resource="https://repo.example",
-        grants=(),
-        binding=Binding.IDENTITY,
-        issued_at=START,
-        expires_at=expires_at,
-        max_expires_at=expires_at,
-        decision_id="",
-        policies=(),
-        policy_revision="",
-        index=index,
-    )
-
-
-def _commitment(entry: Sequence[Effect]) -> Commitment:
-    (found,) = (effect for effect in entry if isinstance(effect, Commitment))
-    return found
-
-
-STEPS: st.SearchStrategy[Callable[[History], None]] = st.one_of(
-    st.builds(lambda s, m, d: lambda h: h.revoke(s, m, d), SELECTORS, HOURS, st.none() | LATER),
-    st.builds(lambda s, m: lambda h: h.lock(s, m), SELECTORS, st.none() | LATER),
-    st.builds(lambda which: lambda h: h.lift(which), st.integers(0, 9)),
-    st.builds(lambda lasts: lambda h: h.issue(lasts), HOURS),
-    st.builds(lambda back: lambda h: h.commit(back), HOURS),
-    st.builds(lambda by: lambda h: setattr(h, "now", h.now + by), HOURS),  # clocks go backwards, too
-)
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> History:
-    history = History()
-    for step in draw(st.lists(STEPS, max_size=40)):
-        step(history)
-    return history
+from tests.support.in_force import LATER, SELECTORS, START, History, histories
 
 
 def what_it_says(state: InForce) -> tuple[object, ...]:
@@ -150,7 +29,8 @@ def what_it_says(state: InForce) -> tuple[object, ...]:
         state.locks(everything),
         state.horizon,
         state.tokens_until,
-        state.committed,
+        (state.committed, state.committed_in_part),
+        state.announced,
         (state.adopted_index, state.adopted_at),
         state.commitment(10_000, state.horizon),
         [state.relevant(tenant) for tenant in ("acme", "globex", ANY_TENANT)],
@@ -162,7 +42,9 @@ def test_taking_up_at_a_commitment_gives_what_all_entries_give(history: History)
     commitment = history.commitment()
     if commitment is None:
         return
-    taken_up = InForce.before(commitment, *history.rows(commitment))
+    announced = history.announced(commitment.index)
+    assert commitment.keys is None or commitment.keys_index == announced.index
+    taken_up = InForce.before(commitment, *history.rows(commitment), announced)
     for entry in history.entries[commitment.index :]:
         taken_up.apply(entry)
     assert what_it_says(taken_up) == what_it_says(history.state)
@@ -272,20 +154,34 @@ def test_a_missing_an_extra_or_an_altered_row_is_not_taken_up(history: History, 
     selector = data.draw(SELECTORS)
     history.revoke(selector, timedelta(hours=60), None)
     history.lock(selector, None)
+    history.announce(["k1", "k2"], ["k3"])
     history.commit(timedelta())
     commitment = history.commitment()
     assert commitment is not None
     rules, locks = history.rows(commitment)
+    announced = history.announced(commitment.index)
     rule_at = data.draw(st.integers(0, len(rules) - 1))
     lock_at = data.draw(st.integers(0, len(locks) - 1))
     rule, lock = rules[rule_at], locks[lock_at]
     wrong_rules = data.draw(st.sampled_from(RULES_GONE_WRONG))(rule)
     wrong_locks = data.draw(st.sampled_from(LOCKS_GONE_WRONG))(lock)
-    others = [*rules[:rule_at], *wrong_rules, *rules[rule_at + 1 :]], locks
-    if data.draw(st.booleans()):
-        others = rules, [*locks[:lock_at], *wrong_locks, *locks[lock_at + 1 :]]
+    wrong_keys = data.draw(st.sampled_from(KEYS_GONE_WRONG))(announced)
+    others = data.draw(
+        st.sampled_from(
+            [
+                ([*rules[:rule_at], *wrong_rules, *rules[rule_at + 1 :]], locks, announced),
+                (rules, [*locks[:lock_at], *wrong_locks, *locks[lock_at + 1 :]], announced),
+                (rules, locks, wrong_keys),
+            ]
+        )
+    )
     with pytest.raises(CommitmentMismatch, match=f"entry {commitment.index} commits to other rules or locks"):
         InForce.before(commitment, *others).apply([commitment])
+
+
+def _with_first(announced: KeysAnnounced, **changes: object) -> KeysAnnounced:
+    first, *others = announced.keys
+    return replace(announced, keys=(replace(first, **changes), *others))  # type: ignore[arg-type]
 
 
 HOUR = timedelta(hours=1)
@@ -312,4 +208,17 @@ LOCKS_GONE_WRONG: list[Callable[[Lock], list[Lock]]] = [
     lambda lock: [replace(lock, created_by="")],
     lambda lock: [replace(lock, created_at=lock.created_at - HOUR)],
     lambda lock: [replace(lock, expires_at=datetime(2040, 1, 1, tzinfo=UTC))],
+]
+KEYS_GONE_WRONG: list[Callable[[KeysAnnounced], KeysAnnounced]] = [
+    lambda _announced: KeysAnnounced(-1),
+    lambda announced: replace(announced, index=announced.index - 1),
+    lambda announced: replace(announced, keys=announced.keys[:1]),
+    lambda announced: replace(announced, keys=(*announced.keys, replace(announced.keys[0], kid="k4"))),
+    lambda announced: replace(announced, withdrawn=()),
+    lambda announced: replace(announced, withdrawn=("k4",)),
+    lambda announced: _with_first(announced, kid="k4"),
+    lambda announced: _with_first(announced, x="z"),
+    lambda announced: _with_first(announced, y="z"),
+    lambda announced: _with_first(announced, signs_from=announced.keys[0].signs_from - HOUR),
+    lambda announced: _with_first(announced, until=announced.keys[0].until + HOUR),
 ]
