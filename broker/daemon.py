@@ -36,12 +36,13 @@ from broker.jobs.rotate import rotate
 from broker.jobs.schedule import Schedule
 from broker.jobs.supervisor import Supervisor
 from broker.keystore.rotation import Keystore
+from broker.keystore.signing import TokenKeys
 from broker.lease import activation
 from broker.lease.desk import Desk, TaskCache
 from broker.lease.lookup import LeaseLookup
 from broker.model.clock import Clock
 from broker.policy.engine import Policy
-from broker.revocation.feed import Feed
+from broker.revocation.feed import FRESHNESS, Feed
 from broker.store.committer import Committed
 from broker.store.database import Database
 from broker.store.follower import Follower
@@ -55,6 +56,9 @@ from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
 
 _END_WITHIN_SECONDS = 60.0
+# Windows of freshness after which no verifier is fresh that lacks what an entry says: a window, and as much as clocks
+# may differ in it.
+_SPREAD = 1.01
 # Requests leave hardly any cycles behind: looking for them as often as by default costs a fifth.
 _GC_ALLOCATIONS = 50_000
 
@@ -113,14 +117,15 @@ async def serve(
     async with AsyncExitStack() as stack:  # what is entered or pushed here ends in reverse
         parts = await _supervision(stack, over)
         source = await _source(stack, settings.identity, clock)
-        keystore = Keystore(settings.keys.directory, settings.rotation, clock)
+        keystore = Keystore(settings.keys.directory, settings.rotation(FRESHNESS * _SPREAD), clock)
         ledger = await _ledger(stack, settings, keystore)
+        keys = TokenKeys(keystore, lambda: ledger.follower.in_force.announced, time.monotonic)
         feed = Feed(ledger.database, ledger.follower, time.monotonic, uuid7)
         parts.when_over(feed.close)  # at once: whatever is wrong may keep it from hearing of revocations
-        desk = await _desk(stack, parts, settings, clock, ledger, keystore, feed)
+        desk = await _desk(stack, parts, settings, clock, ledger, keys, feed)
         stack.push_async_callback(parts.dismiss)
         authentication = _authentication(settings.identity, source, desk)
-        doors = make_doors(settings.listen, source, authentication, feed, keystore, str(ledger.signer.vkey), also)
+        doors = make_doors(settings.listen, source, authentication, feed, keys, str(ledger.signer.vkey), also)
         parts.start("feed", feed.run())
         parts.start("marks", ledger.marks.run())
         parts.start("identity", refresh(source, clock, doors.renew))
@@ -128,7 +133,7 @@ async def serve(
         parts.start("health", doors.health.run())
         parts.start("probe", desk.ledger.probe())
         parts.start("effects", _effects(settings, desk, ledger.signer.vkey).run())
-        parts.start("schedule", Schedule(desk, partial(rotate, keystore, feed, desk)).run())
+        parts.start("schedule", Schedule(desk, partial(rotate, keys, feed, desk)).run())
         stack.push_async_callback(doors.close)
         ready(await doors.open(parts))
         await parts.wait()
@@ -165,7 +170,7 @@ async def _desk(
     settings: Settings,
     clock: Clock,
     ledger: _Ledger,
-    keystore: Keystore,
+    keys: TokenKeys,
     feed: Feed,
 ) -> Desk:
     """Lay the desk out, with a ledger writer at work."""
@@ -191,13 +196,14 @@ async def _desk(
         tasks=tasks,
         leases=LeaseLookup(database),
         policy=lambda: policy,
-        signer=keystore.signer,
+        signer=keys.signer,
         issuer=settings.issuer,
         limits=settings.limits,
         rules=settings.identity.rules,
         withheld=feed.withheld,
     )
     await activation.policy_activated(desk)
+    await activation.keys_announced(desk, keys)
     return desk
 
 

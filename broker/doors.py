@@ -25,7 +25,7 @@ from broker.api.verifiers import VerifierService
 from broker.config.open_files import allow_as_many_as_possible
 from broker.config.settings import ListenSettings
 from broker.jobs.supervisor import Supervisor
-from broker.keystore.rotation import Keystore
+from broker.keystore.signing import TokenKeys
 from broker.revocation.feed import Feed
 from broker.trust.source import SvidSource
 from broker.web.app import application
@@ -87,7 +87,7 @@ def make_doors(
     source: SvidSource,
     authentication: Authentication,
     feed: Feed,
-    keystore: Keystore,
+    keys: TokenKeys,
     vkey: str,
     also: Sequence[grpc.GenericRpcHandler] = (),
 ) -> Doors:
@@ -98,7 +98,7 @@ def make_doors(
     """
     desk, share = authentication.desk, allow_as_many_as_possible() // _SHARES
     way_in = (desk.issuer, authentication, Refusals(desk))
-    health = Health([feed.problem, desk.ledger.problem])
+    health = Health([feed.problem, desk.ledger.problem, keys.problem])
     server = Server(
         (settings.address, server_credentials(source, mutual=True)),
         Pipeline(*way_in),
@@ -106,7 +106,7 @@ def make_doors(
             descriptors.AGENT: AgentService(desk),
             descriptors.ORCHESTRATOR: OrchestratorService(desk, feed),
             descriptors.OPERATOR: OperatorService(desk, feed),
-            descriptors.VERIFIER: VerifierService(desk, feed, keystore.published, vkey.partition("+")[0]),
+            descriptors.VERIFIER: VerifierService(desk, feed, keys.published, vkey.partition("+")[0]),
             descriptors.AUDITOR: AuditorService(desk, vkey),
         },
         health,
@@ -117,7 +117,7 @@ def make_doors(
     http = None
     if settings.http_address is not None:
         app, certificate = (
-            application(HttpPipeline(*way_in), desk, keystore.published),
+            application(HttpPipeline(*way_in), desk, keys.published),
             partial(_certificate, settings, source),
         )
         http = HttpServer(settings.http_address, app, certificate, most_connections=share)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
+from broker.audit.effects import AnnouncedKey, KeysAnnounced
 from broker.audit.note import NoteSigner
 from broker.cli.failure import Stop
 from broker.cli.output import note
 from broker.config.settings import Settings, load
-from broker.keystore.folder import open_keys, replace_token_keys
+from broker.keystore.announcing import announce
+from broker.keystore.folder import Keys, open_keys, replace_token_keys
 from broker.store import adoption
 from broker.store.database import Database, plain_problems
 from broker.store.marks import Marks, read_note
@@ -49,8 +52,8 @@ def _adopt(
     if not sure and not click.confirm("Adopt it?", err=True):
         raise Stop("nothing was done")
     keys = replace_token_keys(settings.keys.directory, system_clock())  # before the ledger says so: they only get fewer
-    kids = [life.kid for life in keys.keyring.lives]
-    head = adoption.adopt(database, signer, known, reason, kids, system_clock, uuid7)
+    announced = _announced(keys, settings)
+    head = adoption.adopt(database, signer, known, reason, announced, system_clock, uuid7)
     marks.write(head.note)
     return {
         "origin": head.origin,
@@ -60,3 +63,10 @@ def _adopt(
         "previous_origin": intended.previous_origin,
         "previous_size": intended.previous_size,
     }
+
+
+def _announced(keys: Keys, settings: Settings) -> Sequence[AnnouncedKey]:
+    """Return how the keys are announced: as the first ones, since no verifier is fresh."""
+    now = system_clock()
+    announced = announce(KeysAnnounced(-1), keys.own(), settings.rotation(timedelta()), 0, now, now)
+    return () if announced is None else announced.keys

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from broker.config.identity import IdentitySettings, identity_settings
 from broker.config.table import ConfigError, Table, is_url
-from broker.keystore.rotation import Rotation
+from broker.keystore.announcing import Rotation
 from broker.lease.desk import Limits
 from broker.store.database import parse_url
 
@@ -62,10 +62,9 @@ class Settings:
     copy_checkpoints_to: Path | None
     limits: Limits
 
-    @property
-    def rotation(self) -> Rotation:
-        """When the token keys change."""
-        return Rotation(every=self.keys.rotation, lead=self.keys.lead, longest=self.limits.lifetime)
+    def rotation(self, spread: timedelta) -> Rotation:
+        """Return when the token keys change; `spread` is how long it takes until all verifiers have a new one."""
+        return Rotation(every=self.keys.rotation, lead=self.keys.lead, longest=self.limits.lifetime, spread=spread)
 
 
 def load(path: Path) -> Settings:

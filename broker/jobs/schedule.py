@@ -21,7 +21,7 @@ from broker.model.errors import Refusal
 _SOONEST = timedelta(seconds=1)  # leases that fall due together are recorded together
 _LATEST = timedelta(seconds=30)  # a lease may have been issued since, or by another replica
 _RETENTION = timedelta(hours=1)
-_ROTATION = timedelta(minutes=1)
+_ROTATION = timedelta(seconds=5)  # how late a key is withdrawn
 _EXPIRE = "expire"
 
 

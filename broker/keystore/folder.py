@@ -1,15 +1,19 @@
 """Keys in a folder: one file of mode 0600 per private key, and the lives of the token keys beside them.
 
-`checkpoint.pem` signs the ledger's checkpoints and nothing else; `token-KID.pem` sign tokens and nothing else. The
-folder is for one broker, or for several that share it read-only but for the one that rotates.
+`checkpoint.pem` signs the ledger's checkpoints and nothing else, and each broker of a ledger has a copy of it.
+`token-KID.pem` sign tokens and nothing else, and are one broker's own. Brokers of one machine may share a folder.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,9 +26,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from broker.credential.keys import EcSigner, KeySet
+from broker.credential.keys import EcSigner
 from broker.disk import files
 from broker.disk.files import ExposedFile
+from broker.keystore.announcing import Own
 from broker.keystore.keyring import KeyLife, Keyring
 from broker.model.clock import from_micros, to_micros
 from broker.model.errors import CannotStart
@@ -32,6 +37,8 @@ from broker.model.errors import CannotStart
 _CHECKPOINT = "checkpoint.pem"
 _KEYRING = "keyring.json"
 _FOLDER = 0o700
+# Of file systems where a folder cannot be locked: there, brokers cannot share one.
+_FOLDERS_NOT_LOCKED = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP)
 
 
 class KeyFileError(CannotStart):
@@ -44,23 +51,19 @@ class Keys:
 
     checkpoint: Ed25519PrivateKey
     keyring: Keyring
-    _signers: Mapping[str, EcSigner]
+    signers: Mapping[str, EcSigner]
 
-    def signer(self, at: datetime) -> EcSigner:
-        """Return the key that signs tokens at an instant."""
-        return self._signers[self.keyring.signing(at)]
-
-    def published(self) -> KeySet:
-        """Return the public keys of all tokens that may be alive, or may be signed next."""
-        return KeySet.of(self._signers.values())
+    def own(self) -> Own:
+        """Return what there is to announce of the token keys."""
+        return Own(self.keyring, [signer.public_key() for signer in self.signers.values()])
 
     def __repr__(self) -> str:
         """Show key ids alone."""
-        return f"Keys({', '.join(self._signers)})"
+        return f"Keys({', '.join(self.signers)})"
 
 
-def create_keys(directory: Path, at: datetime) -> Keys:
-    """Make a folder with a checkpoint key and a first token key.
+def create_keys(directory: Path, at: datetime, checkpoint: Ed25519PrivateKey | None = None) -> Keys:
+    """Make a folder with a first token key, and with a checkpoint key: a new one, or that of a ledger that there is.
 
     Raises:
         KeyFileError: there are keys already.
@@ -68,7 +71,7 @@ def create_keys(directory: Path, at: datetime) -> Keys:
     directory.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
     if (directory / _KEYRING).exists() or (directory / _CHECKPOINT).exists():
         raise KeyFileError(f"{directory}: holds keys already; to make the next token key, use `credbroker keys rotate`")
-    _write_key(directory / _CHECKPOINT, Ed25519PrivateKey.generate())
+    _write_key(directory / _CHECKPOINT, checkpoint or Ed25519PrivateKey.generate())
     kid = _new_token_key(directory)
     _write_keyring(directory, Keyring((KeyLife(kid, at),)))
     return open_keys(directory)
@@ -80,11 +83,35 @@ def open_keys(directory: Path) -> Keys:
     Raises:
         KeyFileError: a file is missing, broken, of another kind, or may be read by others.
     """
-    checkpoint = _read_key(directory / _CHECKPOINT)
-    if not isinstance(checkpoint, Ed25519PrivateKey):
-        raise KeyFileError(f"{directory / _CHECKPOINT}: is not an Ed25519 key")
+    checkpoint = read_checkpoint_key(directory / _CHECKPOINT)
     keyring = _read_keyring(directory)
     return Keys(checkpoint, keyring, {life.kid: _read_token_key(directory, life.kid) for life in keyring.lives})
+
+
+def read_checkpoint_key(path: Path) -> Ed25519PrivateKey:
+    """Read the key of a ledger.
+
+    Raises:
+        KeyFileError: it is missing, broken, of another kind, or may be read by others.
+    """
+    key = _read_key(path)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyFileError(f"{path}: is not an Ed25519 key")
+    return key
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Keep others from changing a folder for the time of a block: what is read in it is still so when it is changed."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise KeyFileError(f"{directory}: {error.strerror}; make keys with `credbroker keys create`") from error
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def publish_next(directory: Path, keys: Keys, signs_from: datetime) -> Keys:
@@ -95,24 +122,39 @@ def publish_next(directory: Path, keys: Keys, signs_from: datetime) -> Keys:
 
 
 def replace_token_keys(directory: Path, at: datetime) -> Keys:
-    """Withdraw all token keys, and make another that signs from now on: what they have signed verifies no more."""
-    withdrawn = [life.kid for life in open_keys(directory).keyring.lives]
-    kid = _new_token_key(directory)
-    _write_keyring(directory, Keyring((KeyLife(kid, at),)))
-    for old in withdrawn:
-        _token_file(directory, old).unlink(missing_ok=True)
-    return open_keys(directory)
+    """Withdraw all token keys, and make another in their place: what they have signed verifies no more."""
+    keys = open_keys(directory)
+    return withdraw(directory, keys, [life.kid for life in keys.keyring.lives], at)
 
 
-def drop_gone(directory: Path, keys: Keys, at: datetime, longest_token: timedelta) -> Keys:
-    """Delete the token keys whose last token is dead."""
-    gone = keys.keyring.gone(at, longest_token)
-    if not gone:
-        return keys
-    _write_keyring(directory, keys.keyring.without(gone))
-    for kid in gone:
+def withdraw(directory: Path, keys: Keys, kids: Collection[str], at: datetime) -> Keys:
+    """Withdraw token keys, ours or another broker's; where none of ours is left, make another."""
+    keyring = keys.keyring.withdrawing(kids)
+    if not keyring.lives:
+        keyring = replace(keyring, lives=(KeyLife(_new_token_key(directory), at),))
+    return _without(directory, keyring, kids)
+
+
+def drop(directory: Path, keys: Keys, kids: Collection[str], withdrawn: Collection[str]) -> Keys:
+    """Delete token keys whose last token is dead, and forget to withdraw what the ledger says is withdrawn."""
+    left = tuple(kid for kid in keys.keyring.withdrawn if kid not in withdrawn)
+    keyring = replace(keys.keyring.without(kids), withdrawn=left)
+    return keys if keyring == keys.keyring else _without(directory, keyring, kids)
+
+
+def _without(directory: Path, keyring: Keyring, kids: Collection[str]) -> Keys:
+    _write_keyring(directory, keyring)
+    for kid in kids:
         _token_file(directory, kid).unlink(missing_ok=True)
     return open_keys(directory)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _FOLDERS_NOT_LOCKED:
+            raise
 
 
 def _new_token_key(directory: Path) -> str:
@@ -156,13 +198,14 @@ def _read_keyring(directory: Path) -> Keyring:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         lives = [KeyLife(_kid(item["kid"]), from_micros(int(item["signs_from"]))) for item in document["keys"]]
+        withdrawn = tuple(_kid(kid) for kid in document.get("withdrawn", ()))
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}; make keys with `credbroker keys create`") from error
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise KeyFileError(f"{path}: is malformed; restore it") from error
     if not lives:
         raise KeyFileError(f"{path}: names no key; restore it")
-    return Keyring(tuple(sorted(lives, key=lambda life: life.signs_from)))
+    return Keyring(tuple(sorted(lives, key=lambda life: life.signs_from)), withdrawn)
 
 
 def _kid(value: object) -> str:
@@ -174,7 +217,11 @@ def _kid(value: object) -> str:
 
 
 def _write_keyring(directory: Path, keyring: Keyring) -> None:
-    document = {"keys": [{"kid": life.kid, "signs_from": to_micros(life.signs_from)} for life in keyring.lives]}
+    document: dict[str, object] = {
+        "keys": [{"kid": life.kid, "signs_from": to_micros(life.signs_from)} for life in keyring.lives]
+    }
+    if keyring.withdrawn:
+        document["withdrawn"] = [*keyring.withdrawn]
     files.replace(directory / _KEYRING, json.dumps(document, indent=2).encode())
 
 

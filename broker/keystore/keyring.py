@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -17,9 +17,13 @@ class KeyLife:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The lives of all token keys, by ascending `signs_from`. There is always one that signs."""
+    """The lives of all token keys, by ascending `signs_from`. There is always one that signs.
+
+    `withdrawn` are the ids of keys that are to verify nothing any more, whosever they are, until the ledger says so.
+    """
 
     lives: tuple[KeyLife, ...]
+    withdrawn: tuple[str, ...] = ()
 
     def signing(self, at: datetime) -> str:
         """Report which key signs at an instant."""
@@ -40,6 +44,10 @@ class Keyring:
         pairs = zip(self.lives, self.lives[1:], strict=False)
         return [life.kid for life, following in pairs if following.signs_from + longest_token < at]
 
-    def without(self, kids: Sequence[str]) -> Keyring:
+    def without(self, kids: Collection[str]) -> Keyring:
         """Drop keys."""
         return replace(self, lives=tuple(life for life in self.lives if life.kid not in kids))
+
+    def withdrawing(self, kids: Collection[str]) -> Keyring:
+        """Drop keys that are to verify nothing any more, and remember to say so."""
+        return replace(self.without(kids), withdrawn=tuple(dict.fromkeys([*self.withdrawn, *kids])))

@@ -1,31 +1,23 @@
-"""The keys in use, and when they change."""
+"""The keys of a folder, and when they change."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Collection
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from broker.credential.keys import EcSigner, KeySet
+from broker.audit.effects import KeysAnnounced
 from broker.keystore import folder
+from broker.keystore.announcing import Rotation
 from broker.keystore.folder import Keys
+from broker.keystore.keyring import Keyring
 from broker.model.clock import Clock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rotation:
-    """When keys change: one signs for `every`, the next is published `lead` before its turn; tokens live `longest`."""
-
-    every: timedelta
-    lead: timedelta
-    longest: timedelta
-
-
 class Keystore:
-    """The keys of a folder, as last read, and their rotation."""
+    """The keys of a folder, as last read, and their rotation. What is announced of them is the ledger's to say."""
 
     def __init__(self, directory: Path, rotation: Rotation, clock: Clock) -> None:
         """Read the keys.
@@ -33,30 +25,18 @@ class Keystore:
         Raises:
             KeyFileError: they cannot be used.
         """
+        self.rotation = rotation
+        self.clock = clock
+        self.keys = folder.open_keys(directory)
         self._directory = directory
-        self._rotation = rotation
-        self._clock = clock
-        self._keys = folder.open_keys(directory)
 
     @property
     def checkpoint(self) -> Ed25519PrivateKey:
         """Return the key that signs the ledger's checkpoints. It never rotates."""
-        return self._keys.checkpoint
+        return self.keys.checkpoint
 
-    def signer(self) -> EcSigner:
-        """Return the key that signs tokens now."""
-        return self._keys.signer(self._clock())
-
-    def published(self) -> KeySet:
-        """Return the public keys that verify tokens now."""
-        return self._keys.published()
-
-    def kids(self) -> list[str]:
-        """List the ids of the published keys."""
-        return [life.kid for life in self._keys.keyring.lives]
-
-    async def rotate(self) -> bool:
-        """Publish the next key when it is time, and drop those whose last token is dead; report whether any changed.
+    async def rotate(self, announced: KeysAnnounced) -> None:
+        """Make the next key when it is time, and another where ours were withdrawn.
 
         What another broker or an operator has done to the folder counts as well.
 
@@ -64,13 +44,35 @@ class Keystore:
             KeyFileError: the keys cannot be used. Those that were read last stay in use.
             OSError: the folder cannot be written.
         """
-        before = self._keys.keyring
-        self._keys = await asyncio.to_thread(self._rotated)
-        return self._keys.keyring != before
+        keys = await asyncio.to_thread(self._rotated, announced)
+        if keys.keyring != self.keys.keyring:
+            self.keys = keys
 
-    def _rotated(self) -> Keys:
-        now, directory, rotation = self._clock(), self._directory, self._rotation
-        keys = folder.drop_gone(directory, folder.open_keys(directory), now, rotation.longest)
-        if keys.keyring.wants_next(now, rotation.every, rotation.lead):
-            keys = folder.publish_next(directory, keys, now + rotation.lead)
-        return keys
+    async def settle(self, announced: KeysAnnounced) -> None:
+        """Delete the keys whose last token is dead, and forget what was to be withdrawn, once the ledger says so.
+
+        Raises:
+            KeyFileError, OSError: as `rotate`.
+        """
+        if self.keys.keyring.withdrawn or self._dead(self.keys.keyring, announced):
+            self.keys = await asyncio.to_thread(self._settled, announced)
+
+    def _rotated(self, announced: KeysAnnounced) -> Keys:
+        now, directory, rotation = self.clock(), self._directory, self.rotation
+        with folder.held(directory):
+            keys = folder.open_keys(directory)
+            withdrawn = [life.kid for life in keys.keyring.lives if life.kid in announced.withdrawn]
+            if withdrawn:
+                keys = folder.withdraw(directory, keys, withdrawn, now)
+            if keys.keyring.wants_next(now, rotation.every, rotation.lead):
+                keys = folder.publish_next(directory, keys, now + rotation.lead)
+            return keys
+
+    def _settled(self, announced: KeysAnnounced) -> Keys:
+        with folder.held(self._directory):
+            keys = folder.open_keys(self._directory)
+            return folder.drop(self._directory, keys, self._dead(keys.keyring, announced), announced.withdrawn)
+
+    def _dead(self, keyring: Keyring, announced: KeysAnnounced) -> Collection[str]:
+        signs = {key.kid for key in announced.keys}
+        return [kid for kid in keyring.gone(self.clock(), self.rotation.kept) if kid not in signs]

@@ -43,6 +43,7 @@ class Feed:
         self._poller = Poller(database, follower, self._freshness, self._publish, monotonic)
         self._progress = asyncio.Event()
         self._closed = False
+        self._announced = follower.in_force.announced
         self.withheld = Withheld()
 
     async def run(self) -> None:
@@ -62,10 +63,6 @@ class Feed:
     def wake(self) -> None:
         """Say that rules may have been recorded."""
         self._poller.wake()
-
-    def keys_changed(self) -> None:
-        """Tell every verifier to fetch the key set."""
-        self._publisher.keys_changed()
 
     def withhold(self, selector: Selector) -> None:
         """Keep no verifier of a tenant fresh until a rule with this selector is published: it could not be recorded."""
@@ -161,6 +158,9 @@ class Feed:
     def _publish(self, rules: Sequence[RevocationRule]) -> None:
         for rule in rules:
             self.withheld.settle(rule.selector)
+        if self._announced is not self._follower.in_force.announced:
+            self._announced = self._follower.in_force.announced
+            self._publisher.keys_changed()
         self._publisher.publish(rules)
         if rules:
             self._progress.set()

@@ -23,11 +23,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from broker.audit.checkpoint import Checkpoint
-from broker.audit.effects import Adopted
+from broker.audit.effects import Adopted, AnnouncedKey
 from broker.audit.facts import lock_facts, rule_facts, selector_facts
 from broker.audit.note import NoteSigner, VerifierKey
 from broker.model.clock import Clock, Ids
-from broker.model.entry import Entry, Json, Kind
+from broker.model.entry import Entry, Kind
 from broker.model.principal import ANY_TENANT
 from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
 from broker.store import ledger, opening, tasks
@@ -83,11 +83,11 @@ def adopt(
     signer: NoteSigner,
     known: Collection[Checkpoint],
     reason: str,
-    kids: Sequence[str],
+    keys: Sequence[AnnouncedKey],
     clock: Clock,
     ids: Ids,
 ) -> Head:
-    """Adopt the ledger under the signer's name; return its new head. `kids` are the token keys that count from now on.
+    """Adopt the ledger under the signer's name; return its new head. `keys` are the token keys that count from now on.
 
     Raises:
         LedgerMismatch: as `plan`; or the entries that are left are not those that our key signed.
@@ -104,8 +104,7 @@ def adopt(
         )
         adopted = _record(transaction, intended, left.frontier.root(), signer, reason)
         _record_lock(transaction, ids(), reason)
-        sorted_kids: list[Json] = [*sorted(kids)]
-        transaction.record(Entry(kind=Kind.KEYS_ROTATED, at=transaction.at, tenant="", effected={"kids": sorted_kids}))
+        _announce(transaction, keys)
         state, _ = transaction.write(follower.in_force.horizon)
         tasks.cancel_all(connection, adopted.at, adopted.index)
         ledger.rename(connection, Span(intended.previous_size, intended.first_index, signer.name))
@@ -145,6 +144,13 @@ def _record(transaction: Transaction, intended: Plan, root: bytes, signer: NoteS
     transaction.rules.add(rule)
     transaction.rules.adopt(adopted)
     return adopted
+
+
+def _announce(transaction: Transaction, keys: Sequence[AnnouncedKey]) -> None:
+    """Announce these keys, and withdraw all others: what signed the tokens that were lost verifies nothing."""
+    announced = transaction.announcements.newest.replaced(transaction.next_index(), keys)
+    transaction.record(Entry(kind=Kind.KEYS_ROTATED, at=transaction.at, tenant="", effected=announced.facts()))
+    transaction.announcements.add(announced)
 
 
 def _rule(index: int, at: datetime, tokens_until: datetime) -> RevocationRule:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
+
 from broker.audit import canonical
-from broker.lease.activation import keys_rotated, policy_activated
+from broker.keystore.folder import create_keys, open_keys, publish_next
+from broker.lease.activation import keys_announced, policy_activated
 from broker.store import ledger
+from tests.support.token_keys import token_keys
 from tests.support.world import World, opened
 
 
@@ -25,9 +30,18 @@ async def test_the_bundle_in_use_is_recorded_with_all_its_policies(database_url:
         assert entry["effected"] == {"revision": bundle.revision, "policies": sorted(bundle.policies)}
 
 
-async def test_the_keys_that_verify_tokens_are_recorded_in_one_order(database_url: str) -> None:
+async def test_the_keys_that_verify_tokens_are_recorded_in_one_order_and_once(
+    database_url: str, tmp_path: Path
+) -> None:
     async with opened(database_url) as world:
-        await keys_rotated(world.desk, ["b", "a"])
+        create_keys(tmp_path / "keys", world.clock())
+        publish_next(tmp_path / "keys", open_keys(tmp_path / "keys"), world.clock() + timedelta(hours=1))
+        keys = token_keys(world, tmp_path / "keys")
+        assert await keys_announced(world.desk, keys)
         entry = await newest(world)
         assert (entry["kind"], entry["tenant"]) == ("keys.rotated", "")
-        assert entry["effected"] == {"kids": ["a", "b"]}
+        announced = world.follower.in_force.announced
+        assert entry["effected"] == announced.facts()
+        assert announced.facts()["kids"] == sorted(keys.keystore.keys.signers)
+        assert not await keys_announced(world.desk, keys)
+        assert await newest(world) == entry

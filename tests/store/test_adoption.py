@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from broker.audit import checkpoint
+from broker.audit.effects import AnnouncedKey
 from broker.audit.note import NoteSigner
 from broker.audit.proof import verify_inclusion
+from broker.keystore.folder import create_keys
 from broker.lease import lock
+from broker.lease.activation import keys_announced
 from broker.lease.release import revoke_token
 from broker.lease.single_use import use_once
 from broker.lease.token import Issued
@@ -27,9 +30,11 @@ from broker.store.ledger import LedgerMismatch
 from broker.store.marks import Marks
 from broker.system import uuid7
 from tests.support import world
-from tests.support.world import OPERATOR, ORIGIN, ManualClock, World, note_signer, opened
+from tests.support.token_keys import token_keys
+from tests.support.world import OPERATOR, ORIGIN, START, ManualClock, World, note_signer, opened
 
 OTHER = f"{ORIGIN}.2"
+NEW_KEY = AnnouncedKey(kid="k2", x="x", y="y", signs_from=START, until=START + timedelta(days=30))
 
 
 def adopt(url: str, key: NoteSigner, clock: ManualClock, marks: Marks) -> adoption.Plan:
@@ -38,7 +43,7 @@ def adopt(url: str, key: NoteSigner, clock: ManualClock, marks: Marks) -> adopti
     known = [] if mark is None else [mark]
     with database.transaction() as connection:
         intended = adoption.plan(connection, key, known)
-    marks.write(adoption.adopt(database, key, known, "restored", ["k2"], clock, uuid7).note)
+    marks.write(adoption.adopt(database, key, known, "restored", [NEW_KEY], clock, uuid7).note)
     database.close()
     return intended
 
@@ -63,6 +68,8 @@ class Adopted:
 async def adopted(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Adopted:
     key, clock = note_signer(), ManualClock()
     async with opened(database_url, clock=clock, note_key=key, mark_dirs=[tmp_path]) as old:
+        create_keys(tmp_path / "keys", clock())
+        await keys_announced(old.desk, token_keys(old, tmp_path / "keys"))
         task = await old.task()
         issued = await old.issue(task, explanation="because")
         await old.renew(issued)
@@ -88,6 +95,19 @@ async def test_nothing_from_before_lives_and_everything_is_locked(adopted: Adopt
         assert refused.value.reason is Reason.LOCKED
     report = verification.verify(adopted.url, str(adopted.key.vkey))
     assert report.ok, report.findings
+
+
+async def test_the_keys_of_before_are_withdrawn_and_the_new_ones_alone_are_announced(adopted: Adopted) -> None:
+    async with adopted.opened() as new:
+        announced = new.follower.in_force.announced
+        assert announced.keys == (NEW_KEY,)
+        keys = token_keys(new, adopted.folder / "keys")
+        (before,) = keys.keystore.keys.signers
+        assert announced.withdrawn == (before,)
+        await keys.keystore.rotate(announced)
+        assert await keys_announced(new.desk, keys), "who had them makes another"
+        assert before not in keys.keystore.keys.signers
+    assert verification.verify(adopted.url, str(adopted.key.vkey)).ok
 
 
 async def test_an_adopted_ledger_is_one_tree_whose_indexes_pass_over_what_was_lost(adopted: Adopted) -> None:

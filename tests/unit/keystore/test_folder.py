@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import stat
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.keystore.folder import KeyFileError, create_keys, drop_gone, open_keys, publish_next
+from broker.keystore.folder import (
+    KeyFileError,
+    create_keys,
+    drop,
+    held,
+    open_keys,
+    publish_next,
+    read_checkpoint_key,
+    replace_token_keys,
+    withdraw,
+)
 from broker.keystore.keyring import KeyLife, Keyring
 
 AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -92,6 +103,7 @@ def test_a_key_that_others_may_use_is_refused_with_the_remedy(folder: Path, mode
         ("keyring.json", b'{"keys": [{"kid": "../x", "signs_from": 0}]}', "No such file"),
         ("keyring.json", b'{"keys": [{"kid": "\\u0000", "signs_from": 0}]}', "is malformed"),
         ("keyring.json", b'{"keys": [{"kid": "\\ud800", "signs_from": 0}]}', "is malformed"),
+        ("keyring.json", b'{"keys": [{"kid": "x", "signs_from": 0}], "withdrawn": 3}', "is malformed"),
         ("keyring.json", b"[" * 100_000, "is malformed"),
     ],
 )
@@ -112,24 +124,75 @@ def test_what_is_missing_or_broken_is_named_and_not_quoted(
 def test_nothing_of_a_key_is_in_its_representation(folder: Path) -> None:
     keys = open_keys(folder)
     lines = [line for file in folder.glob("*.pem") for line in file.read_text().splitlines()[1:-1]]
-    shown = repr(keys) + str(keys) + repr(keys.signer(AT)) + repr(keys.published())
+    shown = repr(keys) + str(keys) + repr(keys.signers) + repr(keys.own())
     assert not any(line in shown for line in lines)
 
 
-def test_a_rotation_publishes_first_signs_later_and_drops_last(folder: Path) -> None:
+def test_the_next_key_is_beside_the_others_and_signs_from_its_instant_on(folder: Path) -> None:
     keys = open_keys(folder)
-    old = keys.signer(AT).kid
+    (old,) = keys.signers
     keys = publish_next(folder, keys, AT + HOUR)
-    (new,) = {life.kid for life in keys.keyring.lives} - {old}
-    assert keys.published().find(new) is not None
-    assert keys.signer(AT + HOUR - timedelta(microseconds=1)).kid == old
-    assert keys.signer(AT + HOUR).kid == new
-    still = drop_gone(folder, keys, AT + 2 * HOUR, HOUR)
-    assert still.published().find(old) is not None, "its last token may live until this instant"
-    gone = drop_gone(folder, keys, AT + 2 * HOUR + timedelta(microseconds=1), HOUR)
-    assert gone.published().find(old) is None
+    (new,) = keys.signers.keys() - {old}
+    assert {key.kid for key in keys.own().public} == {old, new}
+    assert keys.keyring.signing(AT + HOUR - timedelta(microseconds=1)) == old
+    assert keys.keyring.signing(AT + HOUR) == new
+    assert keys.keyring.gone(AT + 2 * HOUR, HOUR) == [], "its last token may live until this instant"
+    assert keys.keyring.gone(AT + 2 * HOUR + timedelta(microseconds=1), HOUR) == [old]
+    left = drop(folder, keys, [old], ())
+    assert [*left.signers] == [new]
     assert [file.name for file in folder.glob("token-*.pem")] == [f"token-{new}.pem"]
-    assert open_keys(folder).keyring == gone.keyring
+    assert open_keys(folder).keyring == left.keyring
+
+
+def test_replaced_keys_are_gone_and_named_until_the_ledger_says_so(folder: Path) -> None:
+    keys = publish_next(folder, open_keys(folder), AT + HOUR)
+    replaced = replace_token_keys(folder, AT)
+    assert replaced.keyring.withdrawn == (*keys.signers,)
+    assert not replaced.signers.keys() & keys.signers.keys()
+    assert [file.name for file in folder.glob("token-*.pem")] == [f"token-{kid}.pem" for kid in replaced.signers]
+    again = replace_token_keys(folder, AT)
+    assert again.keyring.withdrawn == (*keys.signers, *replaced.signers)
+    told = drop(folder, again, [], keys.signers.keys())
+    assert told.keyring.withdrawn == (*replaced.signers,)
+    assert told.signers.keys() == again.signers.keys()
+
+
+def test_another_brokers_key_is_withdrawn_and_ours_stay(folder: Path) -> None:
+    keys = open_keys(folder)
+    after = withdraw(folder, keys, ["another"], AT)
+    assert after.keyring.lives == keys.keyring.lives
+    assert after.keyring.withdrawn == ("another",)
+    assert open_keys(folder).keyring == after.keyring
+
+
+def test_a_broker_that_joins_has_a_copy_of_the_ledgers_key_and_keys_of_its_own(folder: Path, tmp_path: Path) -> None:
+    joined = create_keys(tmp_path / "joined", AT, read_checkpoint_key(folder / "checkpoint.pem"))
+    ours = open_keys(folder)
+    public = [keys.checkpoint.public_key().public_bytes_raw() for keys in (ours, joined)]
+    assert public[0] == public[1]
+    assert not ours.signers.keys() & joined.signers.keys()
+
+
+def test_who_changes_a_folder_keeps_others_from_it_meanwhile(folder: Path) -> None:
+    begun = threading.Event()
+
+    def rotate() -> None:
+        begun.set()
+        with held(folder):
+            publish_next(folder, open_keys(folder), AT + 2 * HOUR)
+
+    other = threading.Thread(target=rotate)
+    with held(folder):
+        other.start()
+        begun.wait()
+        publish_next(folder, open_keys(folder), AT + HOUR)
+    other.join()
+    assert len(open_keys(folder).keyring.lives) == 3
+
+
+def test_a_folder_that_is_not_there_cannot_be_changed(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="keys create"), held(tmp_path / "none"):
+        pass
 
 
 def test_a_rotation_that_was_cut_short_leaves_the_keys_as_they_were(folder: Path) -> None:
