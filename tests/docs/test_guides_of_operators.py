@@ -81,8 +81,12 @@ def test_verify_the_ledger(place: Place) -> None:
 
 
 def test_rotate_keys(place: Place) -> None:
-    (*_, (_, listed)) = place.type(*place.commands("rotate-keys.md", 1))
+    *rotating, replacing = place.commands("rotate-keys.md", 2)
+    (*_, (_, listed)) = place.type(*rotating)
     assert re.findall(r"  (signs|next|retiring)  ", listed) == ["signs", "next"]
+    shutil.copytree(place.folder / "broker-dev" / "keys", place.folder / "stolen")  # others ask this broker for tokens
+    ((_, listed),) = place.type(replacing.replace("broker-dev/keys", "stolen"))
+    assert re.findall(r"  (signs|next|retiring)  ", listed) == ["signs"]
 
 
 def test_start_a_bundle(place: Place) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.planted import of_audit, of_lease, of_revocation, of_sdk
+from tests.planted import of_audit, of_keys, of_lease, of_revocation, of_sdk
 from tests.planted.plant import Fault, copied, node, passes
 
 FAULTS = {
@@ -15,12 +15,14 @@ FAULTS = {
         ("lease", of_lease.FAULTS),
         ("revocation", of_revocation.FAULTS),
         ("audit", of_audit.FAULTS),
+        ("keys", of_keys.FAULTS),
         ("sdk", of_sdk.FAULTS),
     )
     for fault in faults
 }
 QUICK = (
     "audit: the nodes of a proof are swapped",
+    "keys: a key that was not announced before signs at once",
     "lease: a lock is ignored",
     "revocation: freshness runs from now",
     "sdk: a token lives on for the leeway of clocks",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,20 @@ from click.core import ParameterSource
 from broker.cli.options import DurationType
 from broker.cli.output import output_option, show_list
 from broker.system import system_clock
+
+
+class _KeyId(click.ParamType[str]):
+    """The id of a token key: a thumbprint (RFC 7638)."""
+
+    name = "KID"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{43}", str(value)):
+            self.fail("is no key's id: 43 letters, digits, `-` and `_`, as `credbroker keys list` shows", param, ctx)
+        return str(value)
+
+
+_KID = _KeyId()
 
 
 def _directory_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,16 +62,22 @@ def keys() -> None:
 
 @keys.command()
 @_directory_option
+@click.option(
+    "--ledger-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The `checkpoint.pem` of the ledger's other brokers, of which to keep a copy. Else one is made.",
+)
 @output_option
-def create(directory: Path) -> None:
+def create(directory: Path, ledger_key: Path | None) -> None:
     """Make the key that signs checkpoints and the first that signs tokens, in files of mode 0600.
 
     \b
     credbroker keys create /var/lib/credbroker/keys
+    credbroker keys create /var/lib/credbroker/keys --ledger-key checkpoint.pem
     """
-    from broker.keystore.folder import create_keys
+    from broker.keystore.folder import create_keys, read_checkpoint_key
 
-    create_keys(directory, system_clock())
+    create_keys(directory, system_clock(), None if ledger_key is None else read_checkpoint_key(ledger_key))
     _show(directory)
 
 
@@ -84,9 +105,48 @@ def rotate(directory: Path, lead: timedelta) -> None:
     \b
     credbroker keys rotate /var/lib/credbroker/keys --lead 1h
     """
-    from broker.keystore.folder import open_keys, publish_next
+    from broker.keystore.folder import held, open_keys, publish_next
 
-    publish_next(directory, open_keys(directory), system_clock() + lead)
+    with held(directory):
+        publish_next(directory, open_keys(directory), system_clock() + lead)
+    _show(directory)
+
+
+@keys.command()
+@_directory_option
+@output_option
+def replace(directory: Path) -> None:
+    """Withdraw all token keys of a broker, and make another: what they have signed is refused from then on.
+
+    The running broker tells its verifiers, and those of all other brokers, within seconds. It signs with the new key
+    when all of them have it.
+
+    \b
+    credbroker keys replace /var/lib/credbroker/keys
+    """
+    from broker.keystore.folder import held, replace_token_keys
+
+    with held(directory):
+        replace_token_keys(directory, system_clock())
+    _show(directory)
+
+
+@keys.command()
+@_directory_option
+@click.option("--kid", "kids", multiple=True, required=True, type=_KID, help="The id of a token key, whosever it is.")
+@output_option
+def withdraw(directory: Path, kids: tuple[str, ...]) -> None:
+    """Withdraw token keys by their ids, such as those of a broker that was lost: what they have signed is refused.
+
+    The broker whose folder this is tells all verifiers within seconds.
+
+    \b
+    credbroker keys withdraw /var/lib/credbroker/keys --kid VCXtnGcYQW7TFEK2uCVM0GA1q9vNPcJvhc6fsT0sJfk
+    """
+    from broker.keystore import folder
+
+    with folder.held(directory):
+        folder.withdraw(directory, folder.open_keys(directory), kids, system_clock())
     _show(directory)
 
 

@@ -67,6 +67,22 @@ def test_keys_are_created_once_private_and_rotated(tmp_path: Path) -> None:
     assert "PRIVATE" not in run("keys", "list", "--dir", folder).output
 
 
+def test_keys_are_replaced_and_withdrawn_and_those_of_a_ledger_are_kept(tmp_path: Path) -> None:
+    folder, other = tmp_path / "keys", tmp_path / "other"
+    run("keys", "create", folder)
+    (before,) = open_keys(folder).signers
+    (listed,) = json.loads(run("keys", "replace", folder, "-o", "json").stdout)["keys"]
+    assert (listed["state"], listed["kid"] != before) == ("signs", True)
+    assert run("keys", "create", other, "--ledger-key", folder / "checkpoint.pem").exit_code == 0
+    assert (other / "checkpoint.pem").read_bytes() == (folder / "checkpoint.pem").read_bytes()
+    assert run("keys", "withdraw", other, "--kid", listed["kid"]).exit_code == 0
+    assert open_keys(other).keyring.withdrawn == (listed["kid"],)
+    assert run("keys", "withdraw", other, "--kid", "../checkpoint").exit_code == 2
+    assert run("keys", "create", tmp_path / "third", "--ledger-key", other / "keyring.json").exit_code == 1
+    for command in ("rotate", "replace"):
+        assert run("keys", command, tmp_path / "none").exit_code == 1
+
+
 def test_the_sample_bundle_is_good_and_a_broken_one_is_told_by_line(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     assert run("policy", "init", folder).exit_code == 0

@@ -1,0 +1,104 @@
+"""Two brokers on one PostgreSQL, each with token keys of its own: their verifiers know the keys of both."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from broker.cli import cli
+from broker.cli.unverified import decode
+from broker.model.errors import Reason, Refusal
+from broker.sandbox.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
+from broker.sdk.connect.endpoint import Endpoint
+from broker.sdk.verify.presentation import Presentation
+from broker.sdk.verify.verifier import Verifier
+from broker.sdk.verify.watching import watching
+from broker.store.verification import verify
+from tests.support.fakes import eventually
+
+LONG = 60.0  # seconds: however busy the machine is
+
+pytestmark = pytest.mark.postgres
+
+
+def keys(command: str, folder: Path, *options: object) -> None:
+    result = CliRunner().invoke(cli, ["keys", command, str(folder / "keys"), *map(str, options)])
+    assert result.exit_code == 0, result.output
+
+
+def reason(verifier: Verifier, token: str) -> Reason | None:
+    try:
+        verifier.check(token, TOOL, {}, Presentation(spiffe_id=AGENT))
+    except Refusal as refusal:
+        return refusal.reason
+    return None
+
+
+def kid_of(token: str) -> str:
+    return str(decode(token).header["kid"])
+
+
+async def first_signed(broker: Broker, after: str = "") -> str:
+    """Return the first token that a broker signs with another key than that of `after`."""
+    async with asyncio.timeout(LONG):
+        while True:
+            with suppress(Refusal):  # it has no key yet that it may sign with
+                (token,) = await asyncio.to_thread(broker.issue, 1)
+                if not after or kid_of(token) != kid_of(after):
+                    return token
+
+
+@pytest.fixture
+def url(new_postgresql_url: Callable[[], str]) -> str:
+    return new_postgresql_url().replace("postgresql+psycopg", "postgresql")
+
+
+@pytest.fixture
+def here(tmp_path: Path, url: str) -> Iterator[Broker]:
+    """The broker that begins the ledger."""
+    deployment = prepare(tmp_path / "here")
+    configured = deployment.configuration.read_text()
+    deployment.configuration.write_text(re.sub(r'url = "broker.db"', f'url = "{url}"', configured))
+    with running(tmp_path / "here") as broker:
+        yield broker
+
+
+@pytest.fixture
+def there(tmp_path: Path, here: Broker) -> Iterator[Broker]:
+    """A broker that joins it, set up as the page on production says: a copy of the ledger's key, and of the mark."""
+    del here
+    first, second = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(first, second, ignore=shutil.ignore_patterns("keys"))
+    keys("create", second, "--ledger-key", first / "keys" / "checkpoint.pem")
+    shutil.copy(first / "keys" / "ledger.mark", second / "keys")
+    with running(second) as broker:
+        yield broker
+
+
+async def test_what_either_signs_is_good_at_both_and_what_is_withdrawn_on_one_is_refused_at_both(
+    tmp_path: Path, url: str, here: Broker, there: Broker
+) -> None:
+    async with AsyncExitStack() as stack:
+        watched = [Endpoint.of(broker.address, broker.svids / "verifier") for broker in (here, there)]
+        at_here, at_there = [await stack.enter_async_context(watching(Verifier(RESOURCE), at)) for at in watched]
+        stolen = await first_signed(here)
+        assert reason(at_there, stolen) is None
+        keys("rotate", tmp_path / "here", "--lead", "1s")
+        first = await first_signed(there)
+        assert reason(at_here, first) is None, "its first token is good at once"
+        rotated = await first_signed(here, after=stolen)
+        assert (reason(at_here, rotated), reason(at_there, rotated)) == (None, None)
+        assert reason(at_there, stolen) is None, "who was told of the new key has the old one, too"
+        keys("replace", tmp_path / "here")
+        for verifier in (at_here, at_there):
+            for token in (stolen, rotated):
+                await eventually(lambda v=verifier, t=token: reason(v, t) is Reason.TOKEN_INVALID, seconds=LONG)
+            assert reason(verifier, first) is None
+    assert verify(url).ok
