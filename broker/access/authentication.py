@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 from broker.access.presented import PresentedIdentity, PresentedProof
 from broker.credential import dpop
-from broker.credential.replays import Replays
+from broker.credential.replays import Replays, once
 from broker.identity.ids import subject_of
 from broker.identity.jwt import JwtAuthenticator, JwtEvidence, UnknownIssuerKey
 from broker.identity.x509 import Authenticator
 from broker.lease.desk import Desk
 from broker.lease.single_use import use_once
 from broker.model.errors import Hints, Reason, Refusal
-from broker.model.principal import Principal
+from broker.model.principal import Once, Principal
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
 
@@ -46,7 +46,8 @@ class Authentication:
             evidence = await self._evidence(presented.token)
             principal = self._in_hand(evidence, presented.proof)
             if evidence.once:
-                await use_once(self.desk, evidence.once, evidence.issued_at, principal.not_after)
+                token = Once(name=evidence.once, issued_at=evidence.issued_at, until=principal.not_after)
+                await use_once(self.desk, token)
             _check_client_id(principal, presented.client_id)
         return self._with_key(principal, presented.proof) if prove_key and presented.proof else principal
 
@@ -68,7 +69,7 @@ class Authentication:
         now = self.desk.clock()
         proven = dpop.verify(proof.text, dpop.ProvenRequest(method=proof.method, url=proof.url), now)
         self.replays.use(proven, now)
-        return replace(principal, proof_key=proven.thumbprint)
+        return replace(principal, proof_key=proven.thumbprint, spends=once(proven))
 
     def _check_ourselves(self) -> None:
         """Serve nobody who could not be sure any more that it is we who answer."""

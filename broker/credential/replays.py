@@ -10,6 +10,7 @@ from broker.credential import dpop
 from broker.credential.dpop import Proof
 from broker.model.compact_jws import base64url
 from broker.model.errors import Hints, Reason, Refusal
+from broker.model.principal import Once
 
 _SPAN = dpop.GOOD_FOR + dpop.LEEWAY
 _MOST = 200_000
@@ -35,7 +36,7 @@ class Replays:
             Refusal: PROOF_INVALID, if it was before; UNAVAILABLE, if so many are in use that it cannot be told.
         """
         self._turn(at)
-        name = hashlib.sha256(f"{proof.thumbprint}\n{proof.jti}".encode()).digest()
+        name = _name(proof)
         newer, mine = self._newer, object()
         if len(newer) >= _MOST:
             raise Refusal(
@@ -50,6 +51,15 @@ class Replays:
             self._since = at  # a clock that was put back makes nothing old
         elif at - self._since > _SPAN:
             self._since, self._older, self._newer = at, self._newer, {}
+
+
+def once(proof: Proof) -> Once:
+    """Return a proof as what is good for one time, whoever else is shown it."""
+    return Once(name=f"dpop {_name(proof).hex()}", issued_at=proof.issued_at, until=proof.issued_at + _SPAN)
+
+
+def _name(proof: Proof) -> bytes:
+    return hashlib.sha256(f"{proof.thumbprint}\n{proof.jti}".encode()).digest()
 
 
 class Nonces:

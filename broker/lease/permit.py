@@ -20,7 +20,7 @@ from typing import ClassVar, Protocol
 
 from broker.audit.facts import decision_facts, lease_facts, principal_facts
 from broker.intent import lifetime
-from broker.lease import guards, idempotency, token
+from broker.lease import guards, idempotency, single_use, token
 from broker.lease.bind import Confirmation, bind
 from broker.lease.decide import permitted, permitted_tools
 from broker.lease.desk import Desk, Limits
@@ -220,7 +220,7 @@ def _change(desk: Desk, case: UseCase, permit: Permit) -> Change[Issued]:
         partial(_record, desk, case, permit),
         tasks=(permit.task.id,),
         leases=case.lease_ids,
-        requests=idempotency.keys(case.request),
+        requests=idempotency.keys(case.request) + single_use.keys(case.agent),
     )
 
 
@@ -228,8 +228,10 @@ def _record(
     desk: Desk, case: UseCase, permit: Permit, transaction: Transaction
 ) -> AfterCommit[Issued] | Afterwards[Issued]:
     """Guard and record, at the head of the ledger."""
+    single_use.refuse_spent(transaction, case.agent)
     earlier = idempotency.earlier_result(transaction, case.request)
     if earlier is not None:
+        single_use.spend(transaction, case.agent)
         return Afterwards(partial(_again, desk, case.agent, earlier))
     case.hold(transaction)
     guards.live_task(guards.unchanged(transaction, permit.task), transaction.at)
@@ -238,6 +240,7 @@ def _record(
     written = token.draft(desk, lease, transaction.at)
     case.record(desk, permit, lease, transaction)
     idempotency.remember(transaction, case.request, lease.id)
+    single_use.spend(transaction, case.agent)
     return AfterCommit(partial(token.release, desk, lease, written))
 
 

@@ -21,6 +21,18 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Once:
+    """Evidence that is good for one time: what it is remembered by, when it was made, and until when it would be good.
+
+    `name` has at most 128 characters.
+    """
+
+    name: str
+    issued_at: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """A proven caller. Only `broker.identity` makes one.
 
@@ -28,6 +40,7 @@ class Principal:
     evidence, in hex; `not_after` is when the evidence itself expires. `resources` are those that are a verifier's own.
     `certificate` is the SHA-256, in base64url, of the certificate that was shown; empty, if it was another proof.
     `proof_key` is the thumbprint (RFC 7638) of a key that the caller has proven to hold on this call; empty, if none.
+    `spends` is the proof of that: whatever the call gets, nothing else is got with it.
     `task_id` is the one task that the evidence is good for; empty, if it names none.
     """
 
@@ -40,6 +53,7 @@ class Principal:
     resources: frozenset[str] = frozenset()
     certificate: str = ""
     proof_key: str = ""
+    spends: Once | None = None
     task_id: str = ""
 
     @property

@@ -28,6 +28,7 @@ REQUEST: ContextVar[str] = ContextVar("request")
 
 _NO_ANSWER = frozenset({Reason.UNAVAILABLE, Reason.LEDGER_UNAVAILABLE, Reason.INTERNAL})
 _ROUNDS = 2
+_PAUSE_SECONDS = 0.5
 _TWO_AT_ONCE, _ONCE_MORE = 5, 5  # one call in so many
 
 
@@ -53,6 +54,14 @@ class Asking:
         event = replace(event, **fields)
         self.record.note(event, number)
         return event
+
+    async def surely(self, ask: Callable[[int], Awaitable[E]]) -> E:
+        """Ask `everywhere`, again and again until there is an answer: what nobody knows of would be in the way."""
+        while True:
+            event = await self.everywhere(ask)
+            if event.ended is not None:
+                return event
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def everywhere(self, ask: Callable[[int], Awaitable[E]]) -> E:
         """Ask brokers, by their numbers, until one has answered. Return that.

@@ -56,6 +56,7 @@ async def main(setting: Setting, name: str) -> None:
             _listen(asking.bus),
             orchestrators.begin(),
             spenders.spend_tokens(),
+            spenders.spend_proofs(),
             *(orchestrators.end() for _ in range(_ENDERS)),
             *(agents.run() for _ in range(_AGENTS)),
             *(operators.run() for _ in range(_OPERATORS)),

@@ -58,7 +58,7 @@ class Orchestrators:
 
         while True:
             request = uuid7()
-            event = await self.asking.everywhere(lambda broker: ask(broker, request))  # noqa: B023 (awaited)
+            event = await self.asking.surely(lambda broker: ask(broker, request))  # noqa: B023 (awaited)
             await asyncio.sleep(1.0 if event.refused == Reason.QUOTA_EXCEEDED else 0.2)
 
     async def end(self) -> None:
@@ -66,13 +66,13 @@ class Orchestrators:
         lot, bus = self.asking.lot, self.asking.bus
         while True:
             await asyncio.sleep(lot.between(0.5, 2))
-            tasks = [task for task in bus.open_tasks() if task not in bus.marked]
+            tasks = bus.open_tasks()
             if len(tasks) > _FEW:
+                bus.over.add(tasks[0])
                 self.asking.record.note(Marked(tasks[0]))
-                bus.marked.add(tasks[0])
                 await asyncio.sleep(_NOTICE_SECONDS)
                 barrier = not lot.one_in(_WITHOUT_BARRIER)
-                await self.asking.everywhere(lambda broker: self._end(broker, tasks[0], barrier=barrier))  # noqa: B023
+                await self.asking.surely(lambda broker: self._end(broker, tasks[0], barrier=barrier))  # noqa: B023
 
     async def _end(self, broker: int, task: str, *, barrier: bool) -> Revoke:
         event = Revoke(

@@ -83,7 +83,7 @@ FAULTS = (
     ),
     Fault(
         "what is good for one time is good again",
-        "issued_at <= transaction.in_force.adopted_at or ",
+        "evidence.issued_at <= transaction.in_force.adopted_at or ",
         "",
         ("test_what_is_good_for_one_time_and_was_issued_before_is_taken_for_used",),
     ),
@@ -110,5 +110,17 @@ FAULTS = (
         '            "the caller\'s proof of identity": self.agent.not_after,\n',
         "",
         ("test_no_lease_outlives_the_proof_of_its_holder",),
+    ),
+    Fault(
+        "a proof of a key gets something at each broker",
+        "    single_use.refuse_spent(transaction, case.agent)\n",
+        "",
+        ("test_no_broker_takes_a_proof_that_another_has_taken", "test_of_twenty_at_two_brokers_at_once_one_wins"),
+    ),
+    Fault(
+        "a clock that is ahead for a while makes a broker forget what was used",
+        "timedelta(days=1)  # by which a broker's clock may be ahead",
+        "timedelta(0)  # by which a broker's clock may be ahead",
+        ("test_a_clock_that_is_ahead_for_a_while_makes_no_broker_forget_what_was_used",),
     ),
 )

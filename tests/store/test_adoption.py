@@ -23,6 +23,7 @@ from broker.lease.single_use import use_once
 from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
 from broker.model.lease import LeaseState
+from broker.model.principal import Once
 from broker.model.task import Task
 from broker.store import adoption, leases, ledger, locks, migrate, proofs, tasks, verification
 from broker.store.database import open_database
@@ -133,11 +134,12 @@ async def test_an_adopted_ledger_is_one_tree_whose_indexes_pass_over_what_was_lo
 
 async def test_what_is_good_for_one_time_and_was_issued_before_is_taken_for_used(adopted: Adopted) -> None:
     now = adopted.clock()
+    later = now + timedelta(minutes=5)
     async with adopted.opened() as new:
         with pytest.raises(Refusal) as refused:
-            await use_once(new.desk, "jti-1", now - timedelta(minutes=2), now + timedelta(minutes=5))
+            await use_once(new.desk, Once(name="jti-1", issued_at=now - timedelta(minutes=2), until=later))
         assert refused.value.reason is Reason.ASSERTION_REPLAYED
-        await use_once(new.desk, "jti-2", now + timedelta(seconds=1), now + timedelta(minutes=5))
+        await use_once(new.desk, Once(name="jti-2", issued_at=now + timedelta(seconds=1), until=later))
 
 
 async def test_a_name_that_the_ledger_had_is_no_new_one(tmp_path: Path) -> None:
