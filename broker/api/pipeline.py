@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from broker.access.entrances import Entrance, entrance_of, open_entrance
 from broker.access.refusals import Refusals
 from broker.access.summary import RequestSummary
 from broker.api.evidence import Context, presented
+from broker.api.turnstile import Turnstile
 from broker.intent.scopes import scope_of
 from broker.model.errors import Refusal, invalid
 from broker.model.principal import Principal
@@ -37,6 +38,7 @@ class Pipeline:
     issuer: str
     authentication: Authentication
     refusals: Refusals
+    turnstile: Turnstile = field(default_factory=Turnstile)
 
     def serve(self, service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler:
         """Put an implementation behind the pipeline. Its methods have the RPCs' names in snake_case.
@@ -67,6 +69,7 @@ class Pipeline:
         async def call(data: bytes, context: Context) -> Message:
             principal, request = None, message()
             try:
+                self.turnstile.check()
                 identity = presented(context, url)
                 principal = await self.authentication.authenticate(identity, prove_key=entrance.proves_key)
                 entrance.admit(principal)
@@ -84,6 +87,7 @@ class Pipeline:
         async def call(data: bytes, context: Context) -> AsyncIterator[Message]:
             principal, request = None, message()
             try:
+                self.turnstile.check()
                 identity = presented(context, url)
                 principal = await self.authentication.authenticate(identity, prove_key=entrance.proves_key)
                 entrance.admit(principal)

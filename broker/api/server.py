@@ -18,7 +18,8 @@ _MOST_CONNECTIONS = 10_000  # of a listener
 _LARGEST_REQUEST = 256 * 1024
 _LARGEST_METADATA = 20 * 1024  # an identity token and a proof of possession, of 8 KiB each, and what gRPC adds
 _MINUTE_MS = 60_000
-_NEWS_SECONDS = 0.1  # until watchers have heard that the server stops
+_NEWS_SECONDS = 0.1  # until callers and watchers have heard that the server stops
+_TIMES = 10  # that it waits so long, while callers come
 _OPTIONS = (
     ("grpc.max_receive_message_length", _LARGEST_REQUEST),
     ("grpc.max_metadata_size", _LARGEST_METADATA),  # beyond it, calls are turned away at random, up to the next
@@ -62,6 +63,7 @@ class Server:
         most = min(_MOST_CONNECTIONS, most_connections)
         self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", most)))
         self._health = health
+        self._turnstile = pipeline.turnstile
         names = [service.full_name for service in services]
         health.names(names)
         self._server.add_generic_rpc_handlers(
@@ -80,10 +82,21 @@ class Server:
         await self._server.start()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Drain: say that no more calls are wanted, let those under way finish, then close."""
+        """Drain: refuse calls, with a word of where to go, let those under way finish, then close.
+
+        Callers go when they hear that. From those that are still there when gRPC closes, it takes calls for a moment,
+        and cancels them without a word: so it closes when no more calls come, or after a second.
+        """
         self._health.stop()
-        await asyncio.sleep(_NEWS_SECONDS)
-        await self._server.stop(grace_seconds)
+        self._turnstile.close()
+        try:
+            for _ in range(_TIMES):
+                refused = self._turnstile.refused
+                await asyncio.sleep(_NEWS_SECONDS)
+                if self._turnstile.refused == refused:
+                    break
+        finally:
+            await self._server.stop(grace_seconds)
 
     def _listen(self, address: str, credentials: grpc.ServerCredentials) -> int:
         try:
