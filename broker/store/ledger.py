@@ -141,10 +141,11 @@ def lock_head(connection: Connection) -> Frontier:
     Raises:
         LedgerMismatch: it is gone, or was altered to something that is none.
     """
-    row = _LOCK_HEAD.run(connection).one_or_none()
+    row = _LOCK_HEAD.row(connection)
     if row is None:
         raise no_head()
-    return _frontier(row.size, row.peaks)
+    size, peaks = row
+    return _frontier(size, peaks)
 
 
 def no_head() -> LedgerMismatch:
@@ -191,7 +192,7 @@ def advance(connection: Connection, old_size: int, head: Head) -> None:
     Raises:
         RuntimeError: somebody else moved it although it was locked.
     """
-    done = _ADVANCE.run(
+    moved = _ADVANCE.run(
         connection,
         {
             "old_size": old_size,
@@ -202,7 +203,7 @@ def advance(connection: Connection, old_size: int, head: Head) -> None:
             "committed_index": head.committed_index,
         },
     )
-    if done.rowcount != 1:
+    if moved != 1:
         msg = f"the ledger's head is not at {old_size} any more"
         raise RuntimeError(msg)
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 _BUSY_SECONDS = 5.0
@@ -43,6 +43,15 @@ def not_waiting(connection: Connection) -> Iterator[None]:
 def is_busy(error: DBAPIError) -> bool:
     """Report whether a statement has failed because a lock is another's."""
     return getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def named(error: sqlite3.Error) -> Exception:
+    """Return a failure of the driver as SQLAlchemy would name it, without statement and parameters."""
+    known = DBAPIError.instance(None, None, error, sqlite3.Error, hide_parameters=True)
+    if type(known) in (DBAPIError, DatabaseError):  # for which the driver has no class, such as a damaged file
+        return OperationalError(None, None, error, hide_parameters=True)
+    assert isinstance(known, Exception)  # noqa: S101 (as the error is)
+    return known
 
 
 def _prepare(dbapi_connection, _record) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 (SQLAlchemy's hook)

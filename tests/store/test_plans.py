@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,25 +39,35 @@ _READS = ("SELECT", "WITH", "UPDATE", "DELETE")
 
 @contextmanager
 def whole_reads() -> Iterator[list[str]]:
-    """Collect the statements for which SQLite reads a table that grows from end to end."""
+    """Collect, at the end of a block, the statements for which SQLite reads a table that grows from end to end."""
     found: list[str] = []
+    seen: dict[str, set[str]] = {}  # by the path of the file: as the driver runs them, with their values
+    drivers: list[sqlite3.Connection] = []
 
-    def look(*call: object) -> None:
-        connection, _cursor, statement, values, _context, many = call
+    def listen(*call: object) -> None:
+        connection, *_ = call
         assert isinstance(connection, Connection)
-        assert isinstance(statement, str)
-        if not statement.startswith(_READS):
-            return
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        plan = driver.execute(f"EXPLAIN QUERY PLAN {statement}", values[0] if many else values)  # type: ignore[index]
-        found.extend(f"{step}: {statement}" for *_, step in plan.fetchall() if _is_whole_read(step))
+        driver, path = connection.connection.driver_connection, connection.engine.url.database
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_trace_callback(seen.setdefault(path or "", set()).add)
+        drivers.append(driver)
 
-    event.listen(Engine, "before_cursor_execute", look, named=False)
+    event.listen(Engine, "before_cursor_execute", listen, named=False)
     try:
         yield found
     finally:
-        event.remove(Engine, "before_cursor_execute", look)
+        event.remove(Engine, "before_cursor_execute", listen)
+        for driver in drivers:
+            driver.set_trace_callback(None)
+    for path, statements in seen.items():
+        found += _whole_reads(path, [statement for statement in statements if statement.lstrip().startswith(_READS)])
+
+
+def _whole_reads(path: str, statements: Sequence[str]) -> list[str]:
+    assert any("UPDATE ledger_head" in statement for statement in statements)  # none is hidden
+    with closing(sqlite3.connect(path)) as driver:
+        plans = [(statement, driver.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()) for statement in statements]
+    return [f"{step}: {statement}" for statement, plan in plans for *_, step in plan if _is_whole_read(step)]
 
 
 def _is_whole_read(step: str) -> bool:
