@@ -17,11 +17,12 @@ from broker.model.errors import Refusal
 from broker.model.selector import RevocationRule
 from broker.model.task import Task
 from broker.store import failures, ledger, opening, refusal_counts
-from broker.store.database import Database, WouldWait, using
+from broker.store.database import Database, using
 from broker.store.follower import Follower, Tail
 from broker.store.marks import Marks
 from broker.store.provenance import Proven
 from broker.store.refusal_counts import Refused
+from broker.store.sqlite import WouldWait
 from broker.store.transaction import Change, HeadState, Stale, Transaction
 
 Ask = Callable[[Transaction], None]
@@ -69,6 +70,7 @@ class Committer:
         self._marks = marks
         self._asks = asks
         self._state: HeadState | None = None
+        self._kept: Connection | None = None  # over which a file's only writer writes, from one batch to the next
 
     def open(self) -> None:
         """Find the ledger, or start it.
@@ -77,6 +79,12 @@ class Committer:
             LedgerMismatch: the database holds another ledger, or a damaged one.
         """
         opening.open_ledger(self._database, self._origin, self._signer, self._clock, self.follower, self._marks)
+
+    def let_go(self) -> None:
+        """Close the connection that is kept from one batch to the next, if one is."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
     async def commit(
         self, changes: Sequence[Change[object]], counted: Mapping[Refused, int]
@@ -109,6 +117,7 @@ class Committer:
             _undo(connection, error)
             raise
         _finish(connection)
+        connection.close()
         return prepared
 
     async def _do_in_file(self, prepare: Callable[[Connection], _Prepared]) -> _Prepared:
@@ -116,8 +125,9 @@ class Committer:
 
         What changes do with a file is over sooner than two threads could take turns.
         """
+        kept, self._kept = self._kept, None
         try:
-            connection = self._database.begin(at_once=True)
+            connection = self._database.begin(kept) if kept else await self._database.run(self._database.begin)
         except WouldWait:
             connection = await self._database.run(self._database.begin)
         # The file's one lock is held. A crash frees it.
@@ -127,8 +137,16 @@ class Committer:
             await self._database.run(partial(_undo, connection, error))
             raise
         # Written and signed, and nothing is durable. A crash here leaves nothing: the signature has left nobody's hand.
-        await self._database.run(partial(_finish, connection))
+        await self._database.run(partial(self._finish_in_file, connection))
         return prepared
+
+    def _finish_in_file(self, connection: Connection) -> None:
+        """5. Commit, and keep the connection, unless others take turns with us at the file."""
+        _finish(connection)
+        if self._database.turns is None:
+            self._kept = connection
+        else:
+            connection.close()
 
     def _prepare(
         self,
@@ -175,8 +193,11 @@ def _undo(connection: Connection, error: BaseException) -> None:
 
 def _finish(connection: Connection) -> None:
     """5. Commit."""
-    with using(connection):
+    try:
         failures.commit(connection)
+    except BaseException as error:
+        _undo(connection, error)
+        raise
 
 
 def _outcome(change: Change[object], transaction: Transaction) -> object:

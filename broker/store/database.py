@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,6 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
 
 from broker.model.errors import CannotStart, Refusal
 from broker.store import postgresql, sqlite
@@ -119,15 +118,16 @@ class Database:
             yield connection
             commit(connection)
 
-    def begin(self, *, at_once: bool = False) -> Connection:
+    def begin(self, kept: Connection | None = None) -> Connection:
         """Begin a write transaction. Closing the connection undoes what is not committed, and ends our turn.
 
+        Over a connection to a file that was `kept`, nobody is waited for.
+
         Raises:
-            WouldWait: it is to be begun `at_once`, which can only be in a file that is open, nobody's but ours, and not
-                locked.
+            WouldWait: somebody else has the file's one lock; the connection is closed.
         """
-        if at_once:
-            return self._begin_at_once()
+        if kept is not None:
+            return _begun_at_once(kept)
         if self.turns is None:
             return self._begin("BEGIN IMMEDIATE", "BEGIN" if self.at_leisure else postgresql.BEGIN_WRITE)
         self.turns.take()
@@ -148,26 +148,12 @@ class Database:
                 raise
         return self._begun(server if self.is_remote else sqlite)
 
-    def _begin_at_once(self) -> Connection:
-        pool = self.engine.pool
-        if self.is_shared or not isinstance(pool, QueuePool) or not pool.checkedin():
-            raise WouldWait
-        try:
-            return self._begun("BEGIN IMMEDIATE", sqlite.not_waiting)
-        except DBAPIError as error:
-            if not (sqlite.is_busy(error) or error.connection_invalidated):
-                raise
-            raise WouldWait from error
-
-    def _begun(
-        self, statement: str, manner: Callable[[Connection], AbstractContextManager[object]] = nullcontext
-    ) -> Connection:
+    def _begun(self, statement: str) -> Connection:
         connection = self.engine.connect()
         if not self.is_remote:
             sqlite.refuse_other_file(connection)
         try:
-            with manner(connection):
-                connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
         except BaseException:
             connection.invalidate()
             connection.close()
@@ -180,6 +166,17 @@ class Database:
         self.engine.dispose()
 
 
+def _begun_at_once(kept: Connection) -> Connection:
+    sqlite.refuse_other_file(kept)
+    try:
+        sqlite.begin_at_once(kept)
+    except BaseException:
+        kept.invalidate()
+        kept.close()
+        raise
+    return kept
+
+
 @contextmanager
 def using(connection: Connection) -> Iterator[Connection]:
     """Use a connection, and close it. One that has failed is not used again: what is wrong may be wrong for ever."""
@@ -189,10 +186,6 @@ def using(connection: Connection) -> Iterator[Connection]:
         except (*UNAVAILABLE, Undecided):
             connection.invalidate()
             raise
-
-
-class WouldWait(Exception):
-    """A transaction cannot be begun without waiting for somebody, or for a disk."""
 
 
 def refusal_of(error: Exception) -> Refusal | None:

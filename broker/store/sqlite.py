@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -14,6 +13,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 _BUSY_SECONDS = 5.0
+_WAIT = f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1_000:.0f}"
 _IN_MEMORY = ":memory:"
 _WHEN_CLOSED = "when closed"
 
@@ -28,21 +28,27 @@ def engine(url: URL, connections: int, **options: object) -> Engine:
     return made
 
 
-@contextmanager
-def not_waiting(connection: Connection) -> Iterator[None]:
-    """Let a connection wait for no lock, for the time of a block."""
+class WouldWait(Exception):
+    """A transaction cannot be begun without waiting for somebody."""
+
+
+def begin_at_once(connection: Connection) -> None:
+    """Begin a write transaction.
+
+    Raises:
+        WouldWait: somebody else has the one lock.
+    """
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)  # noqa: S101 (it is no other's)
     driver.execute("PRAGMA busy_timeout = 0")
     try:
-        yield
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise WouldWait from error
+        raise
     finally:
-        driver.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1_000:.0f}")
-
-
-def is_busy(error: DBAPIError) -> bool:
-    """Report whether a statement has failed because a lock is another's."""
-    return getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_BUSY
+        driver.execute(_WAIT)
 
 
 def named(error: sqlite3.Error) -> Exception:

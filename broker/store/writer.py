@@ -102,6 +102,7 @@ class Writer:
         if self._counting is not None:
             self._counting.cancel()
         self._marks.catch_up()
+        self._committer.let_go()
         self._database.close()
 
     def problem(self) -> str | None:
@@ -216,6 +217,7 @@ class Writer:
 
     async def _affordable(self, batch: list[Waiting]) -> list[Waiting]:
         """On a full disk, refuse what must leave the reserve alone."""
+        self._committer.let_go()  # it is the only connection, and the log is to begin anew
         if await self._database.run(partial(self._reserve.regain, self._database)):
             return batch
         others = [waiting for waiting in batch if not waiting.change.urgent]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from broker.store import migrate
-from broker.store.database import WouldWait, open_database
+from broker.store.database import open_database
+from broker.store.sqlite import WouldWait
 from tests.support.world import opened
 
 
@@ -30,23 +32,29 @@ def path(tmp_path: Path) -> str:
     return path
 
 
-def test_what_would_wait_is_not_begun_at_once(path: str) -> None:
+def test_over_a_kept_connection_nobody_is_waited_for(path: str) -> None:
     database = open_database(path).apart("writer")
-    with pytest.raises(WouldWait):
-        database.begin(at_once=True)  # the file is not open yet
-    database.begin().close()
+    kept = database.begin()
+    kept.commit()
+    assert database.begin(kept) is kept
+    kept.commit()
+    assert kept.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 5_000  # whoever may wait still does
+    kept.commit()
     with locked(path), pytest.raises(WouldWait):
-        database.begin(at_once=True)
-    with closing(database.begin(at_once=True)) as connection:
-        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 5_000  # whoever may wait still does
+        database.begin(kept)
+    assert kept.closed
+    database.begin().close()  # nothing of it is in the way
     database.close()
 
 
-def test_nothing_is_begun_at_once_on_a_server(postgresql_with_schema: Callable[[], str]) -> None:
-    database = open_database(postgresql_with_schema())
-    database.begin().close()
-    with pytest.raises(WouldWait):
-        database.begin(at_once=True)
+def test_nothing_is_kept_that_is_to_another_file(path: str) -> None:
+    database = open_database(path).apart("writer")
+    kept = database.begin()
+    kept.commit()
+    Path(path).unlink()
+    with pytest.raises(OperationalError, match="gone"):
+        database.begin(kept)
+    assert kept.closed
     database.close()
 
 

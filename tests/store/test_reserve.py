@@ -46,13 +46,18 @@ def full(disk: Disk, world: World, reserve: Path) -> Iterator[None]:
 
     event.listen(Engine, "connect", limit)
     disk.is_full = True
-    world.desk.ledger._database.engine.dispose()
+    connect_anew(world)
     try:
         yield
     finally:
         event.remove(Engine, "connect", limit)
         disk.is_full = False
-        world.desk.ledger._database.engine.dispose()
+        connect_anew(world)
+
+
+def connect_anew(world: World) -> None:
+    world.desk.ledger._committer.let_go()
+    world.desk.ledger._database.engine.dispose()
 
 
 async def fill(world: World, task: Task) -> Refusal:
