@@ -27,7 +27,7 @@ test: $(READY) $(READY_MCP1) ## Run every test, on SQLite and PostgreSQL
 
 .PHONY: test-long
 test-long: $(READY) ## Break brokers for an hour: every fault, kill -9 at each step and 150 other instants, 52 recorded histories
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "long or not long" tests/faults tests/history tests/laws tests/planted
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "long or not long" tests/faults tests/history tests/laws tests/planted tests/upgrades
 
 # What takes values and gives values: every branch has a test.
 PURE := model identity intent policy credential audit lease

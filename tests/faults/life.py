@@ -23,18 +23,25 @@ _LOG = "broker.log"
 
 @contextmanager
 def living(
-    folder: Path, port: int = 0, *, within: Sequence[str] = (), die_at: str = "", passes: int = 1
+    folder: Path,
+    port: int = 0,
+    *,
+    within: Sequence[str] = (),
+    die_at: str = "",
+    passes: int = 1,
+    code: Path = ROOT,
 ) -> Iterator[Broker]:
     """Run a broker for the time of a block, `within` a command that starts others; it may be dead when that ends.
 
-    With `die_at` it kills itself when it passes a step (tests/faults/steps.py) for so many times.
+    `code` is the tree whose broker it is. With `die_at` it kills itself when it passes a step (tests/faults/steps.py)
+    for so many times.
 
     Raises:
         SandboxProblem: it did not start.
     """
     began = time.monotonic()
     dying = ["--die-at", die_at, "--passes", str(passes)] if die_at else []
-    with starting(folder, "--port", str(port), *dying, within=within) as popen:
+    with starting(folder, "--port", str(port), *dying, within=within, code=code) as popen:
         ready = read_line(popen, folder / _LOG)
         try:
             yield Broker(ready["address"], prepare(folder).svids, pid=popen.pid, started_in=time.monotonic() - began)
@@ -43,10 +50,13 @@ def living(
 
 
 @contextmanager
-def starting(folder: Path, *options: str, within: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+def starting(
+    folder: Path, *options: str, within: Sequence[str] = (), code: Path = ROOT
+) -> Iterator[subprocess.Popen[str]]:
     """Run a broker for the time of a block, without waiting until it is ready."""
     command = [*within, sys.executable, "-m", "tests.faults.launch", "--dir", str(prepare(folder).directory), *options]
-    with process(command, folder / _LOG, {**os.environ, "PYTHONPATH": str(ROOT)}) as popen:
+    where = {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}  # there alone, and not where we stand
+    with process(command, folder / _LOG, os.environ | where) as popen:
         yield popen
 
 

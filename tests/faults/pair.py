@@ -21,7 +21,7 @@ from broker.sandbox.ports import free_port
 from broker.sdk.client.client import Client
 from broker.store import schema
 from broker.store.database import open_database
-from tests.faults.life import ended, living, settle
+from tests.faults.life import ROOT, ended, living, settle
 
 _MARK = Path("keys") / "ledger.mark"
 _PAUSE_SECONDS = 0.02  # between the calls of one client
@@ -29,10 +29,11 @@ _PAUSE_SECONDS = 0.02  # between the calls of one client
 
 @dataclass
 class Pair:
-    """Two brokers. `either` is where clients find them: its address names both."""
+    """Two brokers. `either` is where clients find them: its address names both. `code` is the tree that starts next."""
 
     folder: Path
     url: str
+    code: Path = ROOT
     either: Broker = field(init=False)
     _homes: list[Path] = field(init=False)
     _ports: list[int] = field(default_factory=lambda: [free_port(), free_port()])
@@ -85,7 +86,9 @@ class Pair:
         mark, other = (self._homes[of] / _MARK for of in (number, 1 - number))
         if not mark.exists() and other.exists():
             shutil.copy(other, mark)  # as a broker that joins another is given it
-        self._brokers[number] = self._lives[number].enter_context(living(self._homes[number], self._ports[number]))
+        self._brokers[number] = self._lives[number].enter_context(
+            living(self._homes[number], self._ports[number], code=self.code)
+        )
 
 
 @contextmanager
