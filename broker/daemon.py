@@ -17,6 +17,7 @@ import grpc
 
 from broker import logs
 from broker.access.authentication import Authentication
+from broker.access.lanes import Strangers
 from broker.audit.note import NoteSigner, VerifierKey
 from broker.config import policy_bundle
 from broker.config.identity import IdentitySettings
@@ -229,4 +230,5 @@ def _authentication(settings: IdentitySettings, source: SvidSource, desk: Desk) 
         tokens=JwtAuthenticator(trusted.issuers, trusted.current, bundles, settings.audience, directory),
         issuers=trusted,
         replays=Replays(),
+        strangers=Strangers(),
     )

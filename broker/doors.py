@@ -11,6 +11,7 @@ import grpc
 import structlog
 
 from broker.access.authentication import Authentication
+from broker.access.lanes import Lanes
 from broker.access.refusals import Refusals
 from broker.api import descriptors
 from broker.api.agents import AgentService
@@ -97,7 +98,7 @@ def make_doors(
         ListenProblem, CertificateProblem: an address or a certificate cannot be used.
     """
     desk, share = authentication.desk, allow_as_many_as_possible() // _SHARES
-    way_in = (desk.issuer, authentication, Refusals(desk))
+    way_in = (desk.issuer, authentication, Refusals(desk), Lanes())
     health = Health([feed.problem, desk.ledger.problem, keys.problem])
     server = Server(
         (settings.address, server_credentials(source, mutual=True)),

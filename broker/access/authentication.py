@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from broker.access.lanes import Strangers
 from broker.access.presented import PresentedIdentity, PresentedProof
 from broker.credential import dpop
 from broker.credential.replays import Replays, once
@@ -28,6 +29,7 @@ class Authentication:
     tokens: JwtAuthenticator
     issuers: TrustedIssuers
     replays: Replays
+    strangers: Strangers
 
     async def authenticate(self, presented: PresentedIdentity, *, prove_key: bool) -> Principal:
         """Return the principal that calls. A token that is good for one time is used up.
@@ -43,11 +45,12 @@ class Authentication:
         if presented.peer is not None:
             principal = self.certificates.authenticate(presented.peer, self.desk.clock())
         else:
-            evidence = await self._evidence(presented.token)
+            evidence = await self._evidence(presented)
             principal = self._in_hand(evidence, presented.proof)
             if evidence.once:
                 token = Once(name=evidence.once, issued_at=evidence.issued_at, until=principal.not_after)
-                await use_once(self.desk, token)
+                with self.strangers.waiting(presented.address()):
+                    await use_once(self.desk, token)
             _check_client_id(principal, presented.client_id)
         return self._with_key(principal, presented.proof) if prove_key and presented.proof else principal
 
@@ -94,18 +97,19 @@ class Authentication:
             dpop.refuse("it is of another key than the one that the token is bound to (`cnf`)")
         return principal
 
-    async def _evidence(self, token: str) -> JwtEvidence:
-        if not token:
+    async def _evidence(self, presented: PresentedIdentity) -> JwtEvidence:
+        if not presented.token:
             raise Refusal(
                 Reason.IDENTITY_MISSING,
                 "the call shows neither a client certificate nor a token that proves an identity",
                 Hints(missing="authorization", next="send a JWT-SVID, or a token of a trusted issuer, as bearer token"),
             )
         try:
-            return self.tokens.authenticate(token, self.desk.clock())
+            return self.tokens.authenticate(presented.token, self.desk.clock())
         except UnknownIssuerKey as error:
-            await self._refresh(error)
-        return self.tokens.authenticate(token, self.desk.clock())
+            with self.strangers.waiting(presented.address()):
+                await self._refresh(error)
+        return self.tokens.authenticate(presented.token, self.desk.clock())
 
     async def _refresh(self, unknown: UnknownIssuerKey) -> None:
         """Look for the key of a token. One that seems to be forged is called so if it cannot be told now."""

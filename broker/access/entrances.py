@@ -55,6 +55,14 @@ class Entrance:
         """What it is called in the ledger and the log."""
         return self.rpc or self.path.rpartition("/")[2]
 
+    @property
+    def has_right_of_way(self) -> bool:
+        """Report whether its calls wait in a line of their own at the door, and not behind everybody else's.
+
+        That is so for who takes away, for who must hear of it in time, and for who asks how the broker is.
+        """
+        return self.caller in (OPERATORS, VERIFIERS) or self.path in _ALSO_FIRST
+
     def admit(self, principal: Principal) -> None:
         """Refuse a caller that has not the role for which this is; the configuration calls roles groups.
 
@@ -77,6 +85,11 @@ KEY_PROVEN, NO_KEY = True, False
 LEASE_QUOTAS = ("leases_per_task", "leases_per_minute")
 TASK_QUOTA = ("active_tasks",)
 NO_LIMIT: tuple[str, ...] = ()
+_ALSO_FIRST = (
+    "/broker.v1.OrchestratorService/EndTask",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+)
 
 _LINES = (
     Entrance("/broker.v1.AgentService/IssueCredential", AGENTS, OWN_TENANT, RECORDED, KEY_PROVEN, LEASE_QUOTAS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from broker.credential import dpop
@@ -25,13 +25,15 @@ class PresentedProof:
 class PresentedIdentity:
     """What is to prove who calls: the certificates of the connection, or else a token; and a proof, if one came.
 
-    `client_id` is who the caller says it is, by its id or an issuer's name for it; empty, if it does not say.
+    `client_id` is who the caller says it is, by its id or an issuer's name for it; empty, if it does not say. `address`
+    tells where the connection comes from.
     """
 
     peer: PeerEvidence | None = None
     token: str = field(default="", repr=False)
     proof: PresentedProof | None = None
     client_id: str = ""
+    address: Callable[[], str] = str
 
 
 def bearer_token(authorization: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import grpc
@@ -25,7 +26,8 @@ def presented(context: Context, url: str) -> PresentedIdentity:
     proof = proof_of_key(_values(metadata, _PROOF), url)
     if peer.leaf_pem:
         return PresentedIdentity(peer=peer, proof=proof)
-    return PresentedIdentity(token=bearer_token(_values(metadata, _AUTHORIZATION)), proof=proof)
+    token = bearer_token(_values(metadata, _AUTHORIZATION))
+    return PresentedIdentity(token=token, proof=proof, address=partial(_address, context))
 
 
 def peer_evidence(auth_context: Mapping[str, Iterable[bytes]]) -> PeerEvidence:
@@ -36,6 +38,11 @@ def peer_evidence(auth_context: Mapping[str, Iterable[bytes]]) -> PeerEvidence:
         leaf_pem=_first(auth_context, "x509_pem_cert"),
         chain_pem=_first(auth_context, "x509_pem_cert_chain"),
     )
+
+
+def _address(context: Context) -> str:
+    """Return whence a connection comes, without its port."""
+    return str(context.peer()).rpartition(":")[0]
 
 
 def _first(auth_context: Mapping[str, Iterable[bytes]], name: str) -> bytes:

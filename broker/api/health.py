@@ -11,7 +11,7 @@ import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import SERVICE_NAME
 
-from broker.api.pipeline import serve_anybody
+from broker.api.pipeline import Handlers, serve_anybody
 
 _EVERY_SECONDS = 0.5
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -58,15 +58,16 @@ class Health:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the service, for a server."""
+        return serve_anybody(SERVICE_NAME, self.handlers())
+
+    def handlers(self) -> Handlers:
+        """Return the handlers of the service, by RPC."""
         request = health_pb2.HealthCheckRequest.FromString
         response = health_pb2.HealthCheckResponse.SerializeToString
-        return serve_anybody(
-            SERVICE_NAME,
-            {
-                "Check": grpc.unary_unary_rpc_method_handler(self.check, request, response),
-                "Watch": grpc.unary_stream_rpc_method_handler(self.watch, request, response),
-            },
-        )
+        return {
+            "Check": grpc.unary_unary_rpc_method_handler(self.check, request, response),
+            "Watch": grpc.unary_stream_rpc_method_handler(self.watch, request, response),
+        }
 
     async def check(
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]

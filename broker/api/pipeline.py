@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from broker.access.authentication import Authentication
 from broker.access.entrances import Entrance, entrance_of, open_entrance
+from broker.access.lanes import Lanes
 from broker.access.refusals import Refusals
 from broker.access.summary import RequestSummary
 from broker.api.evidence import Context, presented
@@ -27,6 +28,8 @@ from broker.wire.unknown import refuse_unknown
 
 Unary = Callable[[Principal, Message], Awaitable[Message]]
 Streaming = Callable[[Principal, Message], AsyncIterator[Message]]
+Handlers: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
+"""Those of a service, by RPC."""
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -38,16 +41,16 @@ class Pipeline:
     issuer: str
     authentication: Authentication
     refusals: Refusals
+    lanes: Lanes
     turnstile: Turnstile = field(default_factory=Turnstile)
 
-    def serve(self, service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler:
+    def serve(self, service: ServiceDescriptor, implementation: object) -> Handlers:
         """Put an implementation behind the pipeline. Its methods have the RPCs' names in snake_case.
 
         Raises:
             NoEntrance: an RPC has no line among the entrances.
         """
-        handlers = {method.name: self._handler(service, method, implementation) for method in service.methods}
-        return grpc.method_handlers_generic_handler(service.full_name, handlers)
+        return {method.name: self._handler(service, method, implementation) for method in service.methods}
 
     def _handler(
         self, service: ServiceDescriptor, method: MethodDescriptor, implementation: object
@@ -64,17 +67,19 @@ class Pipeline:
         return make(guarded, response_serializer=GetMessageClass(method.output_type).SerializeToString)
 
     def _unary(self, entrance: Entrance, message: type[Message], function: Unary):  # type: ignore[no-untyped-def]  # noqa: ANN202 (grpc types no handlers)
-        url = self.issuer + entrance.path
+        url, lane = self.issuer + entrance.path, self.lanes.of(entrance)
 
         async def call(data: bytes, context: Context) -> Message:
             principal, request = None, message()
             try:
                 self.turnstile.check()
+                lane.check()
                 identity = presented(context, url)
                 principal = await self.authentication.authenticate(identity, prove_key=entrance.proves_key)
                 entrance.admit(principal)
-                _parse(data, request)
-                return await function(principal, request)
+                with lane:
+                    _parse(data, request)
+                    return await function(principal, request)
             except Exception as error:  # noqa: BLE001 (mapped to a status, which is this function's work)
                 refusal = await self.refusals.settle(entrance, principal, _summary(request), error)
             return await _abort(context, refusal)
@@ -102,7 +107,23 @@ class Pipeline:
         return call
 
 
-def serve_anybody(service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> grpc.GenericRpcHandler:
+def put(server: grpc.aio.Server, service: str, handlers: Handlers) -> None:
+    """Serve a service's RPCs."""
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, dict(handlers)),))
+    put_first(server, service, handlers)
+
+
+def put_first(server: grpc.aio.Server, service: str, handlers: Handlers) -> None:
+    """Give each RPC with the right of way a line of its own, in which its calls wait until the event loop takes one.
+
+    The loop takes one call of each line in a turn. gRPC has such lines for methods that are registered by name, which
+    go before generic handlers; all that are not wait in one.
+    """
+    first = {name: on for name, on in handlers.items() if entrance_of(f"/{service}/{name}").has_right_of_way}
+    server.add_registered_method_handlers(service, first)
+
+
+def serve_anybody(service: str, handlers: Handlers) -> grpc.GenericRpcHandler:
     """Serve what gRPC itself has for everybody: the handlers of a service by their RPCs' names.
 
     Raises:

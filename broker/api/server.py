@@ -11,12 +11,13 @@ from grpc_health.v1.health import SERVICE_NAME
 
 from broker.api import reflection
 from broker.api.health import Health
-from broker.api.pipeline import Pipeline
+from broker.api.pipeline import Pipeline, put, put_first
 from broker.model.errors import ListenProblem
 
 _MOST_CONNECTIONS = 10_000  # of a listener
 _LARGEST_REQUEST = 256 * 1024
 _LARGEST_METADATA = 20 * 1024  # an identity token and a proof of possession, of 8 KiB each, and what gRPC adds
+_MOST_PENDING = 10_000
 _MINUTE_MS = 60_000
 _NEWS_SECONDS = 0.1  # until callers and watchers have heard that the server stops
 _TIMES = 10  # that it waits so long, while callers come
@@ -31,6 +32,8 @@ _OPTIONS = (
     ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),  # a new connection shows a fresh certificate
     ("grpc.max_connection_age_grace_ms", _MINUTE_MS),
     ("grpc.max_concurrent_streams", 1_000),
+    ("grpc.server.max_pending_requests", _MOST_PENDING),  # beyond it, calls end as CANCELLED
+    ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_connection_idle_ms", 5 * _MINUTE_MS),
 )
@@ -66,10 +69,10 @@ class Server:
         self._turnstile = pipeline.turnstile
         names = [service.full_name for service in services]
         health.names(names)
-        self._server.add_generic_rpc_handlers(
-            tuple(pipeline.serve(service, implementation) for service, implementation in services.items())
-        )
+        for service, implementation in services.items():
+            put(self._server, service.full_name, pipeline.serve(service, implementation))
         self._server.add_generic_rpc_handlers((health.handler(), *reflection.handlers((*names, SERVICE_NAME))))
+        put_first(self._server, SERVICE_NAME, health.handlers())
         self.port = self._listen(*mutual)
         self.jwt_port = None if for_tokens is None else self._listen(*for_tokens)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from starlette.datastructures import Headers
@@ -13,12 +14,17 @@ from starlette.routing import Route
 
 from broker.access.authentication import Authentication
 from broker.access.entrances import Entrance, entrance_of, open_entrance
+from broker.access.lanes import Lanes
 from broker.access.presented import PresentedIdentity, proof_of_key
 from broker.access.refusals import Refusals
 from broker.access.summary import RequestSummary
 from broker.model.principal import Principal
 from broker.web.errors import error_response
 from broker.web.forms import Form, read_form
+
+
+def _address(request: Request) -> str:
+    return "" if request.client is None else request.client.host
 
 
 class FormEndpoint(Protocol):
@@ -44,6 +50,7 @@ class HttpPipeline:
     issuer: str
     authentication: Authentication
     refusals: Refusals
+    lanes: Lanes
 
     def endpoint(self, path: str, at: str, endpoint: FormEndpoint) -> Route:
         """Serve an endpoint, whose line among the entrances is that of a path, to callers who prove who they are.
@@ -52,16 +59,20 @@ class HttpPipeline:
             NoEntrance: it has no line.
         """
         entrance, url = entrance_of(path), self.issuer + path
+        lane = self.lanes.of(entrance)
 
         async def answer(request: Request) -> Response:
             form, principal = Form({}), None
             try:
+                lane.check()
                 form = await read_form(request)
                 identity = endpoint.present(request.headers, form)
-                identity = replace(identity, proof=proof_of_key(request.headers.getlist("dpop"), url))
+                proof = proof_of_key(request.headers.getlist("dpop"), url)
+                identity = replace(identity, proof=proof, address=partial(_address, request))
                 principal = await self.authentication.authenticate(identity, prove_key=entrance.proves_key)
                 entrance.admit(principal)
-                return await endpoint.answer(principal, form)
+                with lane:
+                    return await endpoint.answer(principal, form)
             except Exception as error:  # noqa: BLE001 (mapped to a status, which is this function's work)
                 refusal = await self.refusals.settle(entrance, principal, endpoint.summary(form), error)
             return error_response(refusal, is_grant=endpoint.is_grant(form))

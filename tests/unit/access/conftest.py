@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker.access.authentication import Authentication
+from broker.access.lanes import Strangers
 from broker.access.refusals import Refusals
 from broker.credential.replays import Replays
 from broker.identity.directory import Directory
@@ -52,6 +53,7 @@ def authentication(world: World) -> Authentication:
         tokens=JwtAuthenticator(issuers.issuers, issuers.current, lambda: NOBODY, "broker", directory),
         issuers=issuers,
         replays=Replays(),
+        strangers=Strangers(),
     )
 
 

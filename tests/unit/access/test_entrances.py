@@ -19,6 +19,7 @@ from starlette.routing import Route
 from broker.access import entrances
 from broker.access.authentication import Authentication
 from broker.access.entrances import ANYBODY, ENTRANCES, NoEntrance, Tenancy, entrance_of, open_entrance
+from broker.access.lanes import Lanes
 from broker.access.refusals import Refusals
 from broker.api import descriptors, reflection
 from broker.api.agents import AgentService
@@ -50,7 +51,7 @@ def served_over_http(world: World, pipeline: HttpPipeline) -> set[str]:
 async def test_the_lines_are_those_of_what_is_served(
     world: World, authentication: Authentication, refusals: Refusals
 ) -> None:
-    pipeline = HttpPipeline(world.desk.issuer, authentication, refusals)
+    pipeline = HttpPipeline(world.desk.issuer, authentication, refusals, Lanes())
     ours = set().union(*(names(service) for service in descriptors.ALL))
     health = {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
     reflected = {f"/{name}/ServerReflectionInfo" for name in reflection.NAMES}
@@ -80,7 +81,7 @@ async def test_an_rpc_without_a_line_is_not_served(
         async def drop_everything(self) -> None:
             raise AssertionError
 
-    pipeline = Pipeline(world.desk.issuer, authentication, refusals)
+    pipeline = Pipeline(world.desk.issuer, authentication, refusals, Lanes())
     with pytest.raises(NoEntrance, match="DropEverything` has no line"):
         pipeline.serve(newcomer(), NewService())
 
@@ -91,7 +92,7 @@ async def test_an_endpoint_without_a_line_is_not_served(
     async def answer(_form: Form) -> Response:
         raise AssertionError
 
-    pipeline = HttpPipeline(world.desk.issuer, authentication, refusals)
+    pipeline = HttpPipeline(world.desk.issuer, authentication, refusals, Lanes())
     introspection = IntrospectionEndpoint(world.desk, lambda: world.keys)
     with pytest.raises(NoEntrance, match="`/new` has no line"):
         pipeline.endpoint("/new", "/new", introspection)
@@ -107,7 +108,7 @@ async def test_what_has_callers_is_not_served_to_anybody(
     async def answer(_form: Form) -> Response:
         raise AssertionError
 
-    pipeline = HttpPipeline(world.desk.issuer, authentication, refusals)
+    pipeline = HttpPipeline(world.desk.issuer, authentication, refusals, Lanes())
     with pytest.raises(NoEntrance, match="`/token` is for agents"):
         pipeline.open_endpoint("/token", "/token", answer)
     handler: grpc.RpcMethodHandler[object, object] = grpc.unary_unary_rpc_method_handler(lambda *_: object())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 
 import httpx2
 import pytest
@@ -11,6 +12,8 @@ from starlette.responses import Response
 from structlog.testing import capture_logs
 
 from broker.access.authentication import Authentication
+from broker.access.entrances import entrance_of
+from broker.access.lanes import Lanes
 from broker.access.refusals import Refusals
 from broker.store import ledger
 from broker.web.app import application
@@ -23,7 +26,7 @@ ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 @pytest.fixture
 def pipeline(world: World, authentication: Authentication, refusals: Refusals) -> HttpPipeline:
-    return HttpPipeline(world.desk.issuer, authentication, refusals)
+    return HttpPipeline(world.desk.issuer, authentication, refusals, Lanes())
 
 
 async def posted(
@@ -104,3 +107,16 @@ async def test_an_empty_header_presents_nothing(world: World, pipeline: HttpPipe
     app = application(pipeline, world.desk, lambda: world.keys)
     answer = await posted(app, "/introspect", [("authorization", "")], token="x")
     assert answer.json()["reason"] == "IDENTITY_MISSING"
+
+
+async def test_who_finds_no_room_is_told_when_to_come_again(world: World, pipeline: HttpPipeline) -> None:
+    app = application(pipeline, world.desk, lambda: world.keys)
+    with ExitStack() as calls:
+        for _ in range(1_024):
+            calls.enter_context(pipeline.lanes.of(entrance_of("/token")))
+        answer = await posted(app, "/token", grant_type="client_credentials")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["reason"] == "UNAVAILABLE"
+        assert (await posted(app, "/introspect", token="x")).status_code == 401
+    assert (await posted(app, "/token", grant_type="client_credentials")).status_code == 401
+    assert [entry["reason"] for entry in await recorded(world)] == ["IDENTITY_MISSING"]
