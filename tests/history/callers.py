@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -35,16 +35,20 @@ async def main(setting: Setting, name: str) -> None:
     asking = Asking(setting, Recorder(events, name), Bus.of(events), Lot(setting.seed, name))
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
 
-        async def clients(svid: str, ids: Callable[[], str], seconds: float) -> list[Client]:
-            made = [Client(address, svids / svid, ids=ids, timeout=seconds) for address in setting.brokers]
+        async def clients(
+            svid: str, ids: Callable[[], str], seconds: float, addresses: Sequence[str] = setting.brokers
+        ) -> list[Client]:
+            made = [Client(address, svids / svid, ids=ids, timeout=seconds) for address in addresses]
             return [await stack.enter_async_context(client) for client in made]
 
+        # Those of an orchestrator each begin with another broker, and go on to the next by themselves.
+        turns = [",".join(setting.brokers[first:] + setting.brokers[:first]) for first in range(len(setting.brokers))]
         roots = grpc.ssl_channel_credentials((svids / "ca.pem").read_bytes())
         agents = Agents(asking, await clients("researcher", REQUEST.get, CALL_SECONDS))
         orchestrators = Orchestrators(
             asking,
-            await clients("orchestrator", REQUEST.get, CALL_SECONDS),
-            await clients("orchestrator", uuid7, BARRIER_SECONDS),
+            await clients("orchestrator", REQUEST.get, CALL_SECONDS, turns),
+            await clients("orchestrator", uuid7, BARRIER_SECONDS, turns),
         )
         operators = Operators(asking, [connect(address, svids / "operator") for address in setting.brokers])
         spenders = Spenders(

@@ -39,7 +39,11 @@ async def play(stage: Stage, seed: int, steps: Sequence[Step], verifiers: Sequen
     """
     setting = stage.setting(seed)
     async with AsyncExitStack() as stack:
-        processes = [Watchers(str(number), count, setting, deaf=deaf) for number, count in enumerate(verifiers)]
+        others = [scene.broker.address for scene in stage.scenes[1:]]
+        processes = [
+            Watchers(str(number), count, setting, others if number % 2 else (), deaf=deaf)
+            for number, count in enumerate(verifiers)
+        ]
         for number, watchers in enumerate(processes):
             await watchers.live(stage.port(number % len(stage.scenes)))
             stack.push_async_callback(watchers.die)

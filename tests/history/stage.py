@@ -47,11 +47,15 @@ groups = ["agents"]
 
 @dataclass
 class Watchers:
-    """A process of verifiers, which lives several times; `wire` leads to the broker that it watches in this life."""
+    """A process of verifiers, which lives several times; `wire` leads to the broker that it watches in this life.
+
+    `others` are brokers to which it goes on by itself, if it loses that one.
+    """
 
     name: str
     count: int
     setting: Path
+    others: Sequence[str] = ()
     deaf: bool = False
     lives: int = 0
     pid: int = 0
@@ -65,8 +69,8 @@ class Watchers:
         self.lives, self.port = self.lives + 1, port
         self.wire = await self._wires.enter_async_context(cuttable(port))
         name = f"verifiers {self.name}, life {self.lives}"
-        command = [sys.executable, "-m", "tests.history.verifiers", str(self.setting), name, self.wire.address]
-        command += [str(self.count), *["--deaf"] * self.deaf]
+        command = [sys.executable, "-m", "tests.history.verifiers", str(self.setting), name]
+        command += [",".join([self.wire.address, *self.others]), str(self.count), *["--deaf"] * self.deaf]
         log = self.setting.parent / f"verifiers-{self.name}.log"
         self.pid = self._life.enter_context(process(command, log, {**os.environ, "PYTHONPATH": str(ROOT)})).pid
 
