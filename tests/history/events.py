@@ -48,6 +48,14 @@ class Issue(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Renew(Event):
+    """An agent asked for a new token on a lease; it got one, if it was not `refused`."""
+
+    lease: str
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Revoke(Event):
     """Somebody revoked a lease, or all that a task has; with `ends`, the task has ended, and gets no more.
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import chain
 
 from broker.model.errors import Reason
-from tests.history.events import Begin, History, Issue, Read, Revoke, Use
+from tests.history.events import Begin, Event, History, Issue, Read, Renew, Revoke, Use
 from tests.history.quotas import leases_per_task, tasks_at_a_time
 from tests.history.violation import Violation
 
@@ -81,6 +81,15 @@ def end(history: History) -> Iterator[Violation]:
     for issue in history.of(Issue):
         if issue.lease and issue.task in first and issue.began > _ended(first[issue.task]):
             yield Violation("end", "a credential was given after its task had ended", (first[issue.task], issue))
+
+
+def renewal(history: History) -> Iterator[Violation]:
+    """Once a revocation is acknowledged, nobody is given a new token on what it covers."""
+    first = _first_rules(history, [rule for rule in history.of(Revoke) if _done(rule)])
+    for renew in history.of(Renew):
+        given = renew.ended is not None and not renew.refused
+        if given and renew.lease in first and renew.began > _ended(first[renew.lease]):
+            yield Violation("renewal", "what was revoked was renewed", (first[renew.lease], renew))
 
 
 def request(history: History) -> Iterator[Violation]:
@@ -158,6 +167,7 @@ LAWS: tuple[Callable[[History], Iterable[Violation]], ...] = (
     resurrection,
     cause,
     end,
+    renewal,
     request,
     leases_per_task,
     tasks_at_a_time,
@@ -173,7 +183,7 @@ def _done(rule: Revoke) -> bool:
     return rule.ended is not None and not rule.refused
 
 
-def _ended(event: Begin | Issue | Revoke | Use) -> float:
+def _ended(event: Event) -> float:
     return math.inf if event.ended is None else event.ended
 
 
@@ -189,6 +199,14 @@ def _result(event: Begin | Issue) -> str:
 
 def _late(history: History, rules: Iterable[Revoke], grace: float) -> Iterator[tuple[Revoke, Use]]:
     """Yield what was accepted later than some seconds after a rule was acknowledged that covers it."""
+    first = _first_rules(history, rules)
+    for use in history.of(Use):
+        if use.accepted and use.lease in first and use.began > _ended(first[use.lease]) + grace:
+            yield first[use.lease], use
+
+
+def _first_rules(history: History, rules: Iterable[Revoke]) -> dict[str, Revoke]:
+    """Return, by lease, the rule that was acknowledged first of those that cover it."""
     first: dict[str, Revoke] = {}
     leases = _leases(history)
     for rule in sorted(rules, key=_ended):
@@ -196,9 +214,7 @@ def _late(history: History, rules: Iterable[Revoke], grace: float) -> Iterator[t
             # A rule of a task that goes on covers what had been given when it was asked for.
             if rule.lease or rule.ends or leases[rule.task][lease] < rule.began:
                 first.setdefault(lease, rule)
-    for use in history.of(Use):
-        if use.accepted and use.lease in first and use.began > _ended(first[use.lease]) + grace:
-            yield first[use.lease], use
+    return first
 
 
 def _leases(history: History) -> dict[str, dict[str, float]]:

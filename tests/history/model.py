@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from hypothesis import strategies as st
 
 from broker.model.errors import Reason
-from tests.history.events import Begin, Event, History, Issue, Read, Revoke, Terms, Use
+from tests.history.events import Begin, Event, History, Issue, Read, Renew, Revoke, Terms, Use
 
 TERMS = Terms(window=10.0, leases_per_task=3, active_tasks=2)
 _VERIFIERS = ("verifier 1", "verifier 2")
-_KINDS = ("begin", "issue", "issue", "issue", "revoke", "end", "use", "use", "use", "use")
+_KINDS = ("begin", "issue", "issue", "issue", "revoke", "end", "use", "use", "use", "use", "renew")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,12 @@ class Model:
         refused = Reason.TOKEN_REVOKED if heard else ""
         return Use(by=_VERIFIERS[who], began=op.began, ended=op.ended, lease=issue.lease, refused=refused)
 
+    def _renew(self, op: Op) -> Renew | None:
+        if (issue := self._known(op)) is None:
+            return None
+        refused = Reason.LEASE_NOT_LIVE if self._dead(issue) else ""
+        return Renew(by="agent", began=op.began, ended=op.ended, lease=issue.lease, refused=refused)
+
     def _known(self, op: Op) -> Issue | None:
         """Pick a lease that somebody had been given."""
         known = [issue for issue in self.events if isinstance(issue, Issue) and issue.lease]
@@ -154,6 +160,8 @@ def _covers(rule: Revoke, issue: Issue) -> bool:
 def _unanswered(event: Event) -> Event:
     """Take away what only an answer tells; who tries a token is told at once."""
     match event:
+        case Renew():
+            return replace(event, ended=None, refused="")
         case Issue():
             return replace(event, ended=None, refused="", lease="", index=-1)
         case Begin():

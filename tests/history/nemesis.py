@@ -11,9 +11,12 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from sqlalchemy.exc import DBAPIError
+
+from broker.sandbox.problem import SandboxProblem
 from tests.faults.scene import Scene
 from tests.faults.table import FAULTS
 from tests.history.lot import Lot
@@ -23,13 +26,14 @@ _OF_SCENES = {fault.name: fault.inflicted for fault in FAULTS}
 _WHOLE_SECONDS = (1.0, 8.0)
 _SHORT_SECONDS, _LONG_SECONDS = (0.3, 4.0), (4.0, 14.0)
 _LONG = 4  # of so many faults, one is long
+_STARTS_SECONDS, _RETRY_SECONDS = 120.0, 0.5
 _ENDS_SESSIONS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
 
 OF_BROKERS_ON_SERVER = (
-    *("killed beside another", "killed beside another", "paused beside another", "paused beside another"),
+    *("killed", "killed", "paused beside another", "paused beside another"),
     *("wire cut", "wire blocked", "wire cut one way", "wire slow", "connections dead", "answers to commits lost"),
     *("sessions ended", "head held", "clock ahead", "clock behind"),
 )
@@ -87,8 +91,9 @@ class Nemesis:
     async def _take(self, steps: Sequence[Step], start: float) -> None:
         for step in steps:
             await asyncio.sleep(start + step.at - time.monotonic())
-            async with self._inflicted(step):
-                await asyncio.sleep(step.seconds)
+            with suppress(DBAPIError):  # another fault has ended the session that was part of this one
+                async with self._inflicted(step):
+                    await asyncio.sleep(step.seconds)
 
     @asynccontextmanager
     async def _inflicted(self, step: Step) -> AsyncIterator[None]:
@@ -125,6 +130,21 @@ class Nemesis:
 
 
 @asynccontextmanager
+async def _killed(scene: Scene) -> AsyncIterator[None]:
+    """Kill a broker, and start it until it lives: its database may be away just then."""
+    await asyncio.to_thread(scene.die)
+    yield
+    async with asyncio.timeout(_STARTS_SECONDS):
+        while True:
+            try:
+                await asyncio.to_thread(scene.live)
+            except SandboxProblem:
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+
+@asynccontextmanager
 async def _cut_one_way(scene: Scene) -> AsyncIterator[None]:
     """What the broker says reaches its database, and no answer comes back."""
     scene.wire.hold_answers()
@@ -139,4 +159,4 @@ async def _sessions_ended(scene: Scene) -> AsyncIterator[None]:
     yield
 
 
-_OF_BROKER = {"wire cut one way": _cut_one_way, "sessions ended": _sessions_ended}
+_OF_BROKER = {"killed": _killed, "wire cut one way": _cut_one_way, "sessions ended": _sessions_ended}

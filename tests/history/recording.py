@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.history.events import Begin, Event, Issue, Read, Revoke, Use
+from tests.history.events import Begin, Event, Issue, Read, Renew, Revoke, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,9 @@ class Marked:
 
 
 Said = Event | Given | Marked
-_KINDS: dict[str, type[Said]] = {kind.__name__: kind for kind in (Begin, Issue, Revoke, Use, Read, Given, Marked)}
+_KINDS: dict[str, type[Said]] = {
+    kind.__name__: kind for kind in (Begin, Issue, Renew, Revoke, Use, Read, Given, Marked)
+}
 
 
 class Recorder:

@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from broker.model.errors import Reason
-from tests.history.events import Begin, Event, History, Issue, Read, Revoke, Use
+from tests.history.events import Begin, Event, History, Issue, Read, Renew, Revoke, Use
 from tests.history.laws import LAWS, violations
 from tests.history.model import TERMS, histories
 from tests.history.violation import report
@@ -64,6 +64,11 @@ def refused_before_it_was_revoked(at: float, gap: float) -> list[Event]:
 def given_after_the_end(at: float, gap: float) -> list[Event]:
     rule = Revoke(by="o", began=at, ended=at + 3, rule="x", task="t", ends=True)
     return [rule, replace(LEASE, began=at + 3 + gap, ended=at + 4 + gap)]
+
+
+def renewed_after_it_was_revoked(at: float, gap: float) -> list[Event]:
+    rule = Revoke(by="o", began=at, ended=at + 3, rule="x", lease="l")
+    return [LEASE, rule, Renew(by="a", began=at + 3 + gap, ended=at + 4 + gap, lease="l")]
 
 
 def two_leases_of_a_request(at: float, gap: float) -> list[Event]:
@@ -146,6 +151,7 @@ PLANTED: dict[Planter, str] = {
     accepted_again: "resurrection",
     refused_before_it_was_revoked: "cause",
     given_after_the_end: "end",
+    renewed_after_it_was_revoked: "renewal",
     two_leases_of_a_request: "request",
     two_tasks_of_a_request: "request",
     one_lease_of_two_requests: "request",

@@ -33,7 +33,7 @@ async def test_three_brokers_on_one_postgresql_keep_the_laws_while_something_bre
     tmp_path: Path, postgresql_with_schema: Callable[[], str]
 ) -> None:
     steps = [
-        Step(0.0, 1.0, "broker", 1, "killed beside another"),
+        Step(0.0, 1.0, "broker", 1, "killed"),
         Step(0.2, 1.5, "broker", 2, "wire cut one way"),
         Step(0.5, 0.5, "verifiers", 0, "restarted elsewhere"),
     ]
