@@ -70,7 +70,7 @@ class Committer:
         self._marks = marks
         self._asks = asks
         self._state: HeadState | None = None
-        self._kept: Connection | None = None  # over which a file's only writer writes, from one batch to the next
+        self._kept: Connection | None = None  # over which a file is written, from one batch to the next
 
     def open(self) -> None:
         """Find the ledger, or start it.
@@ -141,12 +141,10 @@ class Committer:
         return prepared
 
     def _finish_in_file(self, connection: Connection) -> None:
-        """5. Commit, and keep the connection, unless others take turns with us at the file."""
+        """5. Commit, and keep the connection. Where others write to the file, it is their turn."""
         _finish(connection)
-        if self._database.turns is None:
-            self._kept = connection
-        else:
-            connection.close()
+        self._kept = connection
+        self._database.leave_turn()
 
     def _prepare(
         self,

@@ -124,9 +124,12 @@ class Database:
         Over a connection to a file that was `kept`, nobody is waited for.
 
         Raises:
-            WouldWait: somebody else has the file's one lock; the connection is closed.
+            WouldWait: somebody else has the file's one lock, or the turn; the connection is closed.
         """
         if kept is not None:
+            if self.turns is not None and not self.turns.take_at_once():
+                kept.close()
+                raise sqlite.WouldWait
             return _begun_at_once(kept)
         if self.turns is None:
             return self._begin("BEGIN IMMEDIATE", "BEGIN" if self.at_leisure else postgresql.BEGIN_WRITE)
@@ -138,6 +141,16 @@ class Database:
             raise
         sqlite.when_closed(connection, self.turns.leave)
         return connection
+
+    async def wait_for_turn(self) -> None:
+        """Wait until it is our turn, where others write as well: that of the next transaction, or of `leave_turn`."""
+        if self.turns is not None and not self.turns.take_at_once():
+            await self.run(self.turns.take)
+
+    def leave_turn(self) -> None:
+        """Give the turn back, if we have one; whoever closes a connection that has written does so as well."""
+        if self.turns is not None:
+            self.turns.leave()
 
     def _begin(self, sqlite: str, server: str) -> Connection:
         """Begin by hand: both drivers are in autocommit mode. A connection that has died meanwhile is no failure."""

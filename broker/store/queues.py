@@ -48,6 +48,10 @@ class Queues:
         self._gathering = Gathering(self.others, self.urgent)
         self._callers = 1
 
+    def __len__(self) -> int:
+        """Count all that wait."""
+        return len(self.urgent) + len(self.others) + len(self.refusals)
+
     def is_full(self, change: Change[object]) -> bool:
         """Report whether too many wait already for another change like this one."""
         return len(self.urgent if change.urgent else self.others) >= _MOST_WAITING

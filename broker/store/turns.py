@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+from contextlib import suppress
 
 _NEXT, _NOW = 0, 1  # bytes of a file that has none: locks need no more
 
@@ -25,18 +26,32 @@ class Turns:
         """Make turns of which nobody has any."""
         with tempfile.TemporaryFile() as file:
             self._descriptor = os.dup(file.fileno())  # for as long as the process lives
+        self._holder: int | None = None  # this process, or the one that it is a fork of
 
     def take(self) -> None:
-        """Wait for a turn. It may be long: this is for threads."""
-        self._lock(_NEXT, fcntl.LOCK_EX)
-        try:
-            self._lock(_NOW, fcntl.LOCK_EX)
-        finally:
-            self._lock(_NEXT, fcntl.LOCK_UN)
+        """Wait for a turn, if we have none. It may be long: this is for threads."""
+        self._take(fcntl.LOCK_EX)
+
+    def take_at_once(self) -> bool:
+        """Take a turn if nobody has one or waits for it; report whether we have one."""
+        with suppress(BlockingIOError):
+            self._take(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return self._holder == os.getpid()
 
     def leave(self) -> None:
-        """Give the turn back."""
+        """Give the turn back, if we have one."""
+        self._holder = None
         self._lock(_NOW, fcntl.LOCK_UN)
+
+    def _take(self, how: int) -> None:
+        if self._holder == os.getpid():
+            return
+        self._lock(_NEXT, how)
+        try:
+            self._lock(_NOW, how)
+            self._holder = os.getpid()
+        finally:
+            self._lock(_NEXT, fcntl.LOCK_UN)
 
     def _lock(self, byte: int, what: int) -> None:
         fcntl.lockf(self._descriptor, what, 1, byte)

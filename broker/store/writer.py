@@ -182,16 +182,22 @@ class Writer:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                await self._queues.gather()
-                while (batch := self._queues.take()) or self._counts_are_due:
+                while (batch := await self._next_batch()) or self._counts_are_due:
                     await self._commit(batch)
                     self._queues.served(batch)
-                    await self._queues.gather()
+                self._database.leave_turn()
                 if self._stopping:
                     return
         finally:
             self._stopping = True
             self._tell_all(Refusal(Reason.UNAVAILABLE, "the broker is shutting down", Hints(next=_AGAIN)))
+
+    async def _next_batch(self) -> list[Waiting]:
+        """1. Take what waits when it is our turn: whoever comes until then is in it."""
+        await self._queues.gather()
+        if self._queues or self._counts_are_due:
+            await self._database.wait_for_turn()
+        return self._queues.take()
 
     async def _commit(self, batch: list[Waiting]) -> None:
         """Commit a batch, and tell the callers. If one change of many is at fault, it fails alone."""

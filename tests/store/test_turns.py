@@ -13,6 +13,7 @@ import pytest
 
 from broker.store import migrate
 from broker.store.database import Database, open_database
+from broker.store.sqlite import WouldWait
 from broker.store.turns import Turns
 from tests.support.waiting import wait_for
 
@@ -78,6 +79,27 @@ def test_a_turn_ends_with_its_process(tmp_path: Path) -> None:
     turns.leave()
 
 
+def test_a_turn_that_others_have_or_wait_for_is_not_taken_at_once(tmp_path: Path) -> None:
+    turns, taken, over = Turns(), tmp_path / "taken", tmp_path / "over"
+
+    def for_a_while() -> None:
+        turns.take()
+        taken.write_text("yes")
+        wait_for(lambda: size(over) > 0)
+
+    assert turns.take_at_once()
+    assert turns.take_at_once()  # it is ours
+    with child(for_a_while):
+        wait_for(lambda: is_next(turns))
+        turns.leave()
+        assert not turns.take_at_once()
+        wait_for(lambda: size(taken) > 0)
+        assert not turns.take_at_once()
+        over.write_text("yes")
+        wait_for(turns.take_at_once)
+    turns.leave()
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """A file, which is shared."""
@@ -116,6 +138,43 @@ def test_a_transaction_is_a_turn_however_it_ends(database: Database, tmp_path: P
     with pytest.raises(Exception, match="gone"):
         database.begin()
     assert is_free(database, tmp_path / "never begun")
+
+
+async def test_who_waits_for_a_turn_keeps_it_for_the_next_transaction(database: Database, tmp_path: Path) -> None:
+    await database.wait_for_turn()
+    assert not is_free(database, tmp_path / "waited for")
+    with database.transaction():
+        assert not is_free(database, tmp_path / "begun")
+    assert is_free(database, tmp_path / "over")
+    await database.wait_for_turn()
+    database.leave_turn()
+    assert is_free(database, tmp_path / "left")
+
+
+def test_over_a_kept_connection_nothing_is_begun_out_of_turn(database: Database, tmp_path: Path) -> None:
+    kept, taken, over = database.begin(), tmp_path / "taken", tmp_path / "over"
+    kept.commit()
+    database.leave_turn()
+    assert is_free(database, tmp_path / "kept")
+    database.begin(kept)
+    assert not is_free(database, tmp_path / "begun")
+    kept.commit()
+    database.leave_turn()
+
+    def for_a_while() -> None:
+        assert database.turns is not None
+        database.turns.take()
+        taken.write_text("yes")
+        wait_for(lambda: size(over) > 0)
+
+    with child(for_a_while):
+        wait_for(lambda: size(taken) > 0)
+        with pytest.raises(WouldWait):
+            database.begin(kept)
+        assert kept.closed
+        over.write_text("yes")
+        database.begin().close()
+    assert is_free(database, tmp_path / "closed")
 
 
 def test_a_file_with_turns_is_shared_and_not_remote(database: Database, tmp_path: Path) -> None:
