@@ -81,4 +81,10 @@ FAULTS = (
         "        others = set()\n",
         ("test_adopting_withdraws_every_key_but_the_new_ones",),
     ),
+    Fault(
+        "who follows a changed announcement does not tell its verifiers",
+        "            self._publisher.keys_changed()\n",
+        "",
+        ("test_what_either_signs_is_good_at_both_and_what_is_withdrawn_on_one_is_refused_at_both",),
+    ),
 )
