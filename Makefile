@@ -31,6 +31,7 @@ test-long: $(READY) ## Break brokers for an hour: every fault, kill -9 at each s
 
 # What takes values and gives values: every branch has a test.
 PURE := model identity intent policy credential audit lease
+PURE_FILES := $(addprefix revocation/,barrier closing freshness peers unrecorded)
 FLOOR := 93
 EMPTY :=
 COMMA := ,
@@ -41,7 +42,7 @@ coverage: $(READY) $(READY_MCP1) ## Measure which branches no test takes: all in
 	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadgroup
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=100 \
-		--include='$(subst $(EMPTY) $(EMPTY),$(COMMA),$(PURE:%=broker/%/*)),broker/revocation/freshness.py,broker/revocation/unrecorded.py'
+		--include='$(subst $(EMPTY) $(EMPTY),$(COMMA),$(PURE:%=broker/%/*) $(PURE_FILES:%=broker/%.py))'
 	$(BIN)/python -m coverage report --fail-under=$(FLOOR)
 
 # The first of each version: of those that pyenv keeps, and of those on the path (but for pyenv's shims, which may lead nowhere).

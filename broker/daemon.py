@@ -7,11 +7,13 @@ import faulthandler
 import gc
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 
 import grpc
 
@@ -44,6 +46,8 @@ from broker.lease.lookup import LeaseLookup
 from broker.model.clock import Clock
 from broker.policy.engine import Policy
 from broker.revocation.feed import FRESHNESS, Feed
+from broker.revocation.membership import Place
+from broker.store.beside import open_register
 from broker.store.committer import Committed
 from broker.store.database import Database
 from broker.store.follower import Follower
@@ -51,7 +55,7 @@ from broker.store.marks import Marks
 from broker.store.ready import ready_database
 from broker.store.reserve import Reserve
 from broker.store.writer import Writer
-from broker.system import system_clock, uuid7, uuid7_in_bulk
+from broker.system import boot_id, boottime, system_clock, uuid7, uuid7_in_bulk
 from broker.trust.files import SvidFileSource
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
@@ -60,6 +64,8 @@ _END_WITHIN_SECONDS = 60.0
 # Windows of freshness after which no verifier is fresh that lacks what an entry says: a window, and as much as clocks
 # may differ in it.
 _SPREAD = 1.01
+_SECRET_BYTES = 32
+_NAME_BYTES = 255
 # Requests leave hardly any cycles behind: looking for them as often as by default costs a fifth.
 _GC_ALLOCATIONS = 50_000
 
@@ -121,13 +127,15 @@ async def serve(
         keystore = Keystore(settings.keys.directory, settings.rotation(FRESHNESS * _SPREAD), clock)
         ledger = await _ledger(stack, settings, keystore)
         keys = TokenKeys(keystore, lambda: ledger.follower.in_force.announced, time.monotonic)
-        feed = Feed(ledger.database, ledger.follower, time.monotonic, uuid7)
+        place = await _place(settings, ledger.database)
+        feed = Feed(ledger.database, ledger.follower, place, boottime, uuid7, partial(os.urandom, _SECRET_BYTES))
         parts.when_over(feed.close)  # at once: whatever is wrong may keep it from hearing of revocations
         desk = await _desk(stack, parts, settings, clock, ledger, keys, feed)
         stack.push_async_callback(parts.dismiss)
         authentication = _authentication(settings.identity, source, desk)
         doors = make_doors(settings.listen, source, authentication, feed, keys, str(ledger.signer.vkey), also)
-        parts.start("feed", feed.run())
+        for name, part in feed.parts().items():
+            parts.start(name, part)
         parts.start("marks", ledger.marks.run())
         parts.start("identity", refresh(source, clock, doors.renew))
         parts.start("issuers", authentication.issuers.run())
@@ -163,6 +171,18 @@ async def _ledger(stack: AsyncExitStack, settings: Settings, keystore: Keystore)
     database = await asyncio.to_thread(stack.enter_context, ready)  # it may wait, and we may be told to stop meanwhile
     signer = NoteSigner(settings.origin, keystore.checkpoint)
     return _Ledger(database, signer, Follower(signer.vkey), Marks(settings.mark_dirs, signer.vkey))
+
+
+async def _place(settings: Settings, database: Database) -> Place:
+    """Open the register of the brokers on the database."""
+    register, is_complete = await asyncio.to_thread(open_register, database, boot_id())
+    return Place(
+        database=register,
+        name=f"{socket.gethostname()}:{settings.listen.address}"[:_NAME_BYTES],
+        version=version("credbroker"),
+        is_shared=database.is_shared,
+        is_complete=is_complete,
+    )
 
 
 async def _desk(

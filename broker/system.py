@@ -5,17 +5,33 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
 from broker.model.clock import Ids
 
 _RANDOM_SIZE = 10  # bytes
 _AT_ONCE = 256
 
+boottime: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+"""Counts seconds, also those for which the machine sleeps, where the system has such a clock (Linux)."""
+
 
 def system_clock() -> datetime:
     """Read the system's clock."""
     return datetime.now(UTC)
+
+
+def boot_id() -> str:
+    """Name the time since the machine was started; empty where the system has no name for it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def uuid7() -> str:

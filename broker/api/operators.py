@@ -64,8 +64,8 @@ class OperatorService:
         )
         response = pb.RevokeLeasesResponse(rule=rule_to_wire(rule), lock=None if lock is None else lock_to_wire(lock))
         if request.barrier:
-            receipt = await self.feed.barrier(rule.index, rule.selector.tenant)
-            response.confirmed_verifiers, response.stale_verifiers = receipt.confirmed, receipt.stale
+            closing = await self.feed.barrier(rule.index, rule.selector.tenant)
+            response.confirmed_verifiers, response.stale_verifiers = closing.confirmed, closing.stale
         response.warnings.extend(await slips.in_selector(self.desk, operator, selector))
         return response
 

@@ -37,7 +37,7 @@ class VerifierService:
         """Stream revocations."""
         same = request.HasField("resume_index") and request.resume_origin in ("", self.origin)
         resume_index = request.resume_index if same else None
-        async for update in self.feed.watch(verifier, resume_index, request.checkpoint):
+        async for update in self.feed.watch(verifier, resume_index, request.checkpoint, request.session_secret):
             for message in self._messages(update):
                 yield message
 
@@ -65,6 +65,7 @@ class VerifierService:
             is_first, is_last = number == 1, number == len(pieces)
             yield pb.RevocationUpdate(
                 session_id=update.session_id,
+                session_secret=update.secret if is_first else "",
                 snapshot=update.snapshot and is_first,
                 rules=rules,
                 index=update.index,

@@ -1,13 +1,15 @@
 """The revocation feed: what verifiers hear, what they confirm, and until when they believe it. The doors call this.
 
-It lives on the event loop, and carries the conversation between `freshness`, which decides, the ledger, which `polling`
-looks at, and the queues of `publishing`.
+It lives on the event loop, and carries the conversation between `freshness` and `peers`, which decide, the ledger,
+which `polling` looks at, the register, in which `membership` takes turns, and the queues of `publishing`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -17,9 +19,16 @@ from broker.model.clock import Ids
 from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Principal
 from broker.model.selector import RevocationRule, Selector
-from broker.revocation.freshness import NEVER, Freshness, Receipt, Session
+from broker.revocation import closing
+from broker.revocation.answers import Answers
+from broker.revocation.barrier import NEVER, Barrier, Session
+from broker.revocation.closing import Closing
+from broker.revocation.freshness import Freshness
+from broker.revocation.membership import Membership, Place
+from broker.revocation.peers import Peers
 from broker.revocation.polling import Poller, wait
 from broker.revocation.publishing import Publisher, Update, first_updates
+from broker.store import notices
 from broker.store.database import Database
 from broker.store.follower import Follower
 from broker.store.ledger import LedgerMismatch
@@ -32,33 +41,60 @@ _SOONEST_SECONDS = 0.001
 class Feed:
     """All verifiers that listen to this broker."""
 
-    def __init__(self, database: Database, follower: Follower, monotonic: Callable[[], float], ids: Ids) -> None:
-        """Make a feed of the rules that a follower derives from the ledger; `run` brings it to life."""
+    def __init__(
+        self,
+        database: Database,
+        follower: Follower,
+        place: Place,
+        monotonic: Callable[[], float],
+        ids: Ids,
+        secrets: Callable[[], bytes],
+    ) -> None:
+        """Make a feed of the rules that a follower derives from the ledger; its `parts` bring it to life."""
         self._database = database
         self._follower = follower
         self._monotonic = monotonic
         self._ids = ids
-        self._freshness = Freshness(FRESHNESS.total_seconds(), born=monotonic())
+        self._secrets = secrets
+        self._freshness = Freshness(FRESHNESS.total_seconds())
+        self._peers = Peers(FRESHNESS.total_seconds() + self._freshness.drift)
         self._publisher = Publisher(lambda: (self._newest, follower.note))
         self._poller = Poller(database, follower, self._freshness, self._publish, monotonic)
+        self._membership = Membership(place, self._freshness, self._peers, monotonic, ids, self._heard, self._ended)
+        self._answers = Answers(self._freshness, self._peers, self._membership, monotonic, self._ask)
         self._progress = asyncio.Event()
         self._closed = False
         self._announced = follower.in_force.announced
         self.withheld = Withheld()
+        if not place.is_complete:
+            self._peers.strangers_until = monotonic() + self._peers.patience
 
-    async def run(self) -> None:
-        """Publish rules as they are recorded, by this broker or another, until cancelled.
+    def parts(self) -> Mapping[str, Coroutine[None, None, None]]:
+        """Return what brings it to life, by name, each to run until cancelled.
 
-        Goes on over a database that cannot be read. Anything else ends it: from then on nobody is kept fresh.
+        They publish rules as they are recorded, by this broker or another, and go on over a database that cannot be
+        read. Anything else ends them: from then on nobody is kept fresh.
         """
+        parts = {
+            "feed": self._poller.run(self._publisher.ask_all),
+            "register": self._membership.run(),
+            "answers": self._answers.run(),
+        }
+        if self._database.is_shared:
+            parts["notices"] = notices.listen(self._database, self._told)
+        return {name: self._closing(part) for name, part in parts.items()}
+
+    async def _closing(self, part: Coroutine[None, None, None]) -> None:
         try:
-            await self._poller.run(self._publisher.ask_all)
+            await part
         finally:
             self.close()
 
     def problem(self) -> str | None:
         """Return what is wrong, if the rules could not be read for some time."""
-        return "no freshness is granted any more" if self._closed else self._poller.problem()
+        if self._closed:
+            return "no freshness is granted any more"
+        return self._poller.problem() or self._membership.problem()
 
     def wake(self) -> None:
         """Say that rules may have been recorded."""
@@ -77,18 +113,27 @@ class Feed:
         self._publisher.end(lambda _tenant: True)
 
     async def watch(
-        self, principal: Principal, resume_index: int | None, checkpoint: str = ""
+        self, principal: Principal, resume_index: int | None, checkpoint: str = "", secret: str = ""
     ) -> AsyncIterator[Update]:
         """Yield a verifier's messages: a snapshot, or what it has missed; then each rule, and heartbeats.
 
-        The `checkpoint` that it shows, a signed note, proves what our ledger must hold.
+        The `checkpoint` that it shows, a signed note, proves what our ledger must hold. The `secret` is that of its
+        last session, here or at another broker, which ends when it has confirmed in this one.
         """
         await self._poller.first_look.wait()
         self._check_open(principal.tenant)
         session = self._freshness.join(self._ids(), principal.id, principal.tenant, self._monotonic())
+        own_secret = base64.urlsafe_b64encode(self._secrets()).decode()
+        session.secret_hash = _hash(own_secret)
         listener = self._publisher.add(session)  # what is published while we read waits there, and applies twice
         try:
-            for update in await self._catch_up(session, resume_index, checkpoint):
+            try:
+                await self._membership.enter(session, _hash(secret) if secret else b"")
+                updates = await self._catch_up(session, resume_index, checkpoint, own_secret)
+            except BaseException:
+                session.fresh_until = NEVER  # it was sent nothing
+                raise
+            for update in updates:
                 yield update
             while session.connected:
                 yield await listener.next(_HEARTBEAT_SECONDS) or self._publisher.news(session)
@@ -96,7 +141,7 @@ class Feed:
             raise Refusal(Reason.UNAVAILABLE, "the verifier reads the feed too slowly", Hints(next="watch again"))
         finally:
             self._publisher.remove(listener)
-            self._freshness.leave(session, self._monotonic())
+            session.connected = False
 
     def confirm(self, principal: Principal, session_id: str, index: int) -> timedelta:
         """Take a verifier's confirmation that it is at an index; return for how long that keeps it fresh.
@@ -111,28 +156,45 @@ class Feed:
             )
         now = self._monotonic()
         until = self._freshness.confirm(session, index, now)
-        self._progress.set()
+        if session.former:
+            self._end_former(session)
+        if self._freshness.any_closed():
+            self._progress.set()
+            self._answers.wake()
         return timedelta(seconds=max(0.0, until - now))
 
-    async def barrier(self, index: int, tenant: str) -> Receipt:
-        """Wait until no verifier can accept what the rule at `index`, which is committed and of a tenant, covers."""
-        barrier = self._freshness.barrier(index, tenant, self._monotonic(), alone=not self._database.is_shared)
+    async def barrier(self, index: int, tenant: str, within: timedelta | None = None) -> Closing:
+        """Wait until no verifier can accept what the rule at `index`, which is committed and of a tenant, covers.
+
+        With `within`, wait no longer than that, and say how far it is closed.
+        """
+        began = self._monotonic()
+        here, elsewhere = self._freshness.barrier(index, tenant), self._peers.barrier(index, tenant, began)
+        give_up_at = None if within is None else began + within.total_seconds()
         self.wake()
-        asked: set[str] = set()
-        while not barrier.is_over(now := self._monotonic()):
-            if self._newest >= index:
-                names = {session.id for session in barrier.waits_for(now)} - asked
-                asked |= names
-                self._publisher.ask(names)
-            self._progress.clear()
-            await wait(self._progress, max(_SOONEST_SECONDS, barrier.next_at(now) - now))
-        return barrier.receipt()
+        self._membership.hold(tenant, index)
+        try:
+            while not (here.is_over(now := self._monotonic()) and elsewhere.is_over(now)):
+                if give_up_at is not None and now >= give_up_at:
+                    return closing.not_closed(here, elsewhere, now)
+                self._ask(here)
+                ends = [] if here.is_over(now) else [here.next_at()]
+                ends += [] if elsewhere.is_over(now) else [elsewhere.next_at(now)]
+                ends += [] if give_up_at is None else [give_up_at]
+                self._progress.clear()
+                await wait(self._progress, max(_SOONEST_SECONDS, min(ends) - now))
+            return closing.closed(here, elsewhere)
+        finally:
+            self._freshness.let_go(here)
+            self._membership.let_go(tenant, index)
 
     @property
     def _newest(self) -> int:
         return -1 if self._freshness.newest is None else self._freshness.newest
 
-    async def _catch_up(self, session: Session, resume_index: int | None, checkpoint: str) -> Iterable[Update]:
+    async def _catch_up(
+        self, session: Session, resume_index: int | None, checkpoint: str, secret: str
+    ) -> Iterable[Update]:
         """Bring a verifier to where the feed is.
 
         The verifier called before we read, and counts its first window from then: no later than we do.
@@ -143,17 +205,46 @@ class Feed:
             self._follower.shown(checkpoint)
             self._follower.refuse_behind()
         except LedgerMismatch as error:
-            session.fresh_until = NEVER  # it was sent nothing
             raise error.refusal() from error
-        except Refusal:
-            session.fresh_until = NEVER
-            raise
-        in_force = self._follower.in_force
+        in_force, note = self._follower.in_force, self._follower.note
+        self._freshness.caught_up(session, in_force.last_rule)
         if resume_index is None or resume_index > index:
             rules = in_force.relevant(session.tenant)
-            return first_updates(session, rules, index, self._follower.note, snapshot=True)
+            return first_updates(session, rules, index, note, snapshot=True, secret=secret)
         missed = [rule for rule in in_force.rules(after=resume_index) if session.serves(rule.selector.tenant)]
-        return first_updates(session, missed, index, self._follower.note, snapshot=False)
+        return first_updates(session, missed, index, note, snapshot=False, secret=secret)
+
+    def _ask(self, barrier: Barrier) -> None:
+        """Have those confirm for whom a barrier waits, once we have sent them its rule."""
+        if self._newest >= barrier.index:
+            names = {session.id for session in barrier.waits_for(self._monotonic())} - barrier.asked
+            barrier.asked |= names
+            self._publisher.ask(names)
+
+    def _told(self) -> None:
+        """Look for what is new: another broker says that there is something."""
+        self._poller.wake()
+        self._membership.wake()
+
+    def _heard(self) -> None:
+        """Go on with what other brokers say in the register."""
+        self._progress.set()
+        self._answers.wake()
+
+    def _ended(self, session: Session) -> None:
+        """End a session whose verifier has confirmed in another, here or elsewhere."""
+        self._freshness.end(session)
+        self._publisher.let_go(session)
+        self._heard()
+
+    def _end_former(self, session: Session) -> None:
+        """End the last session of a verifier that has confirmed in this one; and the one before, if that had not."""
+        former, session.former = session.former, ""
+        self._membership.end(former)
+        if (here := self._freshness.sessions.get(former)) is not None:
+            self._ended(here)
+            if here.former:
+                self._end_former(here)
 
     def _publish(self, rules: Sequence[RevocationRule]) -> None:
         for rule in rules:
@@ -163,10 +254,14 @@ class Feed:
             self._publisher.keys_changed()
         self._publisher.publish(rules)
         if rules:
-            self._progress.set()
+            self._heard()
 
     def _check_open(self, tenant: str) -> None:
         """Refuse to keep a verifier of a tenant fresh, if that is over."""
         if self._closed:
             raise Refusal(Reason.UNAVAILABLE, "the broker is shutting down", Hints(next="watch again"))
         self.withheld.check(tenant)
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

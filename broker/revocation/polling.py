@@ -39,6 +39,7 @@ class Poller:
         self._freshness = freshness
         self._publish = publish
         self._monotonic = monotonic
+        self._born = monotonic()
         self._wake = asyncio.Event()
         self.first_look = asyncio.Event()
 
@@ -87,7 +88,7 @@ class Poller:
 
     def problem(self) -> str | None:
         """Return what is wrong, if no look has succeeded for some time."""
-        behind = self._freshness.behind(self._monotonic())
+        behind = self._monotonic() - max(self._freshness.began, self._born)
         return None if behind < _BEHIND_SECONDS else "the revocation rules cannot be read"
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from broker.model.selector import RevocationRule
-from broker.revocation.freshness import Session
+from broker.revocation.barrier import Session
 
 _MOST_QUEUED = 10_000
 _CHUNK = 1_000
@@ -19,6 +19,7 @@ class Update:
     """One message to a verifier; the fields are those of `RevocationUpdate`."""
 
     session_id: str
+    secret: str = ""
     rules: Sequence[RevocationRule]
     index: int
     snapshot: bool = False
@@ -44,10 +45,13 @@ class Listener:
             self.session.connected = False
 
     async def next(self, seconds: float) -> Update | None:
-        """Return the next message, waiting for so long; None if there is none."""
+        """Return the next message, waiting for so long; None if there is none.
+
+        One may come just when the wait is over: a heartbeat before it would tell of a rule that was not sent.
+        """
         with suppress(TimeoutError):
             return await asyncio.wait_for(self.queue.get(), seconds)
-        return None
+        return None if self.queue.empty() else self.queue.get_nowait()
 
 
 class Publisher:
@@ -97,6 +101,12 @@ class Publisher:
                 self._send(listener)  # which ends its wait
                 listener.session.connected = False
 
+    def let_go(self, session: Session) -> None:
+        """Let one verifier go."""
+        if (listener := self._listeners.get(session.id)) is not None:
+            self._send(listener)
+        session.connected = False
+
     def news(
         self,
         session: Session,
@@ -130,17 +140,19 @@ class Publisher:
 
 
 def first_updates(
-    session: Session, rules: Sequence[RevocationRule], index: int, checkpoint: str, *, snapshot: bool
+    session: Session, rules: Sequence[RevocationRule], index: int, checkpoint: str, *, snapshot: bool, secret: str = ""
 ) -> Iterable[Update]:
     """Return what brings a verifier to an index, in pieces that end: a snapshot, or what it has missed."""
     chunks = [rules[start : start + _CHUNK] for start in range(0, len(rules), _CHUNK)] or [()]
     for number, chunk in enumerate(chunks, 1):
         yield Update(
             session_id=session.id,
+            secret=secret if number == 1 else "",
             rules=chunk,
             index=index,
             snapshot=snapshot and number == 1,
             keys_changed=number == 1,
+            confirm=number == len(chunks),  # the verifier's last session ends with that
             more=number < len(chunks),
             tenant=session.tenant,
             checkpoint=checkpoint,

@@ -63,10 +63,11 @@ class Database:
     at_leisure: bool = False
     turns: Turns | None = None
 
-    def apart(self, name: str) -> Database:
-        """Open the database once more, with one connection and one thread: for what must not wait behind others."""
-        engine = _engine(self.engine.url, 1, at_leisure=self.at_leisure)
-        return Database(engine, ThreadPoolExecutor(1, thread_name_prefix=name), self.at_leisure, self.turns)
+    def apart(self, name: str, url: URL | None = None) -> Database:
+        """Open the database, or a file beside it, with one connection and one thread: for what must wait for nobody."""
+        engine = _engine(url or self.engine.url, 1, at_leisure=self.at_leisure)
+        turns = self.turns if url is None else None
+        return Database(engine, ThreadPoolExecutor(1, thread_name_prefix=name), self.at_leisure, turns)
 
     @property
     def is_remote(self) -> bool:
@@ -174,7 +175,11 @@ class Database:
         return connection
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections: those in use, when what one of the threads does with them is over."""
+        if self.engine.pool.checkedout():  # type: ignore[attr-defined]  # QueuePool has it
+            self.threads.submit(self.engine.dispose)
+            self.threads.shutdown(wait=False)
+            return
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.engine.dispose()
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, insert, or_, select
 from broker.audit.effects import Adopted, Effect
 from broker.model.clock import from_micros, to_micros
 from broker.model.selector import Cause, RevocationRule, Selector, Target
+from broker.store import notices
 from broker.store.aggregate import Aggregate, AtHead
 from broker.store.rows import delete_some
 from broker.store.schema import rules
@@ -144,3 +145,4 @@ class Rules(Aggregate):
         """Insert what is new."""
         if self.new:
             add(self._head.connection, self.new)
+            notices.tell(self._head.connection)

@@ -211,3 +211,29 @@ effects = Table(
     Index("effects_by_done", "done_at"),
     Index("effects_by_given_up", "given_up_at"),
 )
+
+register_metadata = MetaData()
+"""The register of the brokers on a database: in PostgreSQL beside the others, with SQLite in a file of its own."""
+
+brokers = Table(
+    "brokers",  # one row for each life of a broker
+    register_metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(255), nullable=False),  # where it listens, for people
+    Column("version", String(64), nullable=False),
+    Column("beat", BigInteger, nullable=False),  # counts its writes here
+    Column("asked", Text, nullable=False),  # JSON: the newest rule on which it holds a barrier, by tenant
+    Column("answers", Text, nullable=False),  # JSON: how far the barriers of others are closed here, by tenant
+)
+
+verifier_sessions = Table(
+    "verifier_sessions",  # the verifiers that a broker may keep fresh
+    register_metadata,
+    Column("id", String(64), primary_key=True),
+    Column("broker", String(64), nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),  # SHA-256 of what the verifier shows when it comes again
+    Column("verifier", String(2048), nullable=False),
+    Column("tenant", String(255), nullable=False),
+    Index("verifier_sessions_by_broker", "broker", "tenant"),
+    Index("verifier_sessions_by_secret", "secret_hash"),
+)

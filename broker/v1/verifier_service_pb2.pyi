@@ -74,6 +74,7 @@ class WatchRevocationsRequest(_message.Message):
     RESUME_INDEX_FIELD_NUMBER: _builtins.int
     RESUME_ORIGIN_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    SESSION_SECRET_FIELD_NUMBER: _builtins.int
     resume_index: _builtins.int
     """The index of the last rule the caller has applied; absent: send a snapshot."""
     resume_origin: _builtins.str
@@ -82,16 +83,21 @@ class WatchRevocationsRequest(_message.Message):
     """The newest checkpoint that the caller was told. A broker whose ledger does not hold it knows that it is behind, and
     serves nobody.
     """
+    session_secret: _builtins.str
+    """The secret of the caller's last session, at this broker or another on the same database. That session ends when the
+    caller has confirmed in this one; without it, a revocation may have to wait until the caller must be stale by it.
+    """
     def __init__(
         self,
         *,
         resume_index: _builtins.int | None = ...,
         resume_origin: _builtins.str = ...,
         checkpoint: _builtins.str = ...,
+        session_secret: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_resume_index", b"_resume_index", "resume_index", b"resume_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_index", b"_resume_index", "checkpoint", b"checkpoint", "resume_index", b"resume_index", "resume_origin", b"resume_origin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_index", b"_resume_index", "checkpoint", b"checkpoint", "resume_index", b"resume_index", "resume_origin", b"resume_origin", "session_secret", b"session_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__resume_index: _TypeAlias = _typing.Literal["resume_index"]  # noqa: Y015
     _WhichOneofArgType__resume_index: _TypeAlias = _typing.Literal["_resume_index", b"_resume_index"]  # noqa: Y015
@@ -116,6 +122,7 @@ class RevocationUpdate(_message.Message):
     SEND_TIME_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    SESSION_SECRET_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Names this stream in ConfirmRevocations."""
@@ -133,6 +140,8 @@ class RevocationUpdate(_message.Message):
     """The origin of the ledger in which `index` counts."""
     checkpoint: _builtins.str
     """A checkpoint of that ledger (a C2SP signed note), now and then: show the newest when watching again."""
+    session_secret: _builtins.str
+    """On the first message: what shows, when the caller watches again, that it was this session's. A secret: never logged."""
     more: _builtins.bool
     """More of the snapshot, or of what was missed, follows: until the last of it the caller is not up to date."""
     @_builtins.property
@@ -161,11 +170,12 @@ class RevocationUpdate(_message.Message):
         send_time: _timestamp_pb2.Timestamp | None = ...,
         origin: _builtins.str = ...,
         checkpoint: _builtins.str = ...,
+        session_secret: _builtins.str = ...,
         more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "send_time", b"send_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "confirm", b"confirm", "freshness", b"freshness", "index", b"index", "keys_changed", b"keys_changed", "more", b"more", "origin", b"origin", "rules", b"rules", "send_time", b"send_time", "session_id", b"session_id", "snapshot", b"snapshot", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "confirm", b"confirm", "freshness", b"freshness", "index", b"index", "keys_changed", b"keys_changed", "more", b"more", "origin", b"origin", "rules", b"rules", "send_time", b"send_time", "session_id", b"session_id", "session_secret", b"session_secret", "snapshot", b"snapshot", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

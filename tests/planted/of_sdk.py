@@ -23,7 +23,7 @@ FAULTS = (
     ),
     Fault(
         "a stale verifier accepts tokens that it has seen",
-        "if self._monotonic() >= self._fresh_until:",
+        "if self.monotonic() >= self._fresh_until:",
         "if self._monotonic() >= self._fresh_until and token not in self._remembered:",
         ("test_nothing_is_accepted_before_the_feed_or_once_it_is_stale",),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from sqlalchemy import inspect, text
 
 from broker.jobs import checkpoint_copy
 from broker.model.selector import Selector, Target
-from broker.store import effects, migrate
+from broker.store import effects, ledger, migrate, register
 from broker.store.database import DatabaseProblem, open_database
-from broker.store.schema import metadata
+from broker.store.schema import metadata, register_metadata
 from broker.store.verification import verify
 from tests.support.world import note_signer, opened
 
@@ -25,7 +26,8 @@ def test_migrations_make_the_schema_of_the_code(database_url: str) -> None:
     database = open_database(database_url)
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        assert compare_metadata(context, metadata) == []
+        expected = [metadata, register_metadata] if database.is_remote else metadata
+        assert compare_metadata(context, expected) == []  # type: ignore[arg-type]  # it takes several as well
     database.close()
 
 
@@ -98,6 +100,29 @@ async def test_a_database_of_the_version_before_is_upgraded_and_goes_on(empty_da
         assert await after.desk.database.read(lambda connection: effects.next_due(connection, checkpoint_copy.KIND))
         await after.end(task)
     assert not verify(empty_database_url, str(key.vkey)).findings
+
+
+def test_barriers_wait_for_brokers_of_the_version_before_until_somebody_says_that_none_runs(
+    empty_database_url: str,
+) -> None:
+    upgrade_to("0005", empty_database_url)
+    database = open_database(empty_database_url)
+    with database.transaction() as connection:
+        ledger.start(connection, "broker.example/ledger", "a note")
+    migrate.upgrade(empty_database_url)
+    assert register.forget_unregistered(database) is database.is_remote
+    assert not register.forget_unregistered(database)
+    if database.is_remote:
+        assert not register.glance(database)
+    database.close()
+
+
+def test_a_new_database_has_no_brokers_of_the_version_before(new_postgresql_url: Callable[[], str]) -> None:
+    url = new_postgresql_url()
+    migrate.upgrade(url)
+    database = open_database(url)
+    assert not register.glance(database)
+    database.close()
 
 
 def upgrade_to(revision: str, url: str) -> None:

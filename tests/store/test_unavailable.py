@@ -17,9 +17,8 @@ from broker.model.selector import Selector, Target
 from broker.revocation.feed import FRESHNESS, Feed
 from broker.store import ledger
 from broker.store.database import UNAVAILABLE
-from broker.system import uuid7
 from tests.support.fakes import eventually
-from tests.support.feed import VERIFIER, published, running
+from tests.support.feed import VERIFIER, new_feed, published, running
 from tests.support.outages import failing
 from tests.support.world import World, opened
 
@@ -29,7 +28,7 @@ LONG = 60.0  # seconds: however busy the machine is
 @asynccontextmanager
 async def fed(url: str) -> AsyncIterator[tuple[World, Feed, asyncio.Task[None]]]:
     async with opened(url) as world:
-        feed = Feed(world.desk.database, world.follower, time.monotonic, uuid7)
+        feed = new_feed(world)
         async with running(feed) as task:
             yield world, feed, task
 

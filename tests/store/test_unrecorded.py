@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,7 +17,7 @@ from broker.model.principal import ANY_TENANT
 from broker.model.selector import Selector, Target
 from broker.revocation.feed import Feed
 from broker.revocation.unrecorded import revoke_or_stop
-from broker.system import uuid7
+from tests.support.feed import new_feed, running
 from tests.support.outages import failing
 from tests.support.world import OPERATOR, World, opened
 
@@ -31,8 +29,9 @@ EVERYTHING = Selector(ANY_TENANT, Target.ALL)
 async def broken(url: str) -> AsyncIterator[tuple[World, Feed]]:
     """Open a broker whose database answers nothing any more."""
     async with opened(url) as world:
+        feed = new_feed(world)
         with failing(OperationalError):
-            yield world, Feed(world.desk.database, world.follower, time.monotonic, uuid7)
+            yield world, feed
 
 
 async def refused(world: World, feed: Feed, selector: Selector, *, stop_freshness: bool) -> Refusal:
@@ -43,7 +42,7 @@ async def refused(world: World, feed: Feed, selector: Selector, *, stop_freshnes
 
 async def test_what_can_be_recorded_is_and_stops_nobody(database_url: str) -> None:
     async with opened(database_url) as world:
-        feed = Feed(world.desk.database, world.follower, time.monotonic, uuid7)
+        feed = new_feed(world)
         rule, lock = await revoke_or_stop(world.desk, feed, OPERATOR, LEAKED, "leaked", None, stop_freshness=True)
         assert (rule.selector, lock) == (LEAKED, None)
         assert not feed.withheld.concerns("acme")
@@ -86,19 +85,18 @@ async def test_freshness_stops_though_nobody_reads_the_log(database_url: str) ->
         raise BrokenPipeError
 
     async with opened(database_url) as world:
-        feed = Feed(world.desk.database, world.follower, time.monotonic, uuid7)
-        running, updates = asyncio.create_task(feed.run()), feed.watch(OPERATOR, None)
-        update = await anext(updates)
-        structlog.configure(processors=[fail])
-        try:
-            with pytest.raises(BrokenPipeError):
-                feed.withhold(LEAKED)
-        finally:
-            logs.configure()
-        with pytest.raises(Refusal) as refusal:
-            feed.confirm(OPERATOR, update.session_id, update.index)
-        assert refusal.value.reason is Reason.FEED_SESSION_UNKNOWN
-        with pytest.raises(Refusal, match="an operator has stopped freshness"):
-            await anext(updates)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        feed = new_feed(world)
+        async with running(feed):
+            updates = feed.watch(OPERATOR, None)
+            update = await anext(updates)
+            structlog.configure(processors=[fail])
+            try:
+                with pytest.raises(BrokenPipeError):
+                    feed.withhold(LEAKED)
+            finally:
+                logs.configure()
+            with pytest.raises(Refusal) as refusal:
+                feed.confirm(OPERATOR, update.session_id, update.index)
+            assert refusal.value.reason is Reason.FEED_SESSION_UNKNOWN
+            with pytest.raises(Refusal, match="an operator has stopped freshness"):
+                await anext(updates)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import click
 
 from broker.cli.database import database_option, using_database
@@ -45,3 +47,24 @@ def current(database: str) -> None:
     with using_database(database, exists=True):
         revision, newest = migrate.current(database), migrate.newest()
     show({"revision": revision or "empty", "newest": newest, "up_to_date": revision == newest})
+
+
+@db.command()
+@database_option
+@output_option
+def contract(database: str) -> None:
+    """Say that brokers of this version alone run on a database: the last step of an upgrade from one to the next.
+
+    Brokers of the version before keep no register of their verifiers. Until this is said, each barrier waits for a
+    whole window, as they may have some. Doing it twice is no error.
+
+    \b
+    credbroker db contract --database postgresql://credbroker@db.example.org/credbroker
+    """
+    from broker.store import migrate
+    from broker.store.database import open_database
+    from broker.store.register import forget_unregistered
+
+    with using_database(database, exists=True), closing(open_database(database, at_leisure=True)) as opened:
+        migrate.require_newest(database)
+        show({"contracted": forget_unregistered(opened)})

@@ -51,6 +51,7 @@ class Subscription:
         self._index: int | None = None
         self._origin = ""
         self._checkpoint = ""
+        self._secret = ""
         self._staged: list[RevocationRule] = []
         self._replacing = False
         self._confirm_due = asyncio.Event()
@@ -79,6 +80,8 @@ class Subscription:
                 await self._watch_here()
             except grpc.aio.AioRpcError as error:
                 self._failure = refusal_from(error)
+                if self._failure.reason is Reason.INVALID_ARGUMENT:
+                    self._secret = ""  # a broker of the version before does not know what that is
             except TimeoutError:
                 self._failure = _silent()
                 self._connection.renew()  # it may lead to nobody any more
@@ -113,10 +116,13 @@ class Subscription:
         stub = self._stub()
         loop = asyncio.get_running_loop()
         self._staged, self._replacing = [], False
-        sent = time.monotonic()
+        sent = self._verifier.monotonic()
         stream = stub.WatchRevocations(
             pb.WatchRevocationsRequest(
-                resume_index=self._index, resume_origin=self._origin, checkpoint=self._checkpoint
+                resume_index=self._index,
+                resume_origin=self._origin,
+                checkpoint=self._checkpoint,
+                session_secret=self._secret,
             )
         )
         confirming: asyncio.Task[None] | None = None
@@ -143,6 +149,7 @@ class Subscription:
             # What was missed is not what this verifier needs from now on, or counts in another ledger.
             self._index = None
             return False
+        self._secret = update.session_secret or self._secret
         if update.keys_changed or self._verifier.unknown_key_seen:
             await self._fetch_keys(forced=update.keys_changed)
         self._apply(update)
@@ -191,7 +198,7 @@ class Subscription:
     async def _confirm_now(self, session_id: str) -> bool:
         """Confirm. Return whether that keeps the verifier fresh."""
         index = -1 if self._index is None else self._index
-        sent = time.monotonic()
+        sent = self._verifier.monotonic()
         answer = await self._stub().ConfirmRevocations(
             pb.ConfirmRevocationsRequest(session_id=session_id, index=index), timeout=_CALL_SECONDS
         )

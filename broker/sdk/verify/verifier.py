@@ -5,7 +5,6 @@ The order of the checks is the order below. Whatever is not known to be good is 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,7 +21,7 @@ from broker.model.principal import ANY_TENANT
 from broker.sdk.verify.admitted import Admitted, Call
 from broker.sdk.verify.presentation import TOKEN_ALONE, Presentation, SenderConstraint
 from broker.sdk.verify.revocations import Revocations
-from broker.system import system_clock
+from broker.system import boottime, system_clock
 
 _REMEMBERED = 10_000
 _SECRET_BYTES = 32
@@ -48,7 +47,7 @@ class Verifier:
         self,
         audience: str,
         clock: Clock = system_clock,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = boottime,
         nonce_key: bytes = b"",
     ) -> None:
         """Make a verifier for the resource URI that tokens must be for.
@@ -71,7 +70,7 @@ class Verifier:
         self.clock = clock
         self._nonces = Nonces(nonce_key) if nonce_key else None
         self._check_sender = SenderConstraint(self._nonces)
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._fresh_until = float("-inf")
         self._remembered: BoundedCache[str, _Verified] = BoundedCache(_REMEMBERED)
 
@@ -96,7 +95,7 @@ class Verifier:
 
     def is_fresh(self) -> bool:
         """Report whether what is known of revocations is new enough to accept anything."""
-        return self._monotonic() < self._fresh_until
+        return self.monotonic() < self._fresh_until
 
     def check(self, token: str, tool: str, arguments: object, presentation: Presentation = TOKEN_ALONE) -> Call:
         """Check a call: the token, the tool's name, its arguments as parsed JSON, and who presents it.
@@ -130,7 +129,7 @@ class Verifier:
 
     def _alive(self, token: str, now: datetime) -> Claims:
         # 1. Nothing is accepted on revocations that may be out of date.
-        if self._monotonic() >= self._fresh_until:
+        if self.monotonic() >= self._fresh_until:
             raise Refusal(
                 Reason.VERIFIER_STALE,
                 "this server has lost touch with the broker, so it accepts no credential",

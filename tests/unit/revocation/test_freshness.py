@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from broker.revocation.freshness import NEVER, Barrier, Freshness, Session
+from broker.revocation.barrier import NEVER, Barrier, Session
+from broker.revocation.freshness import Freshness
+from broker.revocation.peers import PeerBarrier, Peers
 
 WINDOW = 10.0
+PATIENCE = 10.1
 TENANTS = ("acme", "globex")
 
 
@@ -33,11 +36,11 @@ class Verifier:
 @dataclass
 class Broker:
     looks: Freshness = field(default_factory=lambda: Freshness(WINDOW))
-    sessions: list[Session] = field(default_factory=list)
+    peers: Peers = field(default_factory=lambda: Peers(PATIENCE))
     listeners: dict[str, Verifier] = field(default_factory=dict)
     began: float | None = None
     seen: int | None = None
-    waiting: list[tuple[Barrier, str, float]] = field(default_factory=list)
+    waiting: list[tuple[Barrier, PeerBarrier]] = field(default_factory=list)
 
 
 class Model:
@@ -109,17 +112,18 @@ class Model:
         self.ledger.append(tenant)
         broker = self.brokers[number % len(self.brokers)]
         index = len(self.ledger) - 1
-        strangers_until = self.now + WINDOW if len(self.brokers) > 1 else NEVER
-        broker.waiting.append((Barrier(index, tenant, broker.sessions), tenant, strangers_until))
+        broker.waiting.append((broker.looks.barrier(index, tenant), broker.peers.barrier(index, tenant, self.now)))
+        if len(self.brokers) == 1:
+            broker.peers.read([], self.now, self.now)
 
     def barriers_return(self) -> None:
         for broker in self.brokers:
             for waiting in list(broker.waiting):
-                barrier, tenant, strangers_until = waiting
-                if not barrier.waits_for(self.now) and self.now >= strangers_until:
+                here, elsewhere = waiting
+                if here.is_over(self.now) and elsewhere.is_over(self.now):
                     broker.waiting.remove(waiting)
-                    barrier.receipt()
-                    self.dead.append((barrier.index, tenant))
+                    broker.looks.let_go(here)
+                    self.dead.append((here.index, here.tenant))
 
     def a_look_begins(self, number: int) -> None:
         broker = self.brokers[number % len(self.brokers)]
@@ -142,7 +146,7 @@ class Model:
         broker.looks.looked(broker.began, broker.seen - 1)
         found = range(before + 1, broker.seen)
         broker.began = broker.seen = None
-        for session in broker.sessions:
+        for session in broker.looks.sessions.values():
             mine = {index for index in found if session.serves(self.ledger[index])}
             if mine and session.connected:
                 broker.listeners[session.id].inbox.append((found[-1], mine))
@@ -160,9 +164,8 @@ class Model:
         if broker is None or verifier.session is not None:
             return
         self.names += 1
-        session = Session(str(self.names), "verifier", verifier.tenant, fresh_until=self.now + WINDOW)
+        session = broker.looks.join(str(self.names), "verifier", verifier.tenant, self.now)
         verifier.session = session
-        broker.sessions.append(session)
         broker.listeners[session.id] = verifier
         assert broker.looks.newest is not None
         verifier.inbox = [(broker.looks.newest, {-1})]  # the snapshot goes before all else, and is read later
@@ -220,86 +223,3 @@ def test_whatever_happens_when_a_barrier_has_returned_nobody_accepts_what_its_ru
         for _ in range(40):
             model.step(chance)
             model.check()
-
-
-def session(**changes: object) -> Session:
-    return Session("1", "verifier", "acme", **changes)  # type: ignore[arg-type]
-
-
-def test_freshness_counts_from_the_start_of_the_last_successful_look() -> None:
-    looks = Freshness(WINDOW)
-    looks.looked(100.0, 5)
-    assert looks.fresh_until(5, 108.0) == 110.0
-    looks.looked(103.0, 5)
-    assert looks.fresh_until(5, 108.0) == 113.0
-
-
-def test_whoever_lacks_a_rule_is_fresh_for_one_window_from_the_look_that_had_not_found_it() -> None:
-    looks = Freshness(WINDOW)
-    looks.looked(100.0, 5)
-    looks.looked(102.0, 7)
-    looks.looked(104.0, 9)
-    assert looks.fresh_until(5, 105.0) == 110.0
-    assert looks.fresh_until(7, 105.0) == 112.0
-    assert looks.fresh_until(9, 105.0) == 114.0
-    assert looks.fresh_until(5, 111.0) == NEVER
-
-
-def test_a_steady_flow_of_rules_of_which_the_last_is_always_missed_makes_nobody_stale() -> None:
-    looks, watching = Freshness(WINDOW), session()
-    looks.looked(0.0, 0)
-    for number in range(1, 100):
-        looks.looked(float(number), number)
-        looks.confirm(watching, number - 1, number + 0.5)
-        assert watching.fresh_until > number + WINDOW / 2
-
-
-def test_a_barrier_waits_for_whom_its_rule_concerns_of_those_who_were_there() -> None:
-    looks = Freshness(WINDOW)
-    looks.looked(100.0, 5)
-    there, elsewhere = session(fresh_until=110.0), Session("2", "v", "globex", 110.0)
-    everywhere, gone = Session("3", "v", "*", 110.0), session(fresh_until=99.0)
-    late: list[Session] = [there, elsewhere, everywhere, gone]
-    barrier = Barrier(6, "acme", late)
-    late.append(session(fresh_until=200.0))
-    assert barrier.waits_for(100.0) == [there, everywhere]
-    looks.looked(101.0, 6)
-    looks.confirm(there, 6, 102.0)
-    assert barrier.waits_for(102.0) == [everywhere]
-    assert barrier.waits_for(110.0) == []
-    receipt = barrier.receipt()
-    assert (receipt.confirmed, receipt.stale) == (1, 2)
-
-
-def test_a_barrier_waits_one_window_for_those_it_cannot_know() -> None:
-    looks = Freshness(WINDOW, born=50.0)
-    of_others = looks.barrier(6, "acme", 100.0, alone=False)
-    assert of_others.next_at(100.0) == 110.0
-    assert [of_others.is_over(now) for now in (100.0, 109.9, 110.0)] == [False, False, True]
-    of_a_former_life = looks.barrier(6, "acme", 55.0)
-    assert [of_a_former_life.is_over(now) for now in (55.0, 59.9, 60.0)] == [False, False, True]
-    assert looks.barrier(6, "acme", 100.0).is_over(100.0)
-
-
-def test_a_rule_of_all_tenants_concerns_everybody() -> None:
-    of_one, of_all = session(fresh_until=110.0), Session("3", "v", "*", 110.0)
-    assert Barrier(6, "*", [of_one, of_all]).waits_for(100.0) == [of_one, of_all]
-
-
-def test_after_a_barrier_nobody_is_made_fresh_who_has_not_confirmed_its_rule() -> None:
-    looks, stale = Freshness(WINDOW), session(fresh_until=100.0)
-    looks.looked(100.0, 5)
-    barrier = Barrier(6, "acme", [stale])
-    assert not barrier.waits_for(101.0)
-    barrier.receipt()
-    assert looks.confirm(stale, 5, 101.0) == NEVER
-    looks.looked(102.0, 6)
-    assert looks.confirm(stale, 6, 103.0) == pytest.approx(112.0)
-
-
-def test_an_index_that_there_is_not_yet_counts_as_the_newest() -> None:
-    looks, ahead = Freshness(WINDOW), session(fresh_until=110.0)
-    looks.looked(100.0, 5)
-    looks.confirm(ahead, 1_000, 101.0)
-    barrier = Barrier(6, "acme", [ahead])
-    assert barrier.waits_for(102.0) == [ahead]

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from broker.revocation import freshness
-from broker.revocation.freshness import Barrier, Freshness, Session
+from broker.revocation.barrier import Barrier, Session
+from broker.revocation.freshness import Freshness
+from broker.revocation.peers import PeerBarrier, Peers
 
 WINDOW = 10.0
+PATIENCE = 10.1
 WHICH = st.integers(0, 1)
 TENANTS = st.sampled_from(["acme", "globex", "*"])
 
@@ -35,10 +38,11 @@ class Conversation(RuleBasedStateMachine):
     def begin(self, brokers: int, spread: bool) -> None:
         self.now = 1_000.0
         self.ledger: list[tuple[str, float]] = []  # the tenant of each rule, and when it was committed
-        self.brokers = [Freshness(WINDOW, born=self.now - WINDOW) for _ in range(brokers)]
+        self.brokers = [Freshness(WINDOW) for _ in range(brokers)]
+        self.peers = [Peers(PATIENCE) for _ in range(brokers)]
         self.looking: dict[int, float] = {}
         self.sessions: list[Verifier] = []
-        self.barriers: list[tuple[Barrier, str]] = []
+        self.barriers: list[tuple[Barrier, PeerBarrier]] = []
         self.dead: list[tuple[int, str]] = []
         for broker in self.brokers:
             broker.looked(self.now, -1)
@@ -66,8 +70,11 @@ class Conversation(RuleBasedStateMachine):
     @rule(tenant=TENANTS, number=WHICH)
     def a_rule_is_committed_with_a_barrier(self, tenant: str, number: int) -> None:
         self.a_rule_is_committed(tenant)
-        broker, alone = self.brokers[number % len(self.brokers)], len(self.brokers) == 1
-        self.barriers.append((broker.barrier(len(self.ledger) - 1, tenant, self.now, alone=alone), tenant))
+        number, index = number % len(self.brokers), len(self.ledger) - 1
+        here = self.brokers[number].barrier(index, tenant)
+        self.barriers.append((here, self.peers[number].barrier(index, tenant, self.now)))
+        if len(self.brokers) == 1:
+            self.peers[number].read([], self.now, self.now)
 
     @rule(number=WHICH)
     def a_look_begins(self, number: int) -> None:
@@ -100,26 +107,27 @@ class Conversation(RuleBasedStateMachine):
     @rule(which=WHICH, number=WHICH)
     def it_comes_again(self, which: int, number: int) -> None:
         verifier = self.verifiers[which]
-        self.brokers[verifier.broker].leave(verifier.session, self.now)
+        verifier.session.connected = False
+        self.brokers[verifier.broker].forget_stale(self.now)
         self.verifiers[which] = self.comes(number, verifier.session.tenant)
 
     @rule()
     def barriers_that_are_over_return(self) -> None:
         for waiting in list(self.barriers):
-            barrier, tenant = waiting
-            if barrier.is_over(self.now):
+            here, elsewhere = waiting
+            over = here.is_over(self.now), elsewhere.is_over(self.now)
+            assert over[0] or here.next_at() > self.now
+            assert over[1] or elsewhere.next_at(self.now) > self.now
+            if all(over):
                 self.barriers.remove(waiting)
-                barrier.receipt()
-                self.dead.append((barrier.index, tenant))
-            else:
-                assert barrier.next_at(self.now) > self.now
+                self.dead.append((here.index, here.tenant))
 
     @invariant()
     def never_fresh_beyond_the_window_after_the_first_rule_it_lacks(self) -> None:
         for verifier in getattr(self, "sessions", ()):
             lacking = self.concerning(verifier.session) - verifier.applied
             if lacking:
-                assert verifier.session.fresh_until <= self.ledger[min(lacking)][1] + WINDOW
+                assert verifier.session.fresh_until <= self.ledger[min(lacking)][1] + PATIENCE
 
     @invariant()
     def a_barrier_has_returned_only_when_nobody_accepts_and_nobody_does_later(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
 from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.revocation import publishing
-from broker.revocation.freshness import Session
+from broker.revocation.barrier import Session
 from broker.revocation.publishing import Publisher, first_updates
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -53,6 +54,22 @@ async def test_without_news_there_is_nothing_and_a_heartbeat_shows_the_checkpoin
     assert await listener.next(0.01) is None
     heartbeat = publisher.news(listener.session)
     assert (heartbeat.index, heartbeat.checkpoint, list(heartbeat.rules)) == (7, "a checkpoint", [])
+
+
+async def test_a_rule_that_comes_just_when_the_wait_for_news_is_over_is_sent_before_a_heartbeat_tells_of_it(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, now = asyncio.get_running_loop(), [0.0]
+    monkeypatch.setattr(loop, "time", lambda: now[0])
+    listener = publisher.add(session("1"))
+    waiting = asyncio.create_task(listener.next(1.0))
+    for _ in range(3):
+        await asyncio.sleep(0)  # until it waits
+    loop.call_later(1.0, publisher.publish, [rule(7)])
+    now[0] = 2.0  # the loop was busy: both are due
+    update = await waiting
+    assert update is not None
+    assert [rule.index for rule in update.rules] == [7]
 
 
 async def test_only_who_is_asked_and_watches_is_to_confirm(publisher: Publisher) -> None:

@@ -1,0 +1,71 @@
+"""The register of the brokers of a SQLite file: in a file of its own beside it, which no disk is waited for.
+
+What is in it must outlive a broker that is killed, and need not outlive the machine: after that, and where the file
+has gone, nothing is known of who may be fresh. Whoever holds the lock of the database opens it first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import event
+
+from broker.store import ledger
+from broker.store.database import Database
+from broker.store.schema import register_metadata
+
+_SUFFIX = ".live"
+_LAYOUT = "1"
+
+
+def open_register(database: Database, boot_id: str) -> tuple[Database, bool]:
+    """Open the register of a database; report whether all are in it whom a broker may have kept fresh."""
+    if database.is_remote:
+        return database.apart("register"), True
+    path = Path(os.path.realpath(str(database.engine.url.database)))
+    file = path.with_name(path.name + _SUFFIX)
+    is_complete = _is_of(file, boot_id) or database.read_now(ledger.head) is None
+    if not _is_of(file, boot_id):
+        _make(file, boot_id)
+    return _opened(database, file), is_complete
+
+
+def _opened(database: Database, file: Path) -> Database:
+    register = database.apart("register", database.engine.url.set(database=str(file)))
+    event.listen(register.engine, "connect", lambda driver, _record: driver.execute("PRAGMA synchronous = OFF"))
+    register_metadata.create_all(register.engine)
+    return register
+
+
+def _make(file: Path, boot_id: str) -> None:
+    for old in (file, file.with_name(file.name + "-wal"), file.with_name(file.name + "-shm")):
+        old.unlink(missing_ok=True)
+    with closing(sqlite3.connect(file)) as connection:
+        for name, number in _mark(boot_id).items():
+            connection.execute(f"PRAGMA {name} = {number}")
+
+
+def _is_of(file: Path, boot_id: str) -> bool:
+    """Report whether a file was made by brokers of this layout since the machine was started."""
+    if not (boot_id and file.exists()):
+        return False
+    try:
+        with closing(sqlite3.connect(file)) as connection:
+            return all(
+                connection.execute(f"PRAGMA {name}").fetchone()[0] == number for name, number in _mark(boot_id).items()
+            )
+    except sqlite3.Error:
+        return False
+
+
+def _mark(boot_id: str) -> dict[str, int]:
+    """Return the two numbers that SQLite keeps in a file's head for its users."""
+    digest = hashlib.sha256(f"{_LAYOUT} {boot_id}".encode()).digest()
+    return {
+        "application_id": int.from_bytes(digest[:4], signed=True),
+        "user_version": int.from_bytes(digest[4:8], signed=True),
+    }
