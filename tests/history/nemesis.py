@@ -26,7 +26,7 @@ _OF_SCENES = {fault.name: fault.inflicted for fault in FAULTS}
 _WHOLE_SECONDS = (1.0, 8.0)
 _SHORT_SECONDS, _LONG_SECONDS = (0.3, 4.0), (4.0, 14.0)
 _LONG = 4  # of so many faults, one is long
-_STARTS_SECONDS, _RETRY_SECONDS = 120.0, 0.5
+_STARTS_SECONDS, _RETRY_SECONDS = 300.0, 0.5
 _ENDS_SESSIONS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -24,7 +24,7 @@ from tests.history.recording import Reader, recorded
 from tests.history.stage import Stage, Watchers
 
 _LOG = "callers.log"
-_LIVELY_SECONDS = 120.0
+_LIVELY_SECONDS = 300.0
 _LOOK_SECONDS = 0.5
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from broker.sandbox.broker import prepare
 from broker.sandbox.ports import free_port
 from broker.sandbox.process import process
 from tests.faults.disk import FileLimit
-from tests.faults.life import ROOT, settle
+from tests.faults.life import ROOT, kill, settle
 from tests.faults.proxy import Proxy
 from tests.faults.scene import Scene
 from tests.history.events import Terms
@@ -177,4 +177,10 @@ def _live(stack: ExitStack, scenes: Sequence[Scene]) -> None:
     """Start brokers, all at once; kill them at the end."""
     with ThreadPoolExecutor() as pool:
         for scene, _none in zip(scenes, pool.map(Scene.live, scenes), strict=True):
-            stack.callback(scene.die)
+            stack.callback(_end, scene)
+
+
+def _end(scene: Scene) -> None:
+    with suppress(ProcessLookupError):
+        kill(scene.broker)
+    scene.stop()
