@@ -33,7 +33,7 @@ from broker.web.app import application
 from broker.web.pipeline import HttpPipeline
 from broker.web.server import Certificate, CertificateProblem, HttpServer
 
-_DRAIN_SECONDS = 10.0
+_DRAIN_SECONDS = 12.0  # a revocation that waits for its barrier has waited out whoever was fresh when we were told
 _SHARES = 4  # of the files that may be open: each listener's connections, and everything else
 
 
