@@ -47,6 +47,16 @@ class Pair:
         addresses = ",".join(f"localhost:{port}" for port in self._ports)
         self.either = Broker(addresses, self._homes[0] / "svids")
 
+    def move(self, number: int, url: str) -> None:
+        """Let one of them find the database at another URL from its next life on."""
+        settle(self._homes[number], url)
+
+    def pause(self, number: int, how: signal.Signals = signal.SIGSTOP) -> None:
+        """Let one of them stand still; or go on, by SIGCONT."""
+        pid = self._brokers[number].pid
+        assert pid is not None
+        os.kill(pid, how)
+
     def address(self, number: int) -> str:
         """Return where one of them is."""
         return f"localhost:{self._ports[number]}"

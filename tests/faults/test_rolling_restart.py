@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from broker.model.grant import Grant
 from broker.sandbox.broker import RESOURCE, TOOL
@@ -19,6 +20,7 @@ from broker.sdk.verify.watching import watching
 from broker.store.verification import verify
 from tests.faults.life import stopped
 from tests.faults.pair import Clients, Pair, paired
+from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.postgres
 _LIVES = 20  # between two restarts
@@ -60,6 +62,38 @@ async def test_none_fails_in_ten_runs(pair: Pair, how: signal.Signals) -> None:
     await pair.live(1)
     for _ in range(10):
         await rolled(pair, how)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", ["cut", "block", "hold_answers"])
+async def test_no_call_fails_while_one_broker_has_lost_its_database(pair: Pair, fault: str) -> None:
+    server = make_url(pair.url)
+    with Proxy(Path(str(server.query["host"])) / ".s.PGSQL.5432").running() as wire:
+        pair.move(0, server.set(host="127.0.0.1", port=wire.port, query={}).render_as_string(hide_password=False))
+        await lived_through(pair, getattr(wire, fault), wire.heal)
+        pair.close()
+
+
+@pytest.mark.long
+async def test_no_call_fails_while_one_broker_stands_still(pair: Pair) -> None:
+    await lived_through(pair, lambda: pair.pause(0), lambda: pair.pause(0, signal.SIGCONT))
+
+
+async def lived_through(pair: Pair, begin: Callable[[], None], end: Callable[[], None]) -> None:
+    """Let something happen to the first broker under load; hold what has become of it to what the clients were told."""
+    await pair.live(0)
+    await pair.live(1)
+    clients = Clients(pair.either, 20)
+    clients.start()
+    await clients.come_to(_LIVES)
+    begin()
+    await clients.come_to(3 * _LIVES)  # half the clients were at the first
+    end()
+    await clients.come_to(_LIVES)
+    await clients.finish()
+    leases = pair.leases()
+    assert leases == dict.fromkeys(clients.lives, 1)
+    assert verify(pair.url).ok
 
 
 @pytest.mark.long
