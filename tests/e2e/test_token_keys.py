@@ -1,4 +1,4 @@
-"""Two brokers on one PostgreSQL, each with token keys of its own: their verifiers know the keys of both."""
+"""Token keys of brokers that run: their verifiers, and those of the others, know which are good."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from click.testing import CliRunner
 
 from broker.cli import cli
 from broker.cli.unverified import decode
+from broker.credential.keys import KeySet
 from broker.model.errors import Reason, Refusal
 from broker.sandbox.broker import AGENT, RESOURCE, TOOL, Broker, prepare, running
+from broker.sdk.connect.connection import connect_sync
 from broker.sdk.connect.endpoint import Endpoint
 from broker.sdk.verify.presentation import Presentation
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
 from broker.store.verification import verify
+from broker.v1.verifier_service_pb2 import GetKeySetRequest, WatchRevocationsRequest
+from broker.v1.verifier_service_pb2_grpc import VerifierServiceStub
 from tests.support.fakes import eventually
 
 LONG = 60.0  # seconds: however busy the machine is
-
-pytestmark = pytest.mark.postgres
 
 
 def keys(command: str, folder: Path, *options: object) -> None:
@@ -88,6 +90,7 @@ async def comes_to(verifier: Verifier, expected: Reason | None, *tokens: str) ->
         await eventually(lambda token=token: reason(verifier, token) is expected, seconds=LONG)
 
 
+@pytest.mark.postgres
 async def test_what_either_signs_is_good_at_both_and_what_is_withdrawn_on_one_is_refused_at_both(
     tmp_path: Path, url: str, here: Broker, there: Broker
 ) -> None:
@@ -105,3 +108,15 @@ async def test_what_either_signs_is_good_at_both_and_what_is_withdrawn_on_one_is
             await comes_to(verifier, Reason.TOKEN_INVALID, stolen, rotated)
             await comes_to(verifier, None, first)
     assert verify(url).ok
+
+
+def test_verifiers_are_told_of_a_withdrawal_while_the_broker_runs(tmp_path: Path) -> None:
+    with running(tmp_path) as broker, connect_sync(broker.address, broker.svids / "verifier") as channel:
+        stub = VerifierServiceStub(channel)
+        (token,) = broker.issue(1)
+        told = (update.keys_changed for update in stub.WatchRevocations(WatchRevocationsRequest(), timeout=LONG))
+        assert next(told), "whoever comes fetches them"
+        keys("replace", tmp_path)
+        assert any(told)
+        published = KeySet.from_jwks(stub.GetKeySet(GetKeySetRequest()).jwks)
+        assert published.find(kid_of(token)) is None

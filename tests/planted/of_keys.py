@@ -85,6 +85,6 @@ FAULTS = (
         "who follows a changed announcement does not tell its verifiers",
         "            self._publisher.keys_changed()\n",
         "",
-        ("test_what_either_signs_is_good_at_both_and_what_is_withdrawn_on_one_is_refused_at_both",),
+        ("test_verifiers_are_told_of_a_withdrawal_while_the_broker_runs",),
     ),
 )
