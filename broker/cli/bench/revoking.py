@@ -19,7 +19,7 @@ from broker.cli.bench.rounds import Load, loads
 from broker.cli.failure import Stop
 from broker.sandbox.broker import Broker
 
-_FLOOD = Load(processes=1, concurrency=256, rounds=1, seconds=0)
+_FLOOD = Load(processes=1, concurrency=256, rounds=1, seconds=0, connections=16)  # to each broker, or worker
 _TURNS = 5  # of quiet and of each flood
 _NOT_DECLARED = "not_declared"  # by the task: a tool that is refused
 _YOUNG_SECONDS = 10.0  # for as long a broker may not know who believes the one before it
