@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ _WRITES = 100
 
 def percentile(ordered: Sequence[float], per_cent: float) -> float:
     """Return a percentile of ascending values, by the nearest rank."""
-    return ordered[min(len(ordered) - 1, int(len(ordered) * per_cent / 100))]
+    return ordered[max(1, math.ceil(len(ordered) * per_cent / 100)) - 1]
 
 
 def milliseconds(latencies: Sequence[float]) -> dict[str, float]:

@@ -144,6 +144,8 @@ def revoke(*, home: Home, given: Given | None, verifiers: int, leases: int, roun
         return
     with home.clusters() as (directory, new):
         cluster = new(home.most_brokers)
+        cluster.start()  # for a moment: whoever lives next knows then that nobody has listened before
+        cluster.stop()
         filled = fill_tenants(cluster.deployment, leases)
         cluster.start()
         with fleet(cluster.brokers, verifiers, directory) as watchers:
