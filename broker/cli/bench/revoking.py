@@ -21,6 +21,7 @@ from broker.sandbox.broker import Broker
 
 _FLOOD = Load(processes=1, concurrency=256, rounds=1, seconds=0, connections=16)  # to each broker, or worker
 _TURNS = 5  # of quiet and of each flood
+_CONFIRMATIONS = 10_000  # that are waited for in each of these: a thousand verifiers in a flood take seconds
 _NOT_DECLARED = "not_declared"  # by the task: a tool that is refused
 _YOUNG_SECONDS = 10.0  # for as long a broker may not know who believes the one before it
 
@@ -69,8 +70,9 @@ def _measure_barrier(brokers: Sequence[Broker], fleet: Fleet, asking: Operators,
 def measure_flooded(brokers: Sequence[Broker], fleet: Fleet, rounds: int, logs: Path) -> dict[str, Any]:
     """Alternate barriers in quiet, under a full load of issuing, and under one of refusals, by turns.
 
-    A revocation that is shed is counted, and took as long as a call may take.
+    A revocation that is shed is counted, and took as long as a call may take. Of many verifiers there are fewer rounds.
     """
+    rounds = min(rounds, max(1, _CONFIRMATIONS // fleet.size))
     turns, each = min(_TURNS, rounds), ceil(rounds / _TURNS)
     quiet, issuing, refusing = list[float](), list[float](), list[float]()
     with operators(brokers) as asking, loads(brokers, _FLOOD, logs) as flood:
