@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.api import pages, requests
+from broker.api import closings, pages, requests
 from broker.lease import lock as locks
 from broker.lease import revoke, slips, views
 from broker.lease.desk import Desk
@@ -53,6 +53,7 @@ class OperatorService:
                 sample=[lease_to_wire(lease, now) for lease in hit.sample],
                 warnings=await slips.in_selector(self.desk, operator, selector),
             )
+        within = closings.within(request)
         rule, lock = await revoke_or_stop(
             self.desk,
             self.feed,
@@ -64,8 +65,9 @@ class OperatorService:
         )
         response = pb.RevokeLeasesResponse(rule=rule_to_wire(rule), lock=None if lock is None else lock_to_wire(lock))
         if request.barrier:
-            closing = await self.feed.barrier(rule.index, rule.selector.tenant)
+            closing = await self.feed.barrier(rule.index, rule.selector.tenant, within)
             response.confirmed_verifiers, response.stale_verifiers = closing.confirmed, closing.stale
+            response.closing.CopyFrom(closings.closing_to_wire(closing, operator, self.desk.clock()))
         response.warnings.extend(await slips.in_selector(self.desk, operator, selector))
         return response
 

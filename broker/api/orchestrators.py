@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.api import pages, requests
+from broker.api import closings, pages, requests
 from broker.api.declarations import declaration
 from broker.lease import slips, tasks
 from broker.lease.desk import Desk
@@ -53,7 +53,10 @@ class OrchestratorService:
         outcome = task_state_from_wire(request.outcome, "outcome")
         if outcome is TaskState.ACTIVE:
             raise invalid("outcome", "must be COMPLETED, FAILED or CANCELLED")
+        within = closings.within(request)
         task, index = await tasks.end(self.desk, orchestrator, requests.required(request.task_id, "task_id"), outcome)
+        response = pb.EndTaskResponse(task=task_to_wire(task), index=index)
         if request.barrier:
-            await self.feed.barrier(index, task.tenant)
-        return pb.EndTaskResponse(task=task_to_wire(task), index=index)
+            closing = await self.feed.barrier(index, task.tenant, within)
+            response.closing.CopyFrom(closings.closing_to_wire(closing, orchestrator, self.desk.clock()))
+        return response

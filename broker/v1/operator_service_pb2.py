@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from broker.v1 import closing_pb2 as broker_dot_v1_dot_closing__pb2
 from broker.v1 import lease_pb2 as broker_dot_v1_dot_lease__pb2
 from broker.v1 import selector_pb2 as broker_dot_v1_dot_selector__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n broker/v1/operator_service.proto\x12\tbroker.v1\x1a\x15\x62roker/v1/lease.proto\x1a\x18\x62roker/v1/selector.proto\x1a\x1egoogle/protobuf/duration.proto\"t\n\x11ListLeasesRequest\x12%\n\x08selector\x18\x01 \x01(\x0b\x32\x13.broker.v1.Selector\x12\x11\n\tlive_only\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"O\n\x12ListLeasesResponse\x12 \n\x06leases\x18\x01 \x03(\x0b\x32\x10.broker.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x0fGetLeaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\xc9\x01\n\x13RevokeLeasesRequest\x12%\n\x08selector\x18\x01 \x01(\x0b\x32\x13.broker.v1.Selector\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0c\n\x04lock\x18\x04 \x01(\x08\x12\x30\n\rlock_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x62\x61rrier\x18\x06 \x01(\x08\x12\x19\n\x11or_stop_freshness\x18\x07 \x01(\x08\"\xdd\x01\n\x14RevokeLeasesResponse\x12\'\n\x04rule\x18\x01 \x01(\x0b\x32\x19.broker.v1.RevocationRule\x12\x13\n\x0blive_leases\x18\x02 \x01(\x03\x12 \n\x06sample\x18\x03 \x03(\x0b\x32\x10.broker.v1.Lease\x12\x1d\n\x04lock\x18\x04 \x01(\x0b\x32\x0f.broker.v1.Lock\x12\x1b\n\x13\x63onfirmed_verifiers\x18\x05 \x01(\x05\x12\x17\n\x0fstale_verifiers\x18\x06 \x01(\x05\x12\x10\n\x08warnings\x18\x07 \x03(\t\"w\n\x11\x43reateLockRequest\x12%\n\x08selector\x18\x01 \x01(\x0b\x32\x13.broker.v1.Selector\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12+\n\x08lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"9\n\x10ListLocksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x11ListLocksResponse\x12\x1e\n\x05locks\x18\x01 \x03(\x0b\x32\x0f.broker.v1.Lock\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x44\x65leteLockRequest\x12\x0f\n\x07lock_id\x18\x01 \x01(\t\"#\n\x12\x44\x65leteLockResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x32\xb7\x03\n\x0fOperatorService\x12I\n\nListLeases\x12\x1c.broker.v1.ListLeasesRequest\x1a\x1d.broker.v1.ListLeasesResponse\x12\x38\n\x08GetLease\x12\x1a.broker.v1.GetLeaseRequest\x1a\x10.broker.v1.Lease\x12O\n\x0cRevokeLeases\x12\x1e.broker.v1.RevokeLeasesRequest\x1a\x1f.broker.v1.RevokeLeasesResponse\x12;\n\nCreateLock\x12\x1c.broker.v1.CreateLockRequest\x1a\x0f.broker.v1.Lock\x12\x46\n\tListLocks\x12\x1b.broker.v1.ListLocksRequest\x1a\x1c.broker.v1.ListLocksResponse\x12I\n\nDeleteLock\x12\x1c.broker.v1.DeleteLockRequest\x1a\x1d.broker.v1.DeleteLockResponseBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n broker/v1/operator_service.proto\x12\tbroker.v1\x1a\x17\x62roker/v1/closing.proto\x1a\x15\x62roker/v1/lease.proto\x1a\x18\x62roker/v1/selector.proto\x1a\x1egoogle/protobuf/duration.proto\"t\n\x11ListLeasesRequest\x12%\n\x08selector\x18\x01 \x01(\x0b\x32\x13.broker.v1.Selector\x12\x11\n\tlive_only\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"O\n\x12ListLeasesResponse\x12 \n\x06leases\x18\x01 \x03(\x0b\x32\x10.broker.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x0fGetLeaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\xfc\x01\n\x13RevokeLeasesRequest\x12%\n\x08selector\x18\x01 \x01(\x0b\x32\x13.broker.v1.Selector\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0c\n\x04lock\x18\x04 \x01(\x08\x12\x30\n\rlock_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x62\x61rrier\x18\x06 \x01(\x08\x12\x19\n\x11or_stop_freshness\x18\x07 \x01(\x08\x12\x31\n\x0e\x62\x61rrier_within\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x82\x02\n\x14RevokeLeasesResponse\x12\'\n\x04rule\x18\x01 \x01(\x0b\x32\x19.broker.v1.RevocationRule\x12\x13\n\x0blive_leases\x18\x02 \x01(\x03\x12 \n\x06sample\x18\x03 \x03(\x0b\x32\x10.broker.v1.Lease\x12\x1d\n\x04lock\x18\x04 \x01(\x0b\x32\x0f.broker.v1.Lock\x12\x1b\n\x13\x63onfirmed_verifiers\x18\x05 \x01(\x05\x12\x17\n\x0fstale_verifiers\x18\x06 \x01(\x05\x12\x10\n\x08warnings\x18\x07 \x03(\t\x12#\n\x07\x63losing\x18\x08 \x01(\x0b\x32\x12.broker.v1.Closing\"w\n\x11\x43reateLockRequest\x12%\n\x08selector\x18\x01 \x01(\x0b\x32\x13.broker.v1.Selector\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12+\n\x08lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"9\n\x10ListLocksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x11ListLocksResponse\x12\x1e\n\x05locks\x18\x01 \x03(\x0b\x32\x0f.broker.v1.Lock\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x44\x65leteLockRequest\x12\x0f\n\x07lock_id\x18\x01 \x01(\t\"#\n\x12\x44\x65leteLockResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x32\xb7\x03\n\x0fOperatorService\x12I\n\nListLeases\x12\x1c.broker.v1.ListLeasesRequest\x1a\x1d.broker.v1.ListLeasesResponse\x12\x38\n\x08GetLease\x12\x1a.broker.v1.GetLeaseRequest\x1a\x10.broker.v1.Lease\x12O\n\x0cRevokeLeases\x12\x1e.broker.v1.RevokeLeasesRequest\x1a\x1f.broker.v1.RevokeLeasesResponse\x12;\n\nCreateLock\x12\x1c.broker.v1.CreateLockRequest\x1a\x0f.broker.v1.Lock\x12\x46\n\tListLocks\x12\x1b.broker.v1.ListLocksRequest\x1a\x1c.broker.v1.ListLocksResponse\x12I\n\nDeleteLock\x12\x1c.broker.v1.DeleteLockRequest\x1a\x1d.broker.v1.DeleteLockResponseBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,26 +36,26 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'broker.v1.operator_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024credbroker.broker.v1P\001Z\035credbroker/broker/v1;brokerv1\252\002\024Credbroker.Broker.V1'
-  _globals['_LISTLEASESREQUEST']._serialized_start=128
-  _globals['_LISTLEASESREQUEST']._serialized_end=244
-  _globals['_LISTLEASESRESPONSE']._serialized_start=246
-  _globals['_LISTLEASESRESPONSE']._serialized_end=325
-  _globals['_GETLEASEREQUEST']._serialized_start=327
-  _globals['_GETLEASEREQUEST']._serialized_end=362
-  _globals['_REVOKELEASESREQUEST']._serialized_start=365
-  _globals['_REVOKELEASESREQUEST']._serialized_end=566
-  _globals['_REVOKELEASESRESPONSE']._serialized_start=569
-  _globals['_REVOKELEASESRESPONSE']._serialized_end=790
-  _globals['_CREATELOCKREQUEST']._serialized_start=792
-  _globals['_CREATELOCKREQUEST']._serialized_end=911
-  _globals['_LISTLOCKSREQUEST']._serialized_start=913
-  _globals['_LISTLOCKSREQUEST']._serialized_end=970
-  _globals['_LISTLOCKSRESPONSE']._serialized_start=972
-  _globals['_LISTLOCKSRESPONSE']._serialized_end=1048
-  _globals['_DELETELOCKREQUEST']._serialized_start=1050
-  _globals['_DELETELOCKREQUEST']._serialized_end=1086
-  _globals['_DELETELOCKRESPONSE']._serialized_start=1088
-  _globals['_DELETELOCKRESPONSE']._serialized_end=1123
-  _globals['_OPERATORSERVICE']._serialized_start=1126
-  _globals['_OPERATORSERVICE']._serialized_end=1565
+  _globals['_LISTLEASESREQUEST']._serialized_start=153
+  _globals['_LISTLEASESREQUEST']._serialized_end=269
+  _globals['_LISTLEASESRESPONSE']._serialized_start=271
+  _globals['_LISTLEASESRESPONSE']._serialized_end=350
+  _globals['_GETLEASEREQUEST']._serialized_start=352
+  _globals['_GETLEASEREQUEST']._serialized_end=387
+  _globals['_REVOKELEASESREQUEST']._serialized_start=390
+  _globals['_REVOKELEASESREQUEST']._serialized_end=642
+  _globals['_REVOKELEASESRESPONSE']._serialized_start=645
+  _globals['_REVOKELEASESRESPONSE']._serialized_end=903
+  _globals['_CREATELOCKREQUEST']._serialized_start=905
+  _globals['_CREATELOCKREQUEST']._serialized_end=1024
+  _globals['_LISTLOCKSREQUEST']._serialized_start=1026
+  _globals['_LISTLOCKSREQUEST']._serialized_end=1083
+  _globals['_LISTLOCKSRESPONSE']._serialized_start=1085
+  _globals['_LISTLOCKSRESPONSE']._serialized_end=1161
+  _globals['_DELETELOCKREQUEST']._serialized_start=1163
+  _globals['_DELETELOCKREQUEST']._serialized_end=1199
+  _globals['_DELETELOCKRESPONSE']._serialized_start=1201
+  _globals['_DELETELOCKRESPONSE']._serialized_end=1236
+  _globals['_OPERATORSERVICE']._serialized_start=1239
+  _globals['_OPERATORSERVICE']._serialized_end=1678
 # @@protoc_insertion_point(module_scope)

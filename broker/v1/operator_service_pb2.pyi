@@ -3,6 +3,7 @@
 isort:skip_file
 What operators call."""
 
+from broker.v1 import closing_pb2 as _closing_pb2
 from broker.v1 import lease_pb2 as _lease_pb2
 from broker.v1 import selector_pb2 as _selector_pb2
 from collections import abc as _abc
@@ -120,6 +121,7 @@ class RevokeLeasesRequest(_message.Message):
     LOCK_LIFETIME_FIELD_NUMBER: _builtins.int
     BARRIER_FIELD_NUMBER: _builtins.int
     OR_STOP_FRESHNESS_FIELD_NUMBER: _builtins.int
+    BARRIER_WITHIN_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Required unless dry_run. Why, at most 512 characters. Recorded."""
     dry_run: _builtins.bool
@@ -127,7 +129,7 @@ class RevokeLeasesRequest(_message.Message):
     lock: _builtins.bool
     """Also lock the selector, in the same transaction."""
     barrier: _builtins.bool
-    """Wait until every connected verifier has confirmed, or can no longer accept anything."""
+    """Wait until every verifier of every broker has confirmed, or can no longer accept anything: at most about ten seconds."""
     or_stop_freshness: _builtins.bool
     """If it cannot be recorded, which is then refused with LEDGER_UNAVAILABLE: keep no verifier of the selector's tenant
     fresh, so that within ten seconds none accepts anything, until this broker learns that it was revoked after all.
@@ -141,6 +143,10 @@ class RevokeLeasesRequest(_message.Message):
     def lock_lifetime(self) -> _duration_pb2.Duration:
         """When that lock lifts by itself; absent: never."""
 
+    @_builtins.property
+    def barrier_within(self) -> _duration_pb2.Duration:
+        """With barrier: wait no longer than this, and say in `closing` how far it is. Absent: until it is closed."""
+
     def __init__(
         self,
         *,
@@ -151,10 +157,11 @@ class RevokeLeasesRequest(_message.Message):
         lock_lifetime: _duration_pb2.Duration | None = ...,
         barrier: _builtins.bool = ...,
         or_stop_freshness: _builtins.bool = ...,
+        barrier_within: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lock_lifetime", b"lock_lifetime", "selector", b"selector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier_within", b"barrier_within", "lock_lifetime", b"lock_lifetime", "selector", b"selector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "dry_run", b"dry_run", "lock", b"lock", "lock_lifetime", b"lock_lifetime", "or_stop_freshness", b"or_stop_freshness", "reason", b"reason", "selector", b"selector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "barrier_within", b"barrier_within", "dry_run", b"dry_run", "lock", b"lock", "lock_lifetime", b"lock_lifetime", "or_stop_freshness", b"or_stop_freshness", "reason", b"reason", "selector", b"selector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -173,6 +180,7 @@ class RevokeLeasesResponse(_message.Message):
     CONFIRMED_VERIFIERS_FIELD_NUMBER: _builtins.int
     STALE_VERIFIERS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    CLOSING_FIELD_NUMBER: _builtins.int
     live_leases: _builtins.int
     """Only on a dry run: how many live leases it would kill, counted up to 1,000,000."""
     confirmed_verifiers: _builtins.int
@@ -195,6 +203,10 @@ class RevokeLeasesResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the selector names and nobody knows, each in a sentence. It was revoked all the same."""
 
+    @_builtins.property
+    def closing(self) -> _closing_pb2.Closing:
+        """With barrier: how far it is closed."""
+
     def __init__(
         self,
         *,
@@ -205,10 +217,11 @@ class RevokeLeasesResponse(_message.Message):
         confirmed_verifiers: _builtins.int = ...,
         stale_verifiers: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        closing: _closing_pb2.Closing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock", "rule", b"rule"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "lock", b"lock", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed_verifiers", b"confirmed_verifiers", "live_leases", b"live_leases", "lock", b"lock", "rule", b"rule", "sample", b"sample", "stale_verifiers", b"stale_verifiers", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "confirmed_verifiers", b"confirmed_verifiers", "live_leases", b"live_leases", "lock", b"lock", "rule", b"rule", "sample", b"sample", "stale_verifiers", b"stale_verifiers", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,12 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from broker.v1 import closing_pb2 as broker_dot_v1_dot_closing__pb2
 from broker.v1 import grant_pb2 as broker_dot_v1_dot_grant__pb2
 from broker.v1 import task_pb2 as broker_dot_v1_dot_task__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$broker/v1/orchestrator_service.proto\x12\tbroker.v1\x1a\x15\x62roker/v1/grant.proto\x1a\x14\x62roker/v1/task.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x01\n\x11\x43reateTaskRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x03 \x01(\t\x12\x0e\n\x06\x61gents\x18\x04 \x03(\t\x12(\n\x05tools\x18\x05 \x03(\x0b\x32\x19.broker.v1.ResourceGrants\x12,\n\x08\x64\x65\x61\x64line\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x0erisk_threshold\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x08 \x01(\tB\x11\n\x0f_risk_threshold\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"^\n\x10ListTasksRequest\x12#\n\x05state\x18\x01 \x01(\x0e\x32\x14.broker.v1.TaskState\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"L\n\x11ListTasksResponse\x12\x1e\n\x05tasks\x18\x01 \x03(\x0b\x32\x0f.broker.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x11\x45xtendTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x0e\x45ndTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12%\n\x07outcome\x18\x02 \x01(\x0e\x32\x14.broker.v1.TaskState\x12\x0f\n\x07\x62\x61rrier\x18\x03 \x01(\x08\"?\n\x0f\x45ndTaskResponse\x12\x1d\n\x04task\x18\x01 \x01(\x0b\x32\x0f.broker.v1.Task\x12\r\n\x05index\x18\x02 \x01(\x03\x32\xd0\x02\n\x13OrchestratorService\x12;\n\nCreateTask\x12\x1c.broker.v1.CreateTaskRequest\x1a\x0f.broker.v1.Task\x12\x35\n\x07GetTask\x12\x19.broker.v1.GetTaskRequest\x1a\x0f.broker.v1.Task\x12\x46\n\tListTasks\x12\x1b.broker.v1.ListTasksRequest\x1a\x1c.broker.v1.ListTasksResponse\x12;\n\nExtendTask\x12\x1c.broker.v1.ExtendTaskRequest\x1a\x0f.broker.v1.Task\x12@\n\x07\x45ndTask\x12\x19.broker.v1.EndTaskRequest\x1a\x1a.broker.v1.EndTaskResponseBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$broker/v1/orchestrator_service.proto\x12\tbroker.v1\x1a\x17\x62roker/v1/closing.proto\x1a\x15\x62roker/v1/grant.proto\x1a\x14\x62roker/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x01\n\x11\x43reateTaskRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x03 \x01(\t\x12\x0e\n\x06\x61gents\x18\x04 \x03(\t\x12(\n\x05tools\x18\x05 \x03(\x0b\x32\x19.broker.v1.ResourceGrants\x12,\n\x08\x64\x65\x61\x64line\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x0erisk_threshold\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x08 \x01(\tB\x11\n\x0f_risk_threshold\"!\n\x0eGetTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"^\n\x10ListTasksRequest\x12#\n\x05state\x18\x01 \x01(\x0e\x32\x14.broker.v1.TaskState\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"L\n\x11ListTasksResponse\x12\x1e\n\x05tasks\x18\x01 \x03(\x0b\x32\x0f.broker.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x11\x45xtendTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8c\x01\n\x0e\x45ndTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12%\n\x07outcome\x18\x02 \x01(\x0e\x32\x14.broker.v1.TaskState\x12\x0f\n\x07\x62\x61rrier\x18\x03 \x01(\x08\x12\x31\n\x0e\x62\x61rrier_within\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"d\n\x0f\x45ndTaskResponse\x12\x1d\n\x04task\x18\x01 \x01(\x0b\x32\x0f.broker.v1.Task\x12\r\n\x05index\x18\x02 \x01(\x03\x12#\n\x07\x63losing\x18\x03 \x01(\x0b\x32\x12.broker.v1.Closing2\xd0\x02\n\x13OrchestratorService\x12;\n\nCreateTask\x12\x1c.broker.v1.CreateTaskRequest\x1a\x0f.broker.v1.Task\x12\x35\n\x07GetTask\x12\x19.broker.v1.GetTaskRequest\x1a\x0f.broker.v1.Task\x12\x46\n\tListTasks\x12\x1b.broker.v1.ListTasksRequest\x1a\x1c.broker.v1.ListTasksResponse\x12;\n\nExtendTask\x12\x1c.broker.v1.ExtendTaskRequest\x1a\x0f.broker.v1.Task\x12@\n\x07\x45ndTask\x12\x19.broker.v1.EndTaskRequest\x1a\x1a.broker.v1.EndTaskResponseBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +37,20 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'broker.v1.orchestrator_serv
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024credbroker.broker.v1P\001Z\035credbroker/broker/v1;brokerv1\252\002\024Credbroker.Broker.V1'
-  _globals['_CREATETASKREQUEST']._serialized_start=130
-  _globals['_CREATETASKREQUEST']._serialized_end=374
-  _globals['_GETTASKREQUEST']._serialized_start=376
-  _globals['_GETTASKREQUEST']._serialized_end=409
-  _globals['_LISTTASKSREQUEST']._serialized_start=411
-  _globals['_LISTTASKSREQUEST']._serialized_end=505
-  _globals['_LISTTASKSRESPONSE']._serialized_start=507
-  _globals['_LISTTASKSRESPONSE']._serialized_end=583
-  _globals['_EXTENDTASKREQUEST']._serialized_start=585
-  _globals['_EXTENDTASKREQUEST']._serialized_end=667
-  _globals['_ENDTASKREQUEST']._serialized_start=669
-  _globals['_ENDTASKREQUEST']._serialized_end=758
-  _globals['_ENDTASKRESPONSE']._serialized_start=760
-  _globals['_ENDTASKRESPONSE']._serialized_end=823
-  _globals['_ORCHESTRATORSERVICE']._serialized_start=826
-  _globals['_ORCHESTRATORSERVICE']._serialized_end=1162
+  _globals['_CREATETASKREQUEST']._serialized_start=187
+  _globals['_CREATETASKREQUEST']._serialized_end=431
+  _globals['_GETTASKREQUEST']._serialized_start=433
+  _globals['_GETTASKREQUEST']._serialized_end=466
+  _globals['_LISTTASKSREQUEST']._serialized_start=468
+  _globals['_LISTTASKSREQUEST']._serialized_end=562
+  _globals['_LISTTASKSRESPONSE']._serialized_start=564
+  _globals['_LISTTASKSRESPONSE']._serialized_end=640
+  _globals['_EXTENDTASKREQUEST']._serialized_start=642
+  _globals['_EXTENDTASKREQUEST']._serialized_end=724
+  _globals['_ENDTASKREQUEST']._serialized_start=727
+  _globals['_ENDTASKREQUEST']._serialized_end=867
+  _globals['_ENDTASKRESPONSE']._serialized_start=869
+  _globals['_ENDTASKRESPONSE']._serialized_end=969
+  _globals['_ORCHESTRATORSERVICE']._serialized_start=972
+  _globals['_ORCHESTRATORSERVICE']._serialized_end=1308
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,12 @@
 isort:skip_file
 What orchestrators call."""
 
+from broker.v1 import closing_pb2 as _closing_pb2
 from broker.v1 import grant_pb2 as _grant_pb2
 from broker.v1 import task_pb2 as _task_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -196,22 +198,28 @@ class EndTaskRequest(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     BARRIER_FIELD_NUMBER: _builtins.int
+    BARRIER_WITHIN_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """Required."""
     outcome: _task_pb2.TaskState.ValueType
     """Required. COMPLETED, FAILED or CANCELLED."""
     barrier: _builtins.bool
-    """Wait until every connected verifier has confirmed, or can no longer accept anything."""
+    """Wait until every verifier of every broker has confirmed, or can no longer accept anything: at most about ten seconds."""
+    @_builtins.property
+    def barrier_within(self) -> _duration_pb2.Duration:
+        """With barrier: wait no longer than this, and say in `closing` how far it is. Absent: until it is closed."""
+
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         outcome: _task_pb2.TaskState.ValueType = ...,
         barrier: _builtins.bool = ...,
+        barrier_within: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["barrier_within", b"barrier_within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["barrier", b"barrier", "barrier_within", b"barrier_within", "outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -225,21 +233,27 @@ class EndTaskResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    CLOSING_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """The ledger index of the rule that killed its leases."""
     @_builtins.property
     def task(self) -> _task_pb2.Task:
         """The task."""
 
+    @_builtins.property
+    def closing(self) -> _closing_pb2.Closing:
+        """With barrier: how far it is closed."""
+
     def __init__(
         self,
         *,
         task: _task_pb2.Task | None = ...,
         index: _builtins.int = ...,
+        closing: _closing_pb2.Closing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing", b"closing", "index", b"index", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.postgres
 LONG = 60.0  # seconds: however busy the machine is
 AN_HOUR = 3_600.0
 A_MOMENT = 1e-6
+A_WHILE = timedelta(milliseconds=50)
 EVERYTHING = Selector("acme", Target.ALL)
 
 
@@ -44,7 +46,6 @@ class Watching:
     session: str = ""
     secret: str = ""
     seconds: float = 0.0
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     async def begin(cls, feed: Feed, secret: str = "") -> Watching:
@@ -61,7 +62,6 @@ class Watching:
         """Confirm whenever asked."""
         async for update in self.updates:
             if update.confirm:
-                self.asked.set()
                 self.confirm(update.index)
 
 
@@ -75,6 +75,15 @@ class Two:
     clock: Monotonic
 
 
+async def impatient(feed: Feed, index: int, within: timedelta, clock: Monotonic) -> Closing:
+    """Hold a barrier for so long, and let time pass meanwhile, a little at a time."""
+    barrier = asyncio.create_task(feed.barrier(index, "acme", within))
+    while not barrier.done():
+        await asyncio.sleep(0.05)
+        clock.now += 0.1
+    return await barrier
+
+
 @pytest.fixture
 async def two(postgresql_with_schema: Callable[[], str]) -> AsyncIterator[Two]:
     deployment, clock = Deployment(postgresql_with_schema()), Monotonic()
@@ -84,6 +93,10 @@ async def two(postgresql_with_schema: Callable[[], str]) -> AsyncIterator[Two]:
         for feed in (here, there):
             await stack.enter_async_context(running(feed))
         yield Two(world, here, there, clock)
+
+
+def names(closing: Closing) -> list[str]:
+    return [name for _, name in closing.awaited]
 
 
 @asynccontextmanager
@@ -123,3 +136,40 @@ async def test_it_waits_for_a_verifier_there_that_does_not_confirm_for_as_long_a
     two.clock.now += 0.2
     closing = await barrier
     assert closing.state is State.CLOSED
+
+
+async def test_whoever_waits_no_longer_is_told_for_whom_and_by_when(two: Two) -> None:
+    mine, other = await Watching.begin(two.here), await Watching.begin(two.there)
+    rule = await two.world.revoke(EVERYTHING)
+    soon = await impatient(two.here, rule.index, A_WHILE, two.clock)
+    assert (soon.state, names(soon)) == (State.UNKNOWN, [VERIFIER.id]), "of those elsewhere nothing is known yet"
+    two.clock.now += 1  # each broker says each second what is so
+    await published(mine.updates, rule)
+    mine.confirm(rule.index)
+    partial = await impatient(two.here, rule.index, FRESHNESS / 2, two.clock)
+    assert (partial.state, names(partial), partial.confirmed) == (State.PARTIAL, [VERIFIER.id], 1)
+    assert 0 < partial.seconds < FRESHNESS.total_seconds() + 1
+    await published(other.updates, rule)
+    other.confirm(rule.index)
+    assert (await two.here.barrier(rule.index, "acme")).state is State.CLOSED
+
+
+async def test_a_verifier_that_comes_again_anywhere_is_not_waited_for_twice(two: Two) -> None:
+    first = await Watching.begin(two.there)
+    await first.updates.aclose()  # type: ignore[attr-defined]  # the connection breaks, and it is fresh for a window
+    again = await Watching.begin(two.here, first.secret)
+    again.confirm(-1)
+    async with obeying(again):
+        rule = await two.world.revoke(EVERYTHING)
+        closing = await two.here.barrier(rule.index, "acme")
+    assert closing.state is State.CLOSED
+    assert two.clock.now < AN_HOUR + 1, "its last session has ended with this one"
+
+
+async def test_nobody_else_ends_a_session_by_its_secret_before_it_has_confirmed_in_another(two: Two) -> None:
+    first = await Watching.begin(two.there)
+    await first.updates.aclose()  # type: ignore[attr-defined]
+    await Watching.begin(two.here, first.secret)  # and does not confirm
+    rule = await two.world.revoke(EVERYTHING)
+    closing = await impatient(two.here, rule.index, FRESHNESS / 2, two.clock)
+    assert closing.state is not State.CLOSED

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import click
 
+from broker.cli.closing import require_closed
 from broker.cli.commands.lease import COLUMNS
 from broker.cli.failure import Exit, Stop
 from broker.cli.options import Caller, DurationType, remote, span
@@ -26,6 +27,7 @@ from broker.v1.selector_pb2 import Selector
 @click.option("--lock", is_flag=True, help="Also stop new credentials, in the same step.")
 @click.option("--lock-lifetime", type=DurationType(), metavar="DURATION", help="When that lock lifts by itself.")
 @click.option("--barrier", is_flag=True, help="Return when no verifier can accept any of it any more.")
+@click.option("--within", type=DurationType(), metavar="DURATION", help="With --barrier: wait no longer than this.")
 @click.option(
     "--or-stop-freshness",
     is_flag=True,
@@ -43,12 +45,14 @@ def revoke(
     lock: bool,
     lock_lifetime: timedelta | None,
     barrier: bool,
+    within: timedelta | None,
     or_stop_freshness: bool,
     yes: bool,
 ) -> None:
     """Kill credentials: one, or everything a selector covers. One rule is recorded, however many they are.
 
-    On a terminal it first shows what would be hit, and asks.
+    On a terminal it first shows what would be hit, and asks. With --barrier and --within the exit code is 7 if somebody
+    can still accept it when the time is up; `closing` then says who, and by when nobody can.
 
     \b
     credbroker revoke --agent spiffe://example.org/agent/researcher --tenant acme \\
@@ -74,6 +78,7 @@ def revoke(
         lock=lock,
         lock_lifetime=span(lock_lifetime),
         barrier=barrier,
+        barrier_within=span(within),
         or_stop_freshness=or_stop_freshness,
     )
     _show_receipt(_call(caller, request), barrier=barrier)
@@ -131,4 +136,7 @@ def _show_receipt(answer: pb.RevokeLeasesResponse, *, barrier: bool) -> None:
     }
     if barrier:
         receipt |= {"confirmed_verifiers": answer.confirmed_verifiers, "stale_verifiers": answer.stale_verifiers}
+        receipt["closing"] = plain(answer.closing)
     show(receipt)
+    if barrier:
+        require_closed(answer.closing)

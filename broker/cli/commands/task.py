@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from broker.cli.closing import require_closed
 from broker.cli.declaration import declare, read_declaration
-from broker.cli.options import Caller, lifetime_option, limit_option, remote
+from broker.cli.options import Caller, DurationType, lifetime_option, limit_option, remote, span
 from broker.cli.output import note, show, show_list
 from broker.cli.paging import take
 from broker.cli.render import plain
@@ -138,8 +139,9 @@ def extend(caller: Caller, task_id: str, lifetime: timedelta) -> None:
     help="How it ended.",
 )
 @click.option("--barrier", is_flag=True, help="Return when no verifier can accept its credentials any more.")
+@click.option("--within", type=DurationType(), metavar="DURATION", help="With --barrier: wait no longer than this.")
 @remote
-def end(caller: Caller, *, task_id: str, outcome: str, barrier: bool) -> None:
+def end(caller: Caller, *, task_id: str, outcome: str, barrier: bool, within: timedelta | None) -> None:
     """End a task: all of its credentials are dead.
 
     \b
@@ -147,7 +149,10 @@ def end(caller: Caller, *, task_id: str, outcome: str, barrier: bool) -> None:
     """
     from broker.cli.calls import as_orchestrator
 
-    request = pb.EndTaskRequest(task_id=task_id, outcome=_state(outcome), barrier=barrier)
+    request = pb.EndTaskRequest(task_id=task_id, outcome=_state(outcome), barrier=barrier, barrier_within=span(within))
     with as_orchestrator(caller) as broker:
         answer = broker.EndTask(request, timeout=caller.timeout)
-    show({**plain(answer.task), "rule_index": answer.index})
+    closing = {"closing": plain(answer.closing)} if barrier else {}
+    show({**plain(answer.task), "rule_index": answer.index, **closing})
+    if barrier:
+        require_closed(answer.closing)
