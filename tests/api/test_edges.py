@@ -33,6 +33,7 @@ INTROSPECT = "VerifierService.IntrospectCredential"
 ENTRIES = "AuditorService.ListEntries"
 INCLUSION, CONSISTENCY = "AuditorService.GetInclusionProof", "AuditorService.GetConsistencyProof"
 LARGEST = 2**63 - 1
+TRIES = 60
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +126,19 @@ def test_only_its_holder_may_use_a_lease(doors: Doors, task_id: str) -> None:
     assert doors.call("researcher", RENEW, renewal).lease.state == lease_pb2.LEASE_STATE_LIVE
 
 
+def issue_in_its_life(doors: Doors, task_id: str, seconds: int) -> agent_pb.IssueCredentialResponse:
+    """Issue a credential, again if a busy machine took longer for it than it lives."""
+    for _ in range(TRIES):
+        try:
+            return issue(doors, task_id, lifetime=Duration(seconds=seconds))
+        except Refusal as refusal:
+            assert refusal.reason is Reason.LEASE_NOT_LIVE
+    raise TimeoutError("no credential was handed out in its life")
+
+
 @pytest.mark.parametrize("seconds", [1, 30, 299])
 def test_a_lifetime_below_every_cap_is_granted(doors: Doors, task_id: str, seconds: int) -> None:
-    lease = issue(doors, task_id, lifetime=Duration(seconds=seconds)).lease
+    lease = issue_in_its_life(doors, task_id, seconds).lease
     lived = lease.expire_time.ToDatetime() - lease.issue_time.ToDatetime()
     assert seconds - 1 < lived.total_seconds() <= seconds
 
