@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from broker.model.clock import Ids
-from broker.model.errors import Refusal
+from broker.model.errors import Hints, Reason, Refusal
 from broker.revocation.barrier import NEVER, Session
 from broker.revocation.freshness import FOREVER, Freshness
 from broker.revocation.peers import Answer, Peer, Peers
@@ -81,6 +81,7 @@ class Membership:
         self._said_at = NEVER
         self._began = False
         self._wake = asyncio.Event()
+        self._is_over = False
         if place.is_shared:
             freshness.ceiling = NEVER
 
@@ -102,6 +103,8 @@ class Membership:
                 reachable = True
                 await wait(self._wake, _POLL_SECONDS if self._peers.known else _BEAT_SECONDS)
         finally:
+            self._is_over = True
+            _tell(self._coming, _over())
             self._place.database.close()
 
     def wake(self) -> None:
@@ -112,8 +115,10 @@ class Membership:
         """Put a verifier on record, and find the session whose secret it has shown.
 
         Raises:
-            Refusal: LEDGER_UNAVAILABLE.
+            Refusal: LEDGER_UNAVAILABLE; UNAVAILABLE, if no more turns come.
         """
+        if self._is_over:
+            raise _over()
         coming = _Coming(session, shown)
         self._coming.append(coming)
         self.wake()
@@ -257,6 +262,10 @@ def _tell(coming: Sequence[_Coming], refusal: Refusal | None) -> None:
             each.future.set_result(None)
         else:
             each.future.set_exception(refusal)
+
+
+def _over() -> Refusal:
+    return Refusal(Reason.UNAVAILABLE, "the broker is shutting down", Hints(next="watch again"))
 
 
 def _stored(session: Session, broker_id: str) -> StoredSession:

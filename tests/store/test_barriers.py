@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 
+from broker.model.errors import Refusal
 from broker.model.selector import Selector, Target
 from broker.revocation.closing import Closing, State
 from broker.revocation.feed import FRESHNESS, Feed
@@ -173,3 +174,11 @@ async def test_nobody_else_ends_a_session_by_its_secret_before_it_has_confirmed_
     rule = await two.world.revoke(EVERYTHING)
     closing = await impatient(two.here, rule.index, FRESHNESS / 2, two.clock)
     assert closing.state is not State.CLOSED
+
+
+async def test_whoever_comes_when_the_broker_ends_is_told_so(two: Two) -> None:
+    feed = new_feed(two.world, two.clock, "a third")
+    async with running(feed):
+        await Watching.begin(feed)
+    with pytest.raises(Refusal, match="shutting down"):
+        await Watching.begin(feed)
