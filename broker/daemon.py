@@ -126,7 +126,7 @@ async def serve(
         source = await _source(stack, settings.identity, clock)
         keystore = Keystore(settings.keys.directory, settings.rotation(FRESHNESS * _SPREAD), clock)
         ledger = await _ledger(stack, settings, keystore)
-        keys = TokenKeys(keystore, lambda: ledger.follower.in_force.announced, time.monotonic)
+        keys = TokenKeys(keystore, lambda: ledger.follower.in_force.announced, boottime)
         place = await _place(settings, ledger.database)
         feed = Feed(ledger.database, ledger.follower, place, boottime, uuid7, partial(os.urandom, _SECRET_BYTES))
         parts.when_over(feed.close)  # at once: whatever is wrong may keep it from hearing of revocations
