@@ -107,7 +107,7 @@ def _spare_the_disk(url: str) -> None:
 @pytest.fixture(scope="session")
 def new_postgresql_url(postgresql: str) -> Iterator[Callable[..., str]]:
     """Makes the URL of a fresh PostgreSQL database: an empty one, or a copy of another."""
-    engine = create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    engine = create_engine(postgresql, isolation_level="AUTOCOMMIT", pool_pre_ping=True)  # the server may have crashed
 
     def make(template: str = "template1") -> str:
         name = f"broker_{next(_NUMBERS)}"

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from broker.sandbox.problem import SandboxProblem
@@ -35,7 +36,7 @@ _ENDS_SESSIONS = (
 OF_BROKERS_ON_SERVER = (
     *("killed", "killed", "paused beside another", "paused beside another"),
     *("wire cut", "wire blocked", "wire cut one way", "wire slow", "connections dead", "answers to commits lost"),
-    *("sessions ended", "head held", "clock ahead", "clock behind"),
+    *("sessions ended", "server crashed", "head held", "clock ahead", "clock behind"),
 )
 OF_BROKERS_ON_FILE = ("killed", "killed", "paused", "paused", "file locked", "clock ahead", "clock behind")
 OF_VERIFIERS = ("restarted", "restarted elsewhere", "paused", "cut off", "not answered")
@@ -159,4 +160,23 @@ async def _sessions_ended(scene: Scene) -> AsyncIterator[None]:
     yield
 
 
-_OF_BROKER = {"killed": _killed, "wire cut one way": _cut_one_way, "sessions ended": _sessions_ended}
+@asynccontextmanager
+async def _server_crashed(scene: Scene) -> AsyncIterator[None]:
+    """Kill a process of the database's server: it ends all others, and begins anew from its log."""
+    await asyncio.to_thread(_kill_session, scene.url)
+    yield
+
+
+def _kill_session(url: str) -> None:
+    engine = create_engine(url)
+    with suppress(DBAPIError), engine.connect() as connection:  # it cannot be closed in order
+        os.kill(connection.execute(text("SELECT pg_backend_pid()")).scalar_one(), signal.SIGKILL)
+    engine.dispose()
+
+
+_OF_BROKER = {
+    "killed": _killed,
+    "wire cut one way": _cut_one_way,
+    "sessions ended": _sessions_ended,
+    "server crashed": _server_crashed,
+}

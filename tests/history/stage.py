@@ -28,7 +28,7 @@ from tests.history.spending import JOB
 from tests.support.cutter import Cutter, cuttable
 from tests.support.issuer import issuing
 
-TERMS = Terms(window=10.0, leases_per_task=40, active_tasks=4)
+TERMS = Terms(window=10.0, leases_per_task=8, active_tasks=4)
 _TOKENS = 120
 _CONFIGURATION = """active_tasks = {active_tasks}
 
