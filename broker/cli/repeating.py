@@ -18,12 +18,11 @@ from broker.model.errors import Reason
 from broker.sdk.connect.connection import open_channel
 from broker.sdk.connect.diagnosis import explain
 from broker.sdk.connect.identity import Credentials
-from broker.sdk.connect.patience import AGAIN, Patience
+from broker.sdk.connect.patience import AGAIN, Patience, attempt_of
 from broker.sdk.connect.refusals import refusal_from, words_of_the_broker
 from broker.sdk.connect.ring import Ring
 from broker.system import uuid7
 
-_ATTEMPT_SECONDS = 10.0
 _ONCE = ("CreateLock", "DeleteLock")
 """What would do something else when done twice, and has no request id."""
 
@@ -64,7 +63,7 @@ class Repeating:
             Refusal: no broker can be reached, and it could be found out why.
         """
         barrier = getattr(request, "barrier", False)  # for which verifiers are waited for
-        patience = Patience(timeout, attempt=timeout if barrier else _ATTEMPT_SECONDS)
+        patience = Patience(timeout, attempt=attempt_of(timeout, barrier=barrier))
         repeated, first, asked = _make_repeatable(method, request, self._ids), True, set[str]()
         while True:
             asked.add(address := self._ring.address)

@@ -167,5 +167,5 @@ class Clients:
             await asyncio.sleep(_PAUSE_SECONDS)
             await agent.renew(credential)
         assert await agent.release(credential.lease_id)
-        assert await orchestrator.end_task(task.id, TaskState.COMPLETED)
+        assert await orchestrator.end_task(task.id, TaskState.COMPLETED, barrier=True)
         self.lives.append(task.id)

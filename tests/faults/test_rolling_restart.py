@@ -23,7 +23,7 @@ from tests.faults.pair import Clients, Pair, paired
 from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.postgres
-_LIVES = 20  # between two restarts
+_LIVES = 10  # between two restarts
 
 
 @pytest.fixture

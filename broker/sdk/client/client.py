@@ -295,9 +295,9 @@ class Client:
     async def _call(self, send: Send[T], *, barrier: bool = False, at_most: float = math.inf) -> T:
         """Send a call until it is answered, for the client's timeout, or for `at_most` so many seconds.
 
-        With a `barrier` the broker waits for verifiers, so that an answer may take all of that.
+        With a `barrier` the broker waits for verifiers, so that a single answer may take half of that.
         """
-        return await answered(self._opened(), send, min(self._timeout, at_most), long=barrier)
+        return await answered(self._opened(), send, min(self._timeout, at_most), barrier=barrier)
 
     def _proof(self, method: str) -> Metadata:
         """Make a proof for one attempt at a call, as the broker takes each once."""

@@ -10,18 +10,16 @@ import grpc
 
 from broker.model.errors import Reason
 from broker.sdk.connect.connection import Connection
-from broker.sdk.connect.patience import AGAIN, Patience
+from broker.sdk.connect.patience import AGAIN, Patience, attempt_of
 from broker.sdk.connect.refusals import refusal_from, words_of_the_broker
 
 T = TypeVar("T")
 Send = Callable[[float], Awaitable[T]]
 """Makes one attempt, which has so many seconds. What it asks for is the same each time, and done once."""
 
-_ATTEMPT_SECONDS = 10.0  # so that a broker which is stuck does not use all the time up
 
-
-async def answered(connection: Connection, send: Send[T], seconds: float, *, long: bool = False) -> T:
-    """Return the answer of a call that has so many seconds; with `long`, a single attempt may take all of them.
+async def answered(connection: Connection, send: Send[T], seconds: float, *, barrier: bool = False) -> T:
+    """Return the answer of a call that has so many seconds, and perhaps waits for a barrier.
 
     What cannot be done by one broker is asked of the next. What waiting does not mend is not waited for, unless a
     broker has answered us before: then keys are rotated.
@@ -29,7 +27,7 @@ async def answered(connection: Connection, send: Send[T], seconds: float, *, lon
     Raises:
         Refusal: the broker's last one; or why none can be reached, as far as that can be found out.
     """
-    patience, first = Patience(seconds, attempt=seconds if long else _ATTEMPT_SECONDS), not connection.answered
+    patience, first = Patience(seconds, attempt=attempt_of(seconds, barrier=barrier)), not connection.answered
     asked: set[str] = set()
     while True:
         asked.add(address := connection.address)

@@ -16,6 +16,8 @@ from broker.model.errors import Reason, Refusal
 AGAIN = (Reason.UNAVAILABLE, Reason.LEDGER_UNAVAILABLE)
 """What may pass by itself."""
 
+_ATTEMPT_SECONDS = 10.0  # so that a broker which is stuck does not use all the time up
+_BARRIER_SECONDS = 12.0  # in which a barrier waits out who cannot be reached
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
@@ -29,6 +31,11 @@ def pauses(first: float, longest: float, draw: Callable[[], float] = chance) -> 
     """Yield ever longer pauses in seconds, up to `longest`, each half as long to half as long again."""
     for number in itertools.count():
         yield min(first * 2.0 ** min(number, 30), longest) * (0.5 + draw())
+
+
+def attempt_of(seconds: float, *, barrier: bool) -> float:
+    """Return how long one attempt may take of a call that has so many seconds; with a `barrier`, half of them."""
+    return max(seconds / 2, _BARRIER_SECONDS) if barrier else _ATTEMPT_SECONDS
 
 
 class Patience:

@@ -13,6 +13,7 @@ import pytest
 from broker.model.errors import Hints, Reason, Refusal
 from broker.sandbox.certificates import Authority
 from broker.sandbox.ports import free_port
+from broker.sdk.connect import patience
 from broker.sdk.connect.answers import answered
 from broker.sdk.connect.connection import Connection, connect, connect_sync
 from broker.sdk.connect.endpoint import Endpoint
@@ -36,6 +37,14 @@ class Unwilling(FakeBroker):
         self.key_sets_given += 1
         assert self.refusal is not None
         await abort(context, self.refusal)
+        raise AssertionError
+
+
+class Stuck(FakeBroker):
+    """Never answers."""
+
+    async def GetKeySet(self, request: pb.GetKeySetRequest, context: object) -> pb.KeySet:  # noqa: N802 (gRPC's name)
+        await asyncio.Event().wait()
         raise AssertionError
 
 
@@ -114,6 +123,13 @@ async def test_when_all_have_said_when_to_come_again_that_holds(street: Street) 
     with pytest.raises(Refusal, match="not now"):
         await key_set(await street.connected(*addresses))
     assert [each.key_sets_given for each in both] == [1, 1]
+
+
+async def test_one_that_is_stuck_does_not_use_the_time_up(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_ATTEMPT_SECONDS", 1.0)
+    stuck, other = Stuck(), FakeBroker()
+    addresses = [(await street.opened(each)).address for each in (stuck, other)]
+    assert (await key_set(await street.connected(*addresses))).jwks
 
 
 async def test_a_no_of_one_is_the_no_of_all(street: Street) -> None:

@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from broker.model.errors import Hints, Reason, Refusal
-from broker.sdk.connect.patience import Patience, chance, pauses
+from broker.sdk.connect.patience import Patience, attempt_of, chance, pauses
 
 
 class Time:
@@ -66,3 +66,10 @@ def test_what_one_says_of_itself_does_not_hold_for_another() -> None:
     refusal = Refusal(Reason.UNAVAILABLE, "no", Hints(retry_seconds=7))
     assert patience(Time(), 5).pause(refusal, elsewhere=True) == pytest.approx(0.1)
     assert patience(Time(), 5).pause(Refusal(Reason.LOCKED, "no"), elsewhere=True) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "barrier", "attempt"), [(30.0, False, 10.0), (30.0, True, 15.0), (60.0, True, 30.0), (14.0, True, 12.0)]
+)
+def test_no_broker_has_all_the_time_if_there_may_be_another(seconds: float, barrier: bool, attempt: float) -> None:
+    assert attempt_of(seconds, barrier=barrier) == attempt
