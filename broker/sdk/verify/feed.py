@@ -35,6 +35,7 @@ _BEHIND_SECONDS = 0.25  # until the next confirmation, when the last came too ea
 _CONFIRMATIONS = 3  # per span of freshness, so that one may be lost
 _KEYS_AT_MOST_EVERY = 5.0  # for tokens that name unknown keys
 _START_SECONDS = 10.0
+_SILENCE = 0.6  # of the freshness, without a heartbeat: then there is time left to watch elsewhere
 _LOG = logging.getLogger("credbroker")
 _NO_IDENTITY = (Reason.IDENTITY_MISSING, Reason.IDENTITY_EXPIRED, Reason.IDENTITY_INVALID)
 
@@ -111,7 +112,7 @@ class Subscription:
         """Follow one stream. Returns when another is needed.
 
         Raises:
-            TimeoutError: nothing was heard for longer than the verifier stays fresh.
+            TimeoutError: nothing was heard for so long that the verifier would soon be stale.
         """
         stub = self._stub()
         loop = asyncio.get_running_loop()
@@ -129,7 +130,7 @@ class Subscription:
         try:
             async with asyncio.timeout(_START_SECONDS) as silence:
                 async for update in stream:
-                    silence.reschedule(loop.time() + _seconds(update.freshness))
+                    silence.reschedule(loop.time() + _seconds(update.freshness) * _SILENCE)
                     if not await self._take(update) or (confirming is not None and confirming.done()):
                         return
                     if confirming is None and not update.more:

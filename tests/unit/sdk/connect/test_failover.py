@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,16 @@ async def test_a_verifier_goes_on_at_the_next_broker_when_its_own_ends(street: S
                 await life.aclose()
             await eventually(lambda: other.confirmed, LONG)
             assert (len(one.watched), len(other.watched)) == (1, 1)
+
+
+@pytest.mark.slow
+async def test_a_verifier_whose_broker_falls_silent_is_fresh_when_it_watches_elsewhere(street: Street) -> None:
+    brokers = [FakeBroker(freshness=timedelta(seconds=20), heartbeat=600, confirms=False) for _ in range(2)]
+    endpoints = [await street.opened(each) for each in brokers]
+    both = Endpoint.of(",".join(each.address for each in endpoints), endpoints[0].svid_dir)
+    async with watching(Verifier(RESOURCE), both) as verifier:
+        await eventually(lambda: all(each.watched for each in brokers), LONG)
+        assert verifier.is_fresh()
 
 
 async def test_a_channel_is_to_one_of_the_brokers(street: Street) -> None:
