@@ -252,8 +252,8 @@ class Feed:
         if self._announced is not self._follower.in_force.announced:
             self._announced = self._follower.in_force.announced
             self._publisher.keys_changed()
-        self._publisher.publish(rules)
         if rules:
+            self._freshness.asked(self._publisher.publish(rules, self._freshness.to_ask()))
             self._heard()
 
     def _check_open(self, tenant: str) -> None:

@@ -39,6 +39,7 @@ A whole session: a verifier comes, a rule is committed, and its barrier returns 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from broker.revocation.barrier import NEVER, Barrier, Session
@@ -138,6 +139,18 @@ class Freshness:
     def let_go(self, barrier: Barrier) -> None:
         """Tell a barrier of confirmations no more."""
         self._barriers.discard(barrier)
+
+    def to_ask(self) -> set[str]:
+        """Return the ids of sessions for which barriers wait that have not asked them, on rules that we have seen."""
+        newest = -1 if self.newest is None else self.newest
+        known = [barrier for barrier in self._barriers if barrier.index <= newest]
+        return {session.id for barrier in known for session in barrier.open if session.id not in barrier.asked}
+
+    def asked(self, session_ids: Iterable[str]) -> None:
+        """Note that sessions were asked to confirm all that we have seen."""
+        for barrier in self._barriers:
+            if self.newest is not None and barrier.index <= self.newest:
+                barrier.asked.update(session_ids)
 
     def any_closed(self) -> bool:
         """Report whether a barrier waits for nobody any more."""

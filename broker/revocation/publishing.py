@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -72,12 +72,16 @@ class Publisher:
         """Queue for a verifier no more."""
         del self._listeners[listener.session.id]
 
-    def publish(self, rules: Sequence[RevocationRule]) -> None:
-        """Send each verifier those of the new rules that concern it."""
+    def publish(self, rules: Sequence[RevocationRule], asked: Collection[str] = ()) -> list[str]:
+        """Send each verifier those of the new rules that concern it; return who was asked with it."""
+        confirming = []
         for listener in self._listeners.values():
             mine = [rule for rule in rules if listener.session.serves(rule.selector.tenant)]
             if mine:
-                self._send(listener, rules=mine)
+                confirms = listener.session.id in asked
+                self._send(listener, rules=mine, confirm=confirms)
+                confirming += [listener.session.id] * confirms
+        return confirming
 
     def ask(self, sessions: Iterable[str]) -> None:
         """Ask verifiers to confirm at once, by the ids of their sessions."""

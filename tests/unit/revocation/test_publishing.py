@@ -47,6 +47,14 @@ async def test_a_rule_goes_to_those_whom_it_concerns(publisher: Publisher) -> No
     }
 
 
+async def test_a_rule_that_somebody_waits_for_is_confirmed_at_once(publisher: Publisher) -> None:
+    waited_for, other = publisher.add(session("1")), publisher.add(session("2"))
+    publisher.add(session("3", "globex"))
+    assert publisher.publish([rule(7)], {"1", "3"}) == ["1"]
+    heard = [await listener.next(0.01) for listener in (waited_for, other)]
+    assert [update is not None and update.confirm for update in heard] == [True, False]
+
+
 async def test_without_news_there_is_nothing_and_a_heartbeat_shows_the_checkpoint(publisher: Publisher) -> None:
     listener = publisher.add(session("1"))
     publisher.publish([])

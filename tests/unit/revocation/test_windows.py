@@ -179,3 +179,19 @@ def test_a_verifier_has_what_it_is_sent_first_before_it_is_fresh() -> None:
     looks.caught_up(coming, 4)
     assert coming.confirmed == 7
     assert not barrier.waits_for(101.0)
+
+
+def test_a_session_is_asked_once_for_each_barrier_on_a_rule_that_was_seen() -> None:
+    looks = Freshness(WINDOW)
+    looks.looked(100.0, 5)
+    looks.join("1", "verifier", "acme", 100.0)
+    first = looks.barrier(6, "acme")
+    assert looks.to_ask() == set(), "it has not been sent the rule"
+    looks.looked(101.0, 6)
+    assert looks.to_ask() == {"1"}
+    looks.asked(["1"])
+    assert looks.to_ask() == set()
+    looks.barrier(6, "acme")
+    assert looks.to_ask() == {"1"}, "another waits"
+    looks.let_go(first)
+    assert looks.to_ask() == {"1"}
