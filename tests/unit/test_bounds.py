@@ -41,7 +41,7 @@ OF_NO_CALLER = {
     *("lease.desk._MOST_CACHED_TASKS", "lease.lookup._MOST_AT_ONCE", "access.rations._MOST_KNOWN"),
     *("store.provenance._MOST_REMEMBERED", "store.derived._MOST_HELD", "audit.readings._LONGEST_TOKEN"),
     *("store.tasks._MOST_KEPT", "store.encoding._LONGEST_REMEMBERED", "store.sole._LONGEST_NOTE"),
-    *("store.gathering._MOST_MOMENTS",),
+    *("store.gathering._MOST_MOMENTS", "workers.line._LARGEST_WORD", "workers.parent._MOST_DEATHS"),
     # Of clients and the command line, which wait or show no more.
     *("sdk.verify.feed._LONGEST_WAIT", "sdk.client.keeping._LONGEST_WAIT", "sdk.connect.patience._LONGEST_PAUSE"),
     *("cli.commands.ledger._MOST_TOLD", "cli.commands.helper._MOST_INPUT"),

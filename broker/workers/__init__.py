@@ -1,0 +1,1 @@
+"""Workers: several processes that serve as one, and the parent that keeps them alive."""
