@@ -10,8 +10,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, AsyncExitStack, closing
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 
@@ -44,21 +44,24 @@ from broker.lease import activation
 from broker.lease.desk import Desk, TaskCache
 from broker.lease.lookup import LeaseLookup
 from broker.model.clock import Clock
+from broker.policy.bundle import PolicyBundle
 from broker.policy.engine import Policy
 from broker.revocation.feed import FRESHNESS, Feed
 from broker.revocation.membership import Place
 from broker.store.beside import open_register
 from broker.store.committer import Committed
-from broker.store.database import Database
+from broker.store.database import Database, open_database
 from broker.store.follower import Follower
 from broker.store.marks import Marks
 from broker.store.ready import ready_database
 from broker.store.reserve import Reserve
+from broker.store.turns import Turns
 from broker.store.writer import Writer
 from broker.system import boot_id, boottime, system_clock, uuid7, uuid7_in_bulk
 from broker.trust.files import SvidFileSource
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
+from broker.workers.neighbours import Ears, Neighbours
 
 _END_WITHIN_SECONDS = 60.0
 # Windows of freshness after which no verifier is fresh that lacks what an entry says: a window, and as much as clocks
@@ -80,6 +83,26 @@ class _Ledger:
     marks: Marks
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What one of several processes that serve as one broker is given, once for all of them.
+
+    `knows_all`: their register is complete, as `revocation.membership.Place` has it.
+    """
+
+    neighbours: Neighbours
+    turns: Turns | None
+    bundle: PolicyBundle
+    knows_all: bool
+
+    def join(self, parts: Supervisor, feed: Feed) -> None:
+        """Listen to the others, and tell them what they cannot read."""
+        feed.tell_withheld = self.neighbours.withhold
+        parts.start(
+            "neighbours", self.neighbours.run(Ears(feed.told, feed.withhold_here, feed.withheld.waiting, parts.stop))
+        )
+
+
 def run(
     settings: Settings,
     ready: Callable[[Ready], None],
@@ -94,13 +117,18 @@ def run(
     Raises:
         CannotStart, Refusal, PartEnded: as `serve`.
     """
+    prepare_process()
+    asyncio.run(serve(settings, ready, clock, also, over=bound_the_end))
+
+
+def prepare_process() -> None:
+    """Set this process up, with all that it needs imported: it is a broker's, or forks some that are."""
     logs.configure()
     gc.freeze()  # what is imported stays: neither collections nor the end of the process need look at it
     gc.set_threshold(_GC_ALLOCATIONS, 50, 50)
-    asyncio.run(serve(settings, ready, clock, also, over=_bound_the_end))
 
 
-def _bound_the_end() -> None:
+def bound_the_end() -> None:
     """Have the process end in time. A thread that waits for a disk cannot be told to stop, and would be waited for."""
     faulthandler.dump_traceback_later(_END_WITHIN_SECONDS, exit=True)
 
@@ -111,31 +139,37 @@ async def serve(
     clock: Clock = system_clock,
     also: Sequence[grpc.GenericRpcHandler] = (),
     over: Callable[[], None] = lambda: None,
+    worker: Worker | None = None,
 ) -> None:
     """Run a broker until SIGTERM or SIGINT, then drain. `also` is served beside its own services, to anybody.
 
-    `ready` is called when it serves, `over` when it is to serve no longer, for whatever reason.
+    `ready` is called when it serves, `over` when it is to serve no longer, for whatever reason. A `worker` is one of
+    several processes that do, and finds ready what they have in common.
 
     Raises:
         CannotStart, Refusal: it cannot start.
         PartEnded: a part that must live as long as the daemon has ended.
     """
-    check_all_free(settings.listen)
+    if worker is None:
+        check_all_free(settings.listen)
     async with AsyncExitStack() as stack:  # what is entered or pushed here ends in reverse
         parts = await _supervision(stack, over)
         source = await _source(stack, settings.identity, clock)
         keystore = Keystore(settings.keys.directory, settings.rotation(FRESHNESS * _SPREAD), clock)
-        ledger = await _ledger(stack, settings, keystore)
+        ledger = await _ledger(stack, settings, keystore, worker)
         keys = TokenKeys(keystore, lambda: ledger.follower.in_force.announced, boottime)
-        place = await _place(settings, ledger.database)
+        place = await _place(settings, ledger.database, worker)
         feed = Feed(ledger.database, ledger.follower, place, boottime, uuid7, partial(os.urandom, _SECRET_BYTES))
         parts.when_over(feed.close)  # at once: whatever is wrong may keep it from hearing of revocations
-        desk = await _desk(stack, parts, settings, clock, ledger, keys, feed)
+        desk = await _desk(stack, parts, settings, clock, ledger, keys, feed, worker)
         stack.push_async_callback(parts.dismiss)
         authentication = _authentication(settings.identity, source, desk)
-        doors = make_doors(settings.listen, source, authentication, feed, keys, str(ledger.signer.vkey), also)
+        kept = (keys, str(ledger.signer.vkey))
+        doors = make_doors(settings.listen, source, authentication, feed, *kept, also, together=worker is not None)
         for name, part in feed.parts().items():
             parts.start(name, part)
+        if worker is not None:
+            worker.join(parts, feed)
         parts.start("marks", ledger.marks.run())
         parts.start("identity", refresh(source, clock, doors.renew))
         parts.start("issuers", authentication.issuers.run())
@@ -166,23 +200,28 @@ async def _source(stack: AsyncExitStack, settings: IdentitySettings, clock: Cloc
     return stack.enter_context(closing(await asyncio.to_thread(WorkloadApi, settings.workload_api, clock)))
 
 
-async def _ledger(stack: AsyncExitStack, settings: Settings, keystore: Keystore) -> _Ledger:
-    ready = ready_database(settings.database_url, upgrade=settings.migrate)
+async def _ledger(stack: AsyncExitStack, settings: Settings, keystore: Keystore, worker: Worker | None) -> _Ledger:
+    ready: AbstractContextManager[Database] = (
+        ready_database(settings.database_url, upgrade=settings.migrate)
+        if worker is None
+        else closing(open_database(settings.database_url, turns=worker.turns))
+    )
     database = await asyncio.to_thread(stack.enter_context, ready)  # it may wait, and we may be told to stop meanwhile
     signer = NoteSigner(settings.origin, keystore.checkpoint)
     return _Ledger(database, signer, Follower(signer.vkey), Marks(settings.mark_dirs, signer.vkey))
 
 
-async def _place(settings: Settings, database: Database) -> Place:
+async def _place(settings: Settings, database: Database, worker: Worker | None) -> Place:
     """Open the register of the brokers on the database."""
     register, is_complete = await asyncio.to_thread(open_register, database, boot_id())
-    return Place(
+    place = Place(
         database=register,
         name=f"{socket.gethostname()}:{settings.listen.address}"[:_NAME_BYTES],
         version=version("credbroker"),
         is_shared=database.is_shared,
         is_complete=is_complete,
     )
+    return place if worker is None else replace(place, is_complete=worker.knows_all, tell=worker.neighbours.wake)
 
 
 async def _desk(
@@ -193,16 +232,12 @@ async def _desk(
     ledger: _Ledger,
     keys: TokenKeys,
     feed: Feed,
+    worker: Worker | None,
 ) -> Desk:
     """Lay the desk out, with a ledger writer at work."""
-    policy = Policy(policy_bundle.load(settings.policy_bundle))
+    policy = Policy(policy_bundle.load(settings.policy_bundle) if worker is None else worker.bundle)
     database, tasks = ledger.database, TaskCache(ledger.database)
-
-    def committed(change: Committed) -> None:
-        tasks.update(change.tasks)
-        if change.rules:
-            feed.wake()
-
+    committed = _telling(tasks, feed, worker)
     kept = (Reserve.beside(database), ledger.follower, ledger.marks)
     asks = () if settings.copy_checkpoints_to is None else (checkpoint_copy.ask,)
     writer = Writer(database, settings.origin, ledger.signer, clock, committed, *kept, asks)
@@ -226,6 +261,19 @@ async def _desk(
     await activation.policy_activated(desk)
     await activation.keys_announced(desk, keys)
     return desk
+
+
+def _telling(tasks: TaskCache, feed: Feed, worker: Worker | None) -> Callable[[Committed], None]:
+    """Return what tells of a commit whoever keeps copies of what it has changed."""
+
+    def committed(change: Committed) -> None:
+        tasks.update(change.tasks)
+        if change.rules:
+            feed.wake()
+            if worker is not None:
+                worker.neighbours.wake()
+
+    return committed
 
 
 def _effects(settings: Settings, desk: Desk, vkey: VerifierKey) -> EffectRunner:

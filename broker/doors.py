@@ -91,8 +91,12 @@ def make_doors(
     keys: TokenKeys,
     vkey: str,
     also: Sequence[grpc.GenericRpcHandler] = (),
+    *,
+    together: bool = False,
 ) -> Doors:
     """Listen where the settings say, but do not serve yet. `also` is served beside our services, to anybody.
+
+    `together`: other processes of ours listen there as well.
 
     Raises:
         ListenProblem, CertificateProblem: an address or a certificate cannot be used.
@@ -113,6 +117,7 @@ def make_doors(
         health,
         None if settings.jwt_address is None else (settings.jwt_address, server_credentials(source, mutual=False)),
         share,
+        together=together,
     )
     server.add(also)
     http = None
@@ -121,7 +126,7 @@ def make_doors(
             application(HttpPipeline(*way_in), desk, keys.published),
             partial(_certificate, settings, source),
         )
-        http = HttpServer(settings.http_address, app, certificate, most_connections=share)
+        http = HttpServer(settings.http_address, app, certificate, most_connections=share, together=together)
     return Doors(server, http, health, vkey)
 
 

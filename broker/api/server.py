@@ -25,7 +25,6 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", _LARGEST_REQUEST),
     ("grpc.max_metadata_size", _LARGEST_METADATA),  # beyond it, calls are turned away at random, up to the next
     ("grpc.absolute_max_metadata_size", 2 * _LARGEST_METADATA),
-    ("grpc.so_reuseport", 0),  # two daemons on one port are a mistake
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -54,17 +53,21 @@ class Server:
         health: Health,
         for_tokens: Listener | None = None,
         most_connections: int = _MOST_CONNECTIONS,
+        *,
+        together: bool = False,
     ) -> None:
         """Make a server with a listener for mutual TLS, and perhaps one for callers with tokens.
 
         What gRPC bounds of a listener's connections are their number, if `most_connections` is less than usual, and how
-        long each may take to begin; it cannot tell how many are of one address.
+        long each may take to begin; it cannot tell how many are of one address. `together`: other processes of ours
+        listen there as well; two daemons on one port are a mistake otherwise.
 
         Raises:
             ListenProblem: an address cannot be listened on.
         """
         most = min(_MOST_CONNECTIONS, most_connections)
-        self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", most)))
+        own = (("grpc.max_allowed_incoming_connections", most), ("grpc.so_reuseport", int(together)))
+        self._server = grpc.aio.server(options=(*_OPTIONS, *own))
         self._health = health
         self._turnstile = pipeline.turnstile
         names = [service.full_name for service in services]

@@ -27,6 +27,10 @@ class Withheld:
         """Take note of a rule: whatever it says as well waits no longer."""
         self._selectors.difference_update([waiting for waiting in self._selectors if _covers(recorded, waiting)])
 
+    def waiting(self) -> frozenset[Selector]:
+        """Return the selectors that wait."""
+        return frozenset(self._selectors)
+
     def concerns(self, tenant: str) -> bool:
         """Report whether a verifier of a tenant, or of any, could accept something that waits."""
         return any(tenant == ANY_TENANT or waiting.tenant in (tenant, ANY_TENANT) for waiting in self._selectors)

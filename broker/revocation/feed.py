@@ -66,6 +66,7 @@ class Feed:
         self._closed = False
         self._announced = follower.in_force.announced
         self.withheld = Withheld()
+        self.tell_withheld: Callable[[Selector], None] = _tell_nobody
         if not place.is_complete:
             self._peers.strangers_until = monotonic() + self._peers.patience
 
@@ -80,8 +81,8 @@ class Feed:
             "register": self._membership.run(),
             "answers": self._answers.run(),
         }
-        if self._database.is_shared:
-            parts["notices"] = notices.listen(self._database, self._told)
+        if self._database.is_remote:
+            parts["notices"] = notices.listen(self._database, self.told)
         return {name: self._closing(part) for name, part in parts.items()}
 
     async def _closing(self, part: Coroutine[None, None, None]) -> None:
@@ -102,6 +103,11 @@ class Feed:
 
     def withhold(self, selector: Selector) -> None:
         """Keep no verifier of a tenant fresh until a rule with this selector is published: it could not be recorded."""
+        self.withhold_here(selector)
+        self.tell_withheld(selector)
+
+    def withhold_here(self, selector: Selector) -> None:
+        """Do what `withhold` does, but for telling it to others with whom we are one broker."""
         self.withheld.add(selector)
         self._publisher.end(self.withheld.concerns)
         structlog.get_logger("feed").critical("freshness.stopped", tenant=selector.tenant)
@@ -221,7 +227,7 @@ class Feed:
             barrier.asked |= names
             self._publisher.ask(names)
 
-    def _told(self) -> None:
+    def told(self) -> None:
         """Look for what is new: another broker says that there is something."""
         self._poller.wake()
         self._membership.wake()
@@ -265,3 +271,7 @@ class Feed:
 
 def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
+
+
+def _tell_nobody(_selector: Selector) -> None:
+    """Be alone."""

@@ -35,7 +35,7 @@ class Place:
     """Where the register is, and who we are in it.
 
     `is_shared`: other brokers read it, so that whoever is not on record in time keeps nobody fresh. `is_complete`: all
-    are in it whom a broker of the ledger may keep fresh.
+    are in it whom a broker of the ledger may keep fresh. `tell` wakes the others, where the database does not.
     """
 
     database: Database
@@ -43,6 +43,7 @@ class Place:
     version: str
     is_shared: bool
     is_complete: bool
+    tell: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -178,6 +179,8 @@ class Membership:
             raise
         assert reading is not None  # noqa: S101 (it has just begun)
         self._note(said, reading, began)
+        if said.tells:
+            self._place.tell()
         for each in coming:
             former = reading.former.get(each.shown)
             if former is not None and former.verifier == each.session.principal:

@@ -1,4 +1,4 @@
-"""python -m broker.sandbox DIRECTORY PORT: the process of a sandbox's broker, which ends when its stdin does."""
+"""python -m broker.sandbox DIRECTORY PORT WORKERS: the process of a sandbox's broker; it ends when its stdin does."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from broker.sandbox.serving import serve
 if __name__ == "__main__":
     end_with_stdin()
     try:
-        serve(Path(sys.argv[1]), int(sys.argv[2]))
+        serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
     except CannotStart as error:
         sys.exit(str(error))  # which says what is wrong and where: whoever prepared the folder reads it

@@ -97,17 +97,19 @@ def prepare(directory: Path) -> Deployment:
 
 
 @contextmanager
-def running(directory: Path, program: str = "broker.sandbox", port: int = 0) -> Iterator[Broker]:
+def running(directory: Path, program: str = "broker.sandbox", port: int = 0, workers: int = 0) -> Iterator[Broker]:
     """Run a broker on a deployment, which is made if it is not there, for the time of a block.
 
-    `program` is the module of its process, which is given the folder and the port; 0 is any that is free.
+    `program` is the module of its process, which is given the folder, the port, where 0 is any that is free, and the
+    number of workers, where 0 is none.
 
     Raises:
         SandboxProblem: it did not start.
     """
     deployment = prepare(directory)
+    command = [sys.executable, "-m", program, str(directory), str(port), str(workers)]
     began = time.monotonic()
-    with process([sys.executable, "-m", program, str(directory), str(port)], directory / "broker.log") as popen:
+    with process(command, directory / "broker.log") as popen:
         ready = read_line(popen, directory / "broker.log")
         yield Broker(
             ready["address"],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-from broker import daemon
+from broker import daemon, several
 from broker.config.settings import Settings
 from broker.doors import Ready
 from broker.sandbox.deployment import IDENTITIES, Deployment
@@ -17,18 +17,22 @@ from broker.store.database import shown_url
 from broker.system import system_clock
 
 
-def serve(directory: Path, port: int = 0, also: Sequence[grpc.GenericRpcHandler] = ()) -> None:
+def serve(directory: Path, port: int = 0, workers: int = 0, also: Sequence[grpc.GenericRpcHandler] = ()) -> None:
     """Prepare a folder, if that is not done yet, and serve until SIGTERM or SIGINT; print a line of JSON when ready.
 
-    It is at a port of loopback; 0 is any that is free. `also` is served beside the broker's own services, to anybody.
+    It is at a port of loopback; 0 is any that is free. With `workers` it serves in so many processes. `also` is served
+    beside the broker's own services, to anybody.
 
     Raises:
-        CannotStart, Refusal, PartEnded: as `daemon.run`.
+        CannotStart, Refusal, PartEnded, WorkersEnded: as `daemon.run` and `several.run`.
     """
     deployment = Deployment(directory.resolve())
     deployment.prepare(system_clock())
     settings = deployment.settings(port)
-    daemon.run(settings, announcing(deployment, settings), also=also)
+    if workers:
+        several.run(settings, announcing(deployment, settings), workers, also=also)
+    else:
+        daemon.run(settings, announcing(deployment, settings), also=also)
 
 
 def announcing(deployment: Deployment, settings: Settings) -> Callable[[Ready], None]:

@@ -17,8 +17,18 @@ def ready_database(url: str, *, upgrade: bool = True) -> Iterator[Database]:
     Raises:
         DatabaseProblem: another process writes to it, or its schema is of another version, and `upgrade` is not asked.
     """
+    with held_database(url, upgrade=upgrade), closing(open_database(url)) as database:
+        yield database
+
+
+@contextmanager
+def held_database(url: str, *, upgrade: bool = True) -> Iterator[None]:
+    """Make a database ready for this process and those that it forks, without opening it; else as `ready_database`.
+
+    Raises:
+        DatabaseProblem: as `ready_database`.
+    """
     with sole_writer(url):
         prepare = migrate.upgrade if upgrade else migrate.require_newest
         prepare(url)
-        with closing(open_database(url)) as database:
-            yield database
+        yield

@@ -3,7 +3,8 @@
 A second broker would keep copies of tasks and rules that the first has changed, and its verifiers would hear of nothing
 that the first revokes. The lock is flock(2): whatever ends the process, SIGKILL too, releases it. It is not on the
 database itself, because closing that file would drop the locks that SQLite holds on it (fcntl(2)). Who only reads takes
-no lock. Brokers that share a PostgreSQL need none.
+no lock. Brokers that share a PostgreSQL need none. What the process forks inherits the lock, and writes by turns
+(`store.turns`).
 """
 
 from __future__ import annotations

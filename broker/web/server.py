@@ -47,10 +47,13 @@ class HttpServer:
         certificate: Callable[[], Certificate],
         patience: float = _REQUEST_SECONDS,
         most_connections: int = _MOST_CONNECTIONS,
+        *,
+        together: bool = False,
     ) -> None:
         """Listen, but do not serve yet. A request must be there and answered within `patience`, in seconds.
 
-        There are `most_connections` open at a time, if that is less than usual.
+        There are `most_connections` open at a time, if that is less than usual. `together`: other processes of ours
+        listen there as well.
 
         Raises:
             ListenProblem: the address cannot be listened on.
@@ -62,7 +65,7 @@ class HttpServer:
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
         self._load(certificate())
-        self._socket = _listen(host.strip("[]"), int(port))
+        self._socket = _listen(host.strip("[]"), int(port), together=together)
         most = min(_MOST_CONNECTIONS, most_connections)
         config = _config(app)
         self._server = _Server(config)
@@ -151,9 +154,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, together: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=together)
     except OSError as error:
         raise ListenProblem(f"listen.http_address {host}:{port}: {error.strerror}") from error

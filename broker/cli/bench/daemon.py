@@ -1,6 +1,6 @@
 """The bench's own broker: that of a sandbox, and the empty RPC beside its services. It ends when its stdin does.
 
-python -m broker.cli.bench.daemon DIRECTORY PORT
+python -m broker.cli.bench.daemon DIRECTORY PORT WORKERS
 """
 
 from __future__ import annotations
@@ -14,4 +14,4 @@ from broker.sandbox.serving import serve
 
 if __name__ == "__main__":
     end_with_stdin()
-    serve(Path(sys.argv[1]), int(sys.argv[2]), also=(empty.handler(),))
+    serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), also=(empty.handler(),))
