@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -76,18 +77,18 @@ class Feed:
         They publish rules as they are recorded, by this broker or another, and go on over a database that cannot be
         read. Anything else ends them: from then on nobody is kept fresh.
         """
-        parts = {
-            "feed": self._poller.run(self._publisher.ask_all),
-            "register": self._membership.run(),
-            "answers": self._answers.run(),
+        parts: dict[str, Callable[[], Coroutine[None, None, None]]] = {
+            "feed": partial(self._poller.run, self._publisher.ask_all),
+            "register": self._membership.run,
+            "answers": self._answers.run,
         }
         if self._database.is_remote:
-            parts["notices"] = notices.listen(self._database, self.told)
+            parts["notices"] = partial(notices.listen, self._database, self.told)
         return {name: self._closing(part) for name, part in parts.items()}
 
-    async def _closing(self, part: Coroutine[None, None, None]) -> None:
+    async def _closing(self, part: Callable[[], Coroutine[None, None, None]]) -> None:
         try:
-            await part
+            await part()
         finally:
             self.close()
 
