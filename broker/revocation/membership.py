@@ -216,9 +216,10 @@ class Membership:
         return said if self._began else replace(said, **self._beginning())
 
     def _beginning(self) -> dict[str, Any]:
-        """Return what differs in the first turn of a life: all that we have goes on record."""
+        """Return what differs in the first turn of a life: all that we have goes on record, but for what comes next."""
         self._id = self._ids()
-        sessions = [session for session in self._freshness.sessions.values() if session.id not in self._over]
+        left_out = self._over.union(each.session.id for each in self._coming)
+        sessions = [session for session in self._freshness.sessions.values() if session.id not in left_out]
         return {
             "broker_id": self._id,
             "begins": True,

@@ -230,7 +230,7 @@ verifier_sessions = Table(
     "verifier_sessions",  # the verifiers that a broker may keep fresh
     register_metadata,
     Column("id", String(64), primary_key=True),
-    Column("broker", String(64), nullable=False),
+    Column("broker", String(64), primary_key=True),  # a life may have put on record what was not heard of any more
     Column("secret_hash", LargeBinary, nullable=False),  # SHA-256 of what the verifier shows when it comes again
     Column("verifier", String(2048), nullable=False),
     Column("tenant", String(255), nullable=False),

@@ -36,7 +36,7 @@ def upgrade() -> None:
         sa.Column("secret_hash", sa.LargeBinary(), nullable=False),
         sa.Column("verifier", sa.String(length=2048), nullable=False),
         sa.Column("tenant", sa.String(length=255), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
+        sa.PrimaryKeyConstraint("id", "broker"),
     )
     op.create_index("verifier_sessions_by_broker", "verifier_sessions", ["broker", "tenant"])
     op.create_index("verifier_sessions_by_secret", "verifier_sessions", ["secret_hash"])
