@@ -278,7 +278,8 @@ class Model:
         self.leave(verifier.call(life))
         self.arrive(verifier, resumes=resumes, shows=shows)
         self.serve(life)
-        verifier.hear()
+        if not verifier.is_deaf:
+            verifier.hear()
 
     def arrive(self, verifier: Verifier, *, resumes: bool, shows: bool) -> None:
         stream = verifier.stream

@@ -244,7 +244,13 @@ def walk(seeds: range, steps: int) -> None:
 
 @pytest.mark.parametrize("part", range(2))
 def test_whatever_happens_nobody_accepts_what_a_barrier_has_closed_and_barriers_return(part: int) -> None:
-    walk(range(part, 600, 2), 60)
+    walk(range(part, 300, 2), 30)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(20))
+def test_whatever_happens_for_longer_law_3_holds(part: int) -> None:
+    walk(range(300 + part, 10_000, 20), 60)
 
 
 def test_a_verifier_that_comes_while_its_broker_begins_anew_is_put_on_record_once() -> None:
