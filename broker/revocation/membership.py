@@ -161,14 +161,14 @@ class Membership:
 
     async def _turn(self) -> None:
         """Say what is to be said, or else only read what the others say."""
-        began, coming = self._monotonic(), self._coming
+        began = self._monotonic()
+        coming, self._coming = self._coming, []
         for session in self._freshness.forget_stale(began):
             self._over.add(session.id)
         database, said = self._place.database, self._said_now(coming)
         if said is None:
             self._hear(await database.run(partial(register.glance, database)), began)
             return
-        self._coming = []
         try:
             reading = await database.run(partial(register.take_turn, database, said))
             if reading is None:  # others hold us for dead, and nobody is fresh by us: begin anew
