@@ -87,7 +87,7 @@ class Request:
 class Line:
     """A broker's connections: what a `Database` is to the feed."""
 
-    is_shared = False  # no notices are heard but those that the model lets through
+    is_shared = is_remote = False  # no notices are heard but those that the model lets through
 
     def __init__(self, loop: Loop) -> None:
         self._loop, self.cut = loop, False

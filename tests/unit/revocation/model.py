@@ -65,7 +65,7 @@ class Life:
 
     def wake(self) -> None:
         """Bring it word that there is something new."""
-        self.feed._told()
+        self.feed.told()
 
     def begin_barrier(self, index: int, tenant: str) -> None:
         task = self.loop.create_task(self.feed.barrier(index, tenant))
