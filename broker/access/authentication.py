@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from broker.access.entrances import OPERATORS, ORCHESTRATORS
 from broker.access.lanes import Strangers
 from broker.access.presented import PresentedIdentity, PresentedProof
 from broker.credential import dpop
@@ -17,6 +18,8 @@ from broker.model.errors import Hints, Reason, Refusal
 from broker.model.principal import Once, Principal
 from broker.trust.issuer_keys import TrustedIssuers
 from broker.trust.source import SvidSource
+
+_TAKE_AWAY = (OPERATORS, ORCHESTRATORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Authentication:
             if evidence.once:
                 token = Once(name=evidence.once, issued_at=evidence.issued_at, until=principal.not_after)
                 with self.strangers.waiting(presented.address()):
-                    await use_once(self.desk, token)
+                    await use_once(self.desk, token, urgent=not principal.roles.isdisjoint(_TAKE_AWAY))
             _check_client_id(principal, presented.client_id)
         return self._with_key(principal, presented.proof) if prove_key and presented.proof else principal
 

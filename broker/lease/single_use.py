@@ -20,15 +20,16 @@ _OWNER = "once"  # in the place of a principal, of which none has such an id
 _DOUBT = timedelta(days=1)  # by which a broker's clock may be ahead for a while, without its forgetting what was used
 
 
-async def use_once(desk: Desk, evidence: Once) -> None:
+async def use_once(desk: Desk, evidence: Once, *, urgent: bool = False) -> None:
     """Use up a token, and remember it until it would have expired.
 
-    What was issued before the ledger was adopted is taken for used: that it was may have been lost.
+    What was issued before the ledger was adopted is taken for used: that it was may have been lost. It is `urgent` of a
+    caller who may take away: who is not let in revokes nothing, on a full disk or in a flood.
 
     Raises:
         Refusal: ASSERTION_REPLAYED, LEDGER_UNAVAILABLE.
     """
-    await desk.ledger.write(Change(partial(_use, evidence), requests=((_OWNER, evidence.name),)))
+    await desk.ledger.write(Change(partial(_use, evidence), requests=((_OWNER, evidence.name),), urgent=urgent))
 
 
 def keys(agent: Principal) -> tuple[tuple[str, str], ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
+from broker.lease.single_use import use_once
 from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
 from broker.model.lease import LeaseState
+from broker.model.principal import Once
 from broker.model.selector import Selector, Target
 from broker.model.task import Task
 from broker.store import leases, verification
@@ -70,6 +73,21 @@ async def test_what_a_lock_overtakes_is_refused_behind_it(database_url: str) -> 
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         refused = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
         assert {refusal.reason for refusal in refused} == {Reason.LOCKED}
+
+
+async def test_who_may_take_away_is_let_in_before_what_waits(database_url: str) -> None:
+    async with opened(database_url) as world:
+        task = await world.task()
+        await world.issue(task)
+        world.clock.move(timedelta(minutes=1))
+        waiting = await issuing(world, task)
+        token = Once(name="a token", issued_at=world.clock(), until=world.clock() + timedelta(minutes=1))
+        await use_once(world.desk, token, urgent=True)
+        assert not all(issued.done() for issued in waiting)
+        await asyncio.gather(*waiting)
+        with pytest.raises(Refusal) as refused:
+            await use_once(world.desk, token, urgent=True)
+        assert refused.value.reason is Reason.ASSERTION_REPLAYED
 
 
 async def test_others_have_a_place_in_each_batch_however_many_take_away(database_url: str) -> None:
