@@ -43,7 +43,10 @@ Listener = tuple[str, grpc.ServerCredentials]
 
 
 class Server:
-    """The daemon's gRPC server."""
+    """The daemon's gRPC servers: one for each listener, so that each has lines of its own in which calls wait.
+
+    Whoever has shown a certificate to TLS does not wait behind those who show nothing, whatever they call.
+    """
 
     def __init__(
         self,
@@ -67,25 +70,26 @@ class Server:
         """
         most = min(_MOST_CONNECTIONS, most_connections)
         own = (("grpc.max_allowed_incoming_connections", most), ("grpc.so_reuseport", int(together)))
-        self._server = grpc.aio.server(options=(*_OPTIONS, *own))
+        self._options = (*_OPTIONS, *own)
         self._health = health
         self._turnstile = pipeline.turnstile
         names = [service.full_name for service in services]
         health.names(names)
-        for service, implementation in services.items():
-            put(self._server, service.full_name, pipeline.serve(service, implementation))
-        self._server.add_generic_rpc_handlers((health.handler(), *reflection.handlers((*names, SERVICE_NAME))))
-        put_first(self._server, SERVICE_NAME, health.handlers())
+        self._handlers = {service.full_name: pipeline.serve(service, on) for service, on in services.items()}
+        self._also = [health.handler(), *reflection.handlers((*names, SERVICE_NAME))]
+        self._servers: list[grpc.aio.Server] = []
         self.port = self._listen(*mutual)
         self.jwt_port = None if for_tokens is None else self._listen(*for_tokens)
 
     def add(self, also: Sequence[grpc.GenericRpcHandler]) -> None:
         """Serve something else, too, that passes no pipeline. Call it before `start`."""
-        self._server.add_generic_rpc_handlers(tuple(also))
+        for server in self._servers:
+            server.add_generic_rpc_handlers(tuple(also))
 
     async def start(self) -> None:
         """Serve."""
-        await self._server.start()
+        for server in self._servers:
+            await server.start()
 
     async def stop(self, grace_seconds: float) -> None:
         """Drain: refuse calls, with a word of where to go, let those under way finish, then close.
@@ -102,10 +106,16 @@ class Server:
                 if self._turnstile.refused == refused:
                     break
         finally:
-            await self._server.stop(grace_seconds)
+            await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
 
     def _listen(self, address: str, credentials: grpc.ServerCredentials) -> int:
+        server = grpc.aio.server(options=self._options)
+        for name, handlers in self._handlers.items():
+            put(server, name, handlers)
+        server.add_generic_rpc_handlers(self._also)
+        put_first(server, SERVICE_NAME, self._health.handlers())
+        self._servers.append(server)
         try:
-            return self._server.add_secure_port(address, credentials)
+            return server.add_secure_port(address, credentials)
         except RuntimeError as error:  # gRPC's word for an address that was free a moment ago
             raise ListenProblem(f"{address}: cannot be listened on: another process has just taken it") from error
