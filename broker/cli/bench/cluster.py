@@ -1,4 +1,7 @@
-"""The brokers that a bench starts: one, or several on one database, at ports that they keep when they start again."""
+"""The brokers that a bench starts: one, or several on one database, at ports that they keep when they start again.
+
+On a file, several are the workers of one.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ class Cluster:
 
     deployment: Deployment
     _homes: dict[Path, int]  # their ports
+    _workers: int = 0
     brokers: list[Broker] = field(default_factory=list)
     _lives: ExitStack = field(default_factory=ExitStack)
 
@@ -34,7 +38,7 @@ class Cluster:
         for home, port in self._homes.items():
             if not home.exists():  # who joins has the keys, and knows what was signed last
                 copytree(self.deployment.directory, home)
-            self.brokers.append(self._lives.enter_context(running(home, _PROGRAM, port)))
+            self.brokers.append(self._lives.enter_context(running(home, _PROGRAM, port, self._workers)))
 
     def stop(self) -> None:
         """Stop all of them."""
@@ -45,10 +49,11 @@ class Cluster:
 @contextmanager
 def cluster(directory: Path, count: int, database: str) -> Iterator[Cluster]:
     """Prepare so many brokers on a database, as a configuration has it, for the time of a block; start none yet."""
-    homes = [directory / f"broker-{number}" for number in range(count)]
+    workers = count if count > 1 and "://" not in database else 0
+    homes = [directory / f"broker-{number}" for number in range(1 if workers else count)]
     deployment = prepare(homes[0])
     deployment.use_database(database)
-    brokers = Cluster(deployment, {home: free_port() for home in homes})
+    brokers = Cluster(deployment, {home: free_port() for home in homes}, workers)
     try:
         yield brokers
     finally:

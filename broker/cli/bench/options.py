@@ -98,8 +98,6 @@ def several(name: str, what: str) -> Callable[[Callable[..., None]], Callable[..
                 raise click.UsageError(
                     f"--dir, --database and {name} are of brokers of the bench's own, without --address"
                 )
-            if brokers > 1 and (database or _SQLITE) == _SQLITE:
-                raise click.UsageError(f"{name} {brokers} needs --database postgresql: a SQLite file has one broker")
             command(home=Home(parent, database or _SQLITE, brokers), given=given, **rest)
 
         for option in (

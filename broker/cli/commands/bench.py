@@ -51,7 +51,7 @@ def _broker(directory: Path, given: Given | None) -> Iterator[Broker]:
 @bench.command()
 @under_load
 @deployment
-@several("--workers", "More than one: compare so many with one. On PostgreSQL these are brokers.")
+@several("--workers", "More than one: compare so many with one. On PostgreSQL they are brokers.")
 def issue(*, home: Home, given: Given | None, load: Load) -> None:
     """Measure issuing, by turns with empty RPCs through the same connections, if the broker is the bench's own.
 
@@ -123,7 +123,7 @@ def verify(*, given: Given | None, tokens: int, rounds: int) -> None:
 @click.option("--leases", type=click.IntRange(5), default=1_000_000, show_default=True, help="Live, in large tenants.")
 @repeated(100)
 @deployment
-@several("--brokers", "Brokers on one database; the verifiers are shared out to them.")
+@several("--brokers", "Brokers on one database, workers on a file; the verifiers are shared out to them.")
 def revoke(*, home: Home, given: Given | None, verifiers: int, leases: int, rounds: int) -> None:
     """Measure how soon verifiers refuse what is revoked, and how soon the barrier says that all of them do.
 
