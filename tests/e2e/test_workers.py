@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -28,13 +28,14 @@ from tests.support.waiting import wait_for
 from tests.support.workers import connections_of, has_turn, workers_of
 
 GRANTS = [Grant(TOOL)]
+WORKERS = 2
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker of two workers, whose ledger verifies in the end."""
     folder = tmp_path_factory.mktemp("workers")
-    with running(folder, workers=2) as broker:
+    with running(folder, workers=WORKERS) as broker:
         yield broker
     assert verify(f"sqlite:///{folder / 'broker.db'}").ok
 
@@ -79,6 +80,18 @@ def load(broker: Broker) -> Iterator[list[str]]:
     assert len(set(issued)) == len(issued)
 
 
+def stop_one_that_writes(broker: Broker) -> int:
+    """Stop a worker in the midst of its turn; return its process. On a busy machine it may be replaced before."""
+    while True:
+        pid = max(workers_of(broker))
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            if has_turn(pid):
+                return pid
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.001)
+
+
 def test_what_one_worker_records_holds_at_the_others(broker: Broker) -> None:
     task_id = broker.begin_task()
     with ExitStack() as open_at_once:
@@ -99,25 +112,18 @@ def test_what_one_worker_records_holds_at_the_others(broker: Broker) -> None:
 
 
 def test_a_worker_that_is_killed_is_replaced_and_no_call_is_lost(broker: Broker) -> None:
-    before = workers_of(broker)
     with load(broker) as issued:
-        os.kill(min(before), signal.SIGKILL)
-        wait_for(lambda: len(workers_of(broker) - {min(before)}) == len(before))
+        killed = min(workers_of(broker))
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: len(workers_of(broker) - {killed}) == WORKERS)
         so_far = len(issued)
         wait_for(lambda: len(issued) > so_far + 50)
 
 
 def test_a_worker_that_is_stopped_while_it_writes_holds_nobody_up(broker: Broker) -> None:
-    before = workers_of(broker)
-    stopped = max(before)
     with load(broker) as issued:
-        while True:
-            os.kill(stopped, signal.SIGSTOP)
-            if has_turn(stopped):
-                break
-            os.kill(stopped, signal.SIGCONT)
-            time.sleep(0.001)
-        wait_for(lambda: len(workers_of(broker) - {stopped}) == len(before))
+        stopped = stop_one_that_writes(broker)
+        wait_for(lambda: len(workers_of(broker) - {stopped}) == WORKERS)
         so_far = len(issued)
         wait_for(lambda: len(issued) > so_far + 50)
 
