@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+_TURNS = 5  # of the loop, in which what was accepted comes to be served, and what was broken off to be closed
+
 
 class Cutter:
     """Passes TCP on to a port of loopback. `address` is where clients find it."""
@@ -17,6 +19,7 @@ class Cutter:
         self._whole = True
         self._silent = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     def cut(self) -> None:
         """Break all connections, and take no more."""
@@ -37,8 +40,27 @@ class Cutter:
         for writer in self._writers:
             writer.transport.abort()
 
+    async def end(self) -> None:
+        """Break all connections, those too that were accepted just now, and wait until none is left."""
+        self.cut()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        if self._serving:
+            await asyncio.wait(self._serving)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one connection on, until either side ends it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._serving.discard(task)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._whole:
             writer.transport.abort()
             return
@@ -48,6 +70,8 @@ class Cutter:
             writer.transport.abort()
             return
         self._writers |= {writer, back}
+        if not self._whole:  # it was cut meanwhile
+            self._drop()
         try:
             await asyncio.wait(
                 [
@@ -79,5 +103,5 @@ async def cuttable(port: int) -> AsyncIterator[Cutter]:
     try:
         yield cutter
     finally:
-        cutter.cut()
         server.close()
+        await cutter.end()
