@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from broker import daemon
+from broker import daemon, several
 from broker.doors import Ready
 from broker.sandbox.deployment import Deployment
 from broker.sandbox.serving import announcing
@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--die-at", choices=STEPS)
     parser.add_argument("--passes", type=int, default=1)
     options = parser.parse_args()
@@ -36,7 +37,11 @@ def main() -> None:
             STEPS[options.die_at].die_at(options.passes)
         ready(bound)
 
-    daemon.run(settings, armed, SteeredClock(options.dir / CLOCK))
+    clock = SteeredClock(options.dir / CLOCK)
+    if options.workers:
+        several.run(settings, ready, options.workers, clock)
+    else:
+        daemon.run(settings, armed, clock)
 
 
 if __name__ == "__main__":

@@ -27,21 +27,23 @@ def living(
     port: int = 0,
     *,
     within: Sequence[str] = (),
+    workers: int = 0,
     die_at: str = "",
     passes: int = 1,
     code: Path = ROOT,
 ) -> Iterator[Broker]:
     """Run a broker for the time of a block, `within` a command that starts others; it may be dead when that ends.
 
-    `code` is the tree whose broker it is. With `die_at` it kills itself when it passes a step (tests/faults/steps.py)
-    for so many times.
+    With `workers` it serves in so many processes. `code` is the tree whose broker it is. With `die_at` it kills itself
+    when it passes a step (tests/faults/steps.py) for so many times.
 
     Raises:
         SandboxProblem: it did not start.
     """
     began = time.monotonic()
-    dying = ["--die-at", die_at, "--passes", str(passes)] if die_at else []
-    with starting(folder, "--port", str(port), *dying, within=within, code=code) as popen:
+    options = ["--die-at", die_at, "--passes", str(passes)] if die_at else []
+    options += ["--workers", str(workers)] if workers else []
+    with starting(folder, "--port", str(port), *options, within=within, code=code) as popen:
         ready = read_line(popen, folder / _LOG)
         try:
             yield Broker(ready["address"], prepare(folder).svids, pid=popen.pid, started_in=time.monotonic() - began)

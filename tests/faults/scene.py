@@ -25,7 +25,8 @@ from tests.faults.proxy import Proxy
 class Scene:
     """A broker that lives again at the same port, and what it stands on: a disk for its file, or a wire to its server.
 
-    `elsewhere` is a second broker on the same PostgreSQL, with a wire of its own; on a file, there is none.
+    `elsewhere` is a second broker on the same PostgreSQL, with a wire of its own; on a file, there is none. With
+    `workers` the broker serves in so many processes.
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class Scene:
     disk: Disk | None = None
     proxy: Proxy | None = None
     elsewhere: Broker | None = None
+    workers: int = 0
     broker: Broker = field(init=False)
     _port: int = field(default_factory=free_port)
     _life: ExitStack = field(default_factory=ExitStack)
@@ -58,7 +60,7 @@ class Scene:
         """Start the broker: anew, if it has lived before."""
         self._life.close()
         within = self.disk.start if self.disk else ()
-        self.broker = self._life.enter_context(living(self.folder, self._port, within=within))
+        self.broker = self._life.enter_context(living(self.folder, self._port, within=within, workers=self.workers))
 
     def die(self) -> None:
         """Kill the broker."""

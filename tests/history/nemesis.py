@@ -22,6 +22,7 @@ from tests.faults.scene import Scene
 from tests.faults.table import FAULTS
 from tests.history.lot import Lot
 from tests.history.stage import Stage, Watchers
+from tests.support.workers import workers_of
 
 _OF_SCENES = {fault.name: fault.inflicted for fault in FAULTS}
 _WHOLE_SECONDS = (1.0, 8.0)
@@ -39,6 +40,7 @@ OF_BROKERS_ON_SERVER = (
     *("sessions ended", "server crashed", "head held", "clock ahead", "clock behind"),
 )
 OF_BROKERS_ON_FILE = ("killed", "killed", "paused", "paused", "file locked", "clock ahead", "clock behind")
+OF_WORKERS = (*OF_BROKERS_ON_FILE, *("worker killed", "worker killed", "worker paused", "worker paused"))
 OF_VERIFIERS = ("restarted", "restarted elsewhere", "paused", "cut off", "not answered")
 
 
@@ -174,7 +176,31 @@ def _kill_session(url: str) -> None:
     engine.dispose()
 
 
+@asynccontextmanager
+async def _worker_killed(scene: Scene) -> AsyncIterator[None]:
+    """Kill one of several processes; the parent puts another in its place."""
+    _signal_a_worker(scene, signal.SIGKILL)
+    yield
+
+
+@asynccontextmanager
+async def _worker_paused(scene: Scene) -> AsyncIterator[None]:
+    """Stop one of several processes; the parent kills it, if that lasts."""
+    pid = _signal_a_worker(scene, signal.SIGSTOP)
+    yield
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def _signal_a_worker(scene: Scene, number: signal.Signals) -> int:
+    pid = min(workers_of(scene.broker))
+    os.kill(pid, number)
+    return pid
+
+
 _OF_BROKER = {
+    "worker killed": _worker_killed,
+    "worker paused": _worker_paused,
     "killed": _killed,
     "wire cut one way": _cut_one_way,
     "sessions ended": _sessions_ended,

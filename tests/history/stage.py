@@ -101,6 +101,11 @@ class Stage:
         """Return a broker's port."""
         return int(self.scenes[number].broker.address.rpartition(":")[2])
 
+    def _each(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        """Name each address as often as the broker has processes: each connection leads to some one of them."""
+        of_scenes = zip(addresses, self.scenes, strict=True)
+        return tuple(address for address, scene in of_scenes for _ in range(max(1, scene.workers)))
+
     def setting(self, seed: int) -> Path:
         """Write what the processes are told; return the file."""
         file = self.folder / "setting.json"
@@ -109,8 +114,8 @@ class Stage:
             events=str(self.events),
             svids=str(self.scenes[0].broker.svids),
             issuer=self.issuer,
-            brokers=tuple(scene.broker.address for scene in self.scenes),
-            jwt_brokers=tuple(f"localhost:{port}" for port in self.jwt_ports),
+            brokers=self._each([scene.broker.address for scene in self.scenes]),
+            jwt_brokers=self._each([f"localhost:{port}" for port in self.jwt_ports]),
             identity_tokens=tuple(self.identity_tokens),
         ).write(file)
         return file
@@ -138,13 +143,13 @@ def on_server(folder: Path, url: str, *, brokers: int = 3, one_time: bool = True
 
 
 @contextmanager
-def on_file(folder: Path, *, one_time: bool = True) -> Iterator[Stage]:
-    """Play on a SQLite file, which one broker has for itself."""
+def on_file(folder: Path, *, workers: int = 0, one_time: bool = True) -> Iterator[Stage]:
+    """Play on a SQLite file, which one broker has for itself, or its workers have."""
     with ExitStack() as stack:
         home, issuer, tokens = _deployed(stack, folder, one_time=one_time)
         url = f"sqlite:///{home / 'broker.db'}"
         settle(home, url)
-        port, scene = _tokens_at(home), Scene(home, url, disk=FileLimit(home))
+        port, scene = _tokens_at(home), Scene(home, url, disk=FileLimit(home), workers=workers)
         _live(stack, [scene])
         yield Stage(folder, url, [scene], [port], issuer, tokens)
 

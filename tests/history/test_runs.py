@@ -10,12 +10,12 @@ import pytest
 
 from broker.store.verification import verify
 from tests.history.laws import violations
-from tests.history.nemesis import OF_BROKERS_ON_FILE, OF_BROKERS_ON_SERVER, OF_VERIFIERS, Step, planned
+from tests.history.nemesis import OF_BROKERS_ON_FILE, OF_BROKERS_ON_SERVER, OF_VERIFIERS, OF_WORKERS, Step, planned
 from tests.history.playing import history, play
 from tests.history.stage import TERMS, Stage, on_file, on_server
 from tests.history.violation import report
 
-_ON_SERVER, _ON_FILE = range(100, 136), range(200, 216)
+_ON_SERVER, _ON_FILE, _WORKERS = range(100, 136), range(200, 206), range(300, 316)
 _SECONDS = 20.0
 
 
@@ -43,13 +43,13 @@ async def test_three_brokers_on_one_postgresql_keep_the_laws_while_something_bre
 
 
 @pytest.mark.slow
-async def test_a_broker_on_a_file_keeps_the_laws_while_something_breaks(tmp_path: Path) -> None:
+async def test_two_workers_on_a_file_keep_the_laws_while_something_breaks(tmp_path: Path) -> None:
     steps = [
-        Step(0.0, 1.0, "broker", 0, "paused"),
+        Step(0.0, 1.0, "broker", 0, "worker killed"),
         Step(0.5, 1.0, "verifiers", 0, "not answered"),
         Step(1.2, 1.0, "broker", 0, "clock ahead"),
     ]
-    with on_file(tmp_path) as stage:
+    with on_file(tmp_path, workers=2) as stage:
         await play(stage, 2, steps, verifiers=(2,))
         check(2, steps, stage)
 
@@ -71,6 +71,15 @@ async def test_three_brokers_on_one_postgresql_keep_the_laws(
 async def test_a_broker_on_a_file_keeps_the_laws(seed: int, tmp_path: Path) -> None:
     steps = planned(seed, _SECONDS, 1, OF_BROKERS_ON_FILE, 2, OF_VERIFIERS)
     with on_file(tmp_path) as stage:
+        await play(stage, seed, steps, verifiers=(2, 2))
+        check(seed, steps, stage)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", _WORKERS)
+async def test_two_workers_on_a_file_keep_the_laws(seed: int, tmp_path: Path) -> None:
+    steps = planned(seed, _SECONDS, 1, OF_WORKERS, 2, OF_VERIFIERS)
+    with on_file(tmp_path, workers=2) as stage:
         await play(stage, seed, steps, verifiers=(2, 2))
         check(seed, steps, stage)
 
