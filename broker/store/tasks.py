@@ -18,6 +18,7 @@ from broker.store.rows import Sql, delete_some
 from broker.store.schema import task_agents, tasks
 
 _MOST_KEPT = 1_000
+_COUNT = Sql("UPDATE tasks SET leases_issued = :leases_issued WHERE id = :id")
 _CHANGE = Sql(
     """
     UPDATE tasks
@@ -80,6 +81,11 @@ def move_agents(connection: Connection, changed: Collection[Task]) -> None:
 def forget_agents(connection: Connection, before: datetime, limit: int) -> int:
     """Delete agents of tasks whose deadline passed before an instant, at most so many; report how many."""
     return delete_some(connection, task_agents, task_agents.c.deadline < to_micros(before), limit)
+
+
+def put_counts(connection: Connection, counted: Collection[Task]) -> None:
+    """Write back how many leases tasks have had. It is in no index, unlike what else may change."""
+    _COUNT.run(connection, *({"id": task.id, "leases_issued": task.leases_issued} for task in counted))
 
 
 def change(connection: Connection, changed: Collection[Task]) -> None:
@@ -233,9 +239,10 @@ class Tasks(Aggregate):
             self._tasks[task_id] = replace(task, leases_issued=task.leases_issued + count)
         if self._new:
             add(self._head.connection, self._new)
-        if changed := [self._tasks[task_id] for task_id in self._issued.keys() | self.changed.keys()]:
-            change(self._head.connection, changed)
+        if counted := [self._tasks[task_id] for task_id in self._issued.keys() - self.changed.keys()]:
+            put_counts(self._head.connection, counted)
         if self.changed:
+            change(self._head.connection, [self._tasks[task_id] for task_id in self.changed])
             move_agents(self._head.connection, self.changed.values())
 
     def kept(self) -> Mapping[str, Task]:
