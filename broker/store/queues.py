@@ -24,6 +24,8 @@ from broker.store.transaction import Change
 
 _LARGEST_BATCH = 512
 _MOST_BESIDE_URGENT = 64
+_FEW = 16  # callers, for whom a millisecond that nobody uses is much
+_LOOK_AROUND = 8  # batches: each so-many-th waits for whoever may come
 _MOST_WAITING = 20_000
 _REFUSALS_PER_BATCH = 16
 _MOST_REFUSALS_WAITING = 1_000
@@ -46,7 +48,8 @@ class Queues:
         self.others: deque[Waiting] = deque()
         self.refusals: deque[Waiting] = deque()
         self._gathering = Gathering(self.others, self.urgent)
-        self._callers = 1
+        self._callers = 1  # of whom we know: as many as were in a batch, or had come by its end
+        self._batches = 0
 
     def __len__(self) -> int:
         """Count all that wait."""
@@ -69,13 +72,20 @@ class Queues:
     async def gather(self) -> None:
         """Let changes that are on their way join the next batch, as long as they keep coming and none is urgent.
 
-        When as many wait as were served last or had come by then, there is nobody whom we know of to wait for.
+        Of few callers no more are waited for than we know of: whoever calls alone is served at once. Now and then it
+        waits nevertheless, to hear of others: those who are on their way while few are served would come too late again
+        and again, and each group have batches of its own.
         """
-        await self._gathering.until_quiet(self._callers)
+        await self._gathering.until_quiet(_LARGEST_BATCH if self._looks_around() else self._callers)
 
     def served(self, batch: Sequence[Waiting]) -> None:
         """Take note that a batch is durable: whoever was in it may call again."""
-        self._callers = min(len(batch) + len(self.others), _LARGEST_BATCH)
+        seen = min(len(batch) + len(self.others), _LARGEST_BATCH)
+        self._callers = max(seen, self._callers * 7 // 8)  # one batch may miss most of them
+        self._batches += 1
+
+    def _looks_around(self) -> bool:
+        return self._callers > _FEW or self._batches % _LOOK_AROUND == 0
 
     def take(self) -> list[Waiting]:
         """Take the next batch, and a bounded number of refusals behind it. Who waits no more is left out."""

@@ -99,20 +99,39 @@ async def test_whoever_has_called_alone_is_served_at_once() -> None:
     assert not turned
 
 
-async def test_no_more_are_waited_for_than_were_served_last_and_came_meanwhile() -> None:
+async def _turns(queues: Queues) -> int:
+    """Count the turns of the event loop until a batch is gathered, and take it."""
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        handle[0] = asyncio.get_running_loop().call_soon(turn)
+
+    handle = [asyncio.get_running_loop().call_soon(turn)]
+    await queues.gather()
+    handle[0].cancel()
+    return turns
+
+
+async def test_of_few_callers_no_more_are_waited_for_than_are_known_but_now_and_then() -> None:
+    queues = Queues()
+    waited = []
+    for _ in range(24):
+        for _ in range(3):
+            queues.add(Change(lambda _transaction: None))
+        waited.append(await _turns(queues) > 0)
+        queues.served(queues.take())
+    assert waited == 3 * [True, *7 * [False]]
+    queues.add(Change(lambda _transaction: None))
+    assert await _turns(queues) > 0  # two are missing, and might come
+    queues.take()
+
+
+async def test_many_callers_are_waited_for_until_nobody_joins() -> None:
     queues = Queues()
     for _ in range(3):
-        queues.add(Change(lambda _transaction: None))
-    batch = queues.take()
-    queues.add(Change(lambda _transaction: None))  # comes while the three are committed
-    queues.served(batch)
-    turned: list[None] = []
-    for _ in range(3):
-        queues.add(Change(lambda _transaction: None))
-    asyncio.get_running_loop().call_soon(turned.append, None)
-    await queues.gather()
-    assert not turned
-    queues.take()
-    queues.add(Change(lambda _transaction: None))
-    await queues.gather()  # three are missing, and might come
-    assert turned
+        for _ in range(100):
+            queues.add(Change(lambda _transaction: None))
+        assert await _turns(queues) > 0
+        queues.served(queues.take())
