@@ -25,7 +25,7 @@ from broker.store.transaction import Change
 _LARGEST_BATCH = 512
 _MOST_BESIDE_URGENT = 64
 _FEW = 16  # callers, for whom a millisecond that nobody uses is much
-_LOOK_AROUND = 8  # batches: each so-many-th waits for whoever may come
+_LOOK_AROUND = 16  # batches: each so-many-th waits for whoever may come
 _MOST_WAITING = 20_000
 _REFUSALS_PER_BATCH = 16
 _MOST_REFUSALS_WAITING = 1_000

@@ -117,12 +117,12 @@ async def _turns(queues: Queues) -> int:
 async def test_of_few_callers_no_more_are_waited_for_than_are_known_but_now_and_then() -> None:
     queues = Queues()
     waited = []
-    for _ in range(24):
+    for _ in range(32):
         for _ in range(3):
             queues.add(Change(lambda _transaction: None))
         waited.append(await _turns(queues) > 0)
         queues.served(queues.take())
-    assert waited == 3 * [True, *7 * [False]]
+    assert waited == 2 * [True, *15 * [False]]
     queues.add(Change(lambda _transaction: None))
     assert await _turns(queues) > 0  # two are missing, and might come
     queues.take()
