@@ -81,4 +81,16 @@ FAULTS = (
         "return None",
         ("test_a_rule_that_comes_just_when_the_wait_for_news_is_over_is_sent_before_a_heartbeat_tells_of_it",),
     ),
+    Fault(
+        "a revocation waits at the door behind all other calls",
+        "return self.caller in (OPERATORS, VERIFIERS) or self.path in _ALSO_FIRST",
+        "return self.path in _ALSO_FIRST",
+        ("test_who_takes_away_or_must_hear_of_it_or_asks_for_health_has_the_right_of_way_and_nobody_else",),
+    ),
+    Fault(
+        "who is not known yet counts against nobody",
+        "if self._waiting[address] >= _MOST_STRANGERS:",
+        "if self._waiting[address] >= 2 * _MOST_STRANGERS:",
+        ("test_strangers_are_bounded_by_address_and_make_room_when_they_are_known",),
+    ),
 )
