@@ -26,7 +26,7 @@ test: $(READY) $(READY_MCP1) ## Run every test, on SQLite and PostgreSQL
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .PHONY: test-long
-test-long: $(READY) ## Break brokers for an hour: every fault, kill -9 at each step and 150 other instants, 52 recorded histories
+test-long: $(READY) ## Break brokers for an hour: every fault, kill -9 at each step and 150 other instants, 58 recorded histories
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "long or not long" tests/faults tests/history tests/laws tests/planted tests/upgrades
 
 # What takes values and gives values: every branch has a test.
