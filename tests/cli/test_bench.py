@@ -157,8 +157,10 @@ def test_revoke_sees_every_verifier_refuse_and_every_barrier_close() -> None:
     assert figures["started_barrier_p99_ms"] > 0
 
 
-def test_revoke_spreads_verifiers_over_brokers_of_one_server(postgresql: str) -> None:
-    brokers = ["--brokers", "2", "--database", postgresql]
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_revoke_spreads_verifiers_over_brokers_of_one_database(request: pytest.FixtureRequest, kind: str) -> None:
+    database = kind if kind == "sqlite" else request.getfixturevalue("postgresql")
+    brokers = ["--brokers", "2", "--database", database]
     figures = bench("revoke", *brokers, "--verifiers", "4", "--leases", "50", "--rounds", "2")
     assert figures["refusals"] == 8
     assert figures["barrier_p99_ms"] > 0

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 
+import grpc
+
 from broker.cli.unverified import decode
 from broker.sandbox.broker import Broker
 from broker.sdk.connect.connection import connect_sync
@@ -15,6 +17,7 @@ from broker.v1 import operator_service_pb2 as pb
 from broker.v1.operator_service_pb2_grpc import OperatorServiceStub
 from broker.v1.selector_pb2 import Selector
 
+_CONNECTIONS = 4  # to each broker: of workers, each may meet another
 CALL_SECONDS = 60.0
 """How long a call may take."""
 
@@ -49,9 +52,11 @@ class Operators:
 @contextmanager
 def operators(brokers: Sequence[Broker], svid: str = "operator") -> Iterator[Operators]:
     """Connect to each broker for the time of a block, by an SVID of the first one's folder."""
-    svids = brokers[0].svids
+    svids, addresses = brokers[0].svids, [broker.address for broker in brokers] * _CONNECTIONS
     with ExitStack() as stack:
-        channels = [stack.enter_context(connect_sync(broker.address, svids / svid)) for broker in brokers]
+        channels = [stack.enter_context(connect_sync(address, svids / svid)) for address in addresses]
+        for channel in channels:
+            grpc.channel_ready_future(channel).result(CALL_SECONDS)  # the handshake is not what is measured
         yield Operators(cycle([OperatorServiceStub(channel) for channel in channels]))
 
 
