@@ -65,3 +65,12 @@ def test_each_of_two_waits_for_its_own_rule() -> None:
     assert withheld.concerns("acme")
     withheld.settle(Selector("acme", Target.AGENT, "spiffe://example.org/agent"))
     assert not withheld.concerns("acme")
+
+
+def test_what_waits_can_be_told_to_others_until_a_rule_says_it() -> None:
+    withheld = Withheld()
+    assert withheld.waiting() == frozenset()
+    withheld.add(LEAKED)
+    assert withheld.waiting() == {LEAKED}
+    withheld.settle(LEAKED)
+    assert withheld.waiting() == frozenset()
