@@ -68,6 +68,9 @@ def test_a_broker_whose_row_is_old_is_buried_with_its_verifiers_and_finds_that_o
     begin(register, "b", session("2", "b"))
     assert turn(register, "b", silent={"a": 1}, expected=1) is not None
     assert verifiers(register) == {"b": {"acme": 1}}
+    reading = turn(register, "b", secrets=[b"1"], expected=1)
+    assert reading is not None
+    assert not reading.former
     assert turn(register, "a", new=[session("3", "a")], expected=2) is None
     assert verifiers(register) == {"b": {"acme": 1}}, "what it said is not on record"
     begin(register, "c", session("1", "c"))

@@ -159,7 +159,8 @@ class Verifier:
     def confirm(self) -> None:
         """Say how far it is; what it had said before is answered to nobody."""
         if self.stream is not None and self.session:
-            self.asking = (self.stream, self.session, self.index or -1, self.clock())
+            index = -1 if self.index is None else self.index
+            self.asking = (self.stream, self.session, index, self.clock())
             self.answer = None
 
     def hear_answer(self) -> None:

@@ -265,3 +265,27 @@ def test_a_verifier_that_comes_while_its_broker_begins_anew_is_put_on_record_onc
     assert [session.tenant for session in model.store.sessions.values()] == ["acme"]
     assert verifier.hear()
     model.close()
+
+
+def test_the_last_session_of_a_verifier_lasts_until_it_has_confirmed_in_the_new_one() -> None:
+    model = Model([1.0, 1.0], ["acme"], [1.0])
+    (here, there), (verifier,) = model.lives, model.verifiers
+    model.watch(verifier, here, resumes=False, shows=False)
+    verifier.is_deaf = True
+    model.watch(verifier, there, resumes=False, shows=True)
+    here.begin_barrier(model.commit("acme"), "acme")
+    for _ in range(3):
+        model.serve(there)
+        model.elapse(1.0)
+        model.serve(here)
+    model.run()
+    assert here.barriers, "it has not heard of the rule, and may go by what it had"
+    assert [verifier.hear() for _ in range(3)] == [True, False, True], "what there was, the rule, and who asks for it"
+    model.confirm(verifier)
+    for _ in range(3):
+        model.serve(there)
+        model.elapse(1.0)  # with its next beat it finds that the session has ended
+        model.serve(here)
+    model.run()
+    assert not here.barriers
+    model.close()
