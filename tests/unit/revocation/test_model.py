@@ -272,15 +272,16 @@ def test_the_last_session_of_a_verifier_lasts_until_it_has_confirmed_in_the_new_
     (here, there), (verifier,) = model.lives, model.verifiers
     model.watch(verifier, here, resumes=False, shows=False)
     verifier.is_deaf = True
-    model.watch(verifier, there, resumes=False, shows=True)
-    here.begin_barrier(model.commit("acme"), "acme")
+    index = model.commit("acme")
+    model.watch(verifier, there, resumes=False, shows=True)  # the rule is among what it is sent, and has not heard yet
+    here.begin_barrier(index, "acme")
     for _ in range(3):
         model.serve(there)
         model.elapse(1.0)
         model.serve(here)
     model.run()
     assert here.barriers, "it has not heard of the rule, and may go by what it had"
-    assert [verifier.hear() for _ in range(3)] == [True, False, True], "what there was, the rule, and who asks for it"
+    assert verifier.hear()
     model.confirm(verifier)
     for _ in range(3):
         model.serve(there)
