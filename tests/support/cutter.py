@@ -103,5 +103,5 @@ async def cuttable(port: int) -> AsyncIterator[Cutter]:
     try:
         yield cutter
     finally:
+        await cutter.end()  # first: a server that is closed drops what it has just accepted, and leaves it open
         server.close()
-        await cutter.end()
