@@ -50,13 +50,15 @@ async def test_tasks_past_their_deadline_do_not_count(database_url: str) -> None
         assert made(await asyncio.gather(*(world.task() for _ in range(9)), return_exceptions=True)) == 3
 
 
-async def test_tasks_ended_in_the_same_batch_make_room(database_url: str) -> None:
+async def test_tasks_ended_make_room_for_the_next_batch_and_not_for_their_own(database_url: str) -> None:
+    """In its batch the end of a task comes last (docs/decisions/0019)."""
     async with opened(database_url, limits=Limits(active_tasks=3)) as world:
         begun = [await world.task() for _ in range(3)]
         outcomes = await asyncio.gather(
             world.task(), world.end(begun[0]), world.task(), world.task(), return_exceptions=True
         )
-        assert made(outcomes) == 2  # the end, and one task
+        assert [outcome for outcome in outcomes if not isinstance(outcome, Refusal)] == [outcomes[1]], "the end alone"
+        assert made(await asyncio.gather(world.task(), world.task(), return_exceptions=True)) == 1
         await over(world.task(), "active_tasks")
 
 
