@@ -167,7 +167,7 @@ class Membership:
             self._over.add(session.id)
         database, said = self._place.database, self._said_now(coming)
         if said is None:
-            self._hear(await database.run(partial(register.glance, database)), began)
+            self._glance(await database.run(partial(register.glance, database)), began)
             return
         try:
             reading = await database.run(partial(register.take_turn, database, said))
@@ -187,6 +187,14 @@ class Membership:
                 each.session.former = former.id
         _tell(coming, None)
         self._hear(reading.brokers, began)
+
+    def _glance(self, brokers: Sequence[StoredBroker], began: float) -> None:
+        """Take note of what was read alone."""
+        own = sum(sum(broker.verifiers.values()) for broker in brokers if broker.id == self._id)
+        if own != len(self._on_record):
+            self._said_at = min(self._said_at, began - _BEAT_SECONDS)  # one has ended elsewhere: find out which
+            self.wake()
+        self._hear(brokers, began)
 
     def _said_now(self, coming: Sequence[_Coming]) -> Said | None:
         """Return what is to be said; None, if nothing is, and we have lately shown that we live."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import event
 
-from broker.store import ledger
+from broker.store import ledger, register
 from broker.store.database import Database
 from broker.store.schema import register_metadata
 
@@ -28,17 +28,21 @@ def open_register(database: Database, boot_id: str) -> tuple[Database, bool]:
         return database.apart("register"), True
     path = Path(os.path.realpath(str(database.engine.url.database)))
     file = path.with_name(path.name + _SUFFIX)
-    is_complete = _is_of(file, boot_id) or database.read_now(ledger.head) is None
-    if not _is_of(file, boot_id):
-        _make(file, boot_id)
-    return _opened(database, file), is_complete
+    if _is_of(file, boot_id):
+        return _opened(database, file), True
+    is_complete = database.read_now(ledger.head) is None
+    _make(file, boot_id)
+    opened = _opened(database, file)
+    if not is_complete:
+        register.add_strangers(opened)  # for whoever opens the file while they may be fresh
+    return opened, is_complete
 
 
 def _opened(database: Database, file: Path) -> Database:
-    register = database.apart("register", database.engine.url.set(database=str(file)))
-    event.listen(register.engine, "connect", lambda driver, _record: driver.execute("PRAGMA synchronous = OFF"))
-    register_metadata.create_all(register.engine)
-    return register
+    opened = database.apart("register", database.engine.url.set(database=str(file)))
+    event.listen(opened.engine, "connect", lambda driver, _record: driver.execute("PRAGMA synchronous = OFF"))
+    register_metadata.create_all(opened.engine)
+    return opened
 
 
 def _make(file: Path, boot_id: str) -> None:

@@ -20,6 +20,8 @@ from broker.store.schema import brokers, verifier_sessions
 
 UNREGISTERED = "unregistered"
 """The id of the row that stands for brokers of a version which registers nowhere."""
+STRANGERS = "strangers"
+"""The id of the row that stands for brokers of whom nothing is on record, and which are dead."""
 
 _BEAT = (
     update(brokers)
@@ -122,6 +124,13 @@ def _read_in_turn(connection: Connection, said: Said) -> Reading:
         own_sessions=None if own == said.expected else sessions_of(connection, said.broker_id),
         former=sessions_by_secret(connection, said.secrets),
     )
+
+
+def add_strangers(database: Database) -> None:
+    """Put on record that there may be verifiers of whom nothing is known: as of a broker that is dead."""
+    with database.transaction() as connection:
+        add(connection, STRANGERS, "", "")
+        enter(connection, [StoredSession(STRANGERS, STRANGERS, b"", "", ANY_TENANT)])
 
 
 def forget_unregistered(database: Database) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from broker.store import migrate
 from broker.store.beside import open_register
 from broker.store.database import Database, open_database
 from broker.store.register import Reading, Said, StoredSession, glance, take_turn
 from broker.system import boot_id
+from tests.support.world import opened
 
 
 @pytest.fixture
@@ -105,3 +108,15 @@ def test_what_a_life_has_left_behind_keeps_no_other_from_beginning(register: Dat
     assert verifiers(register) == {"a": {"acme": 1}, "b": {"acme": 1}}
     assert turn(register, "b", over=["1"]) is not None
     assert verifiers(register) == {"a": {}, "b": {}}
+
+
+async def test_a_file_that_is_made_over_a_ledger_stands_for_verifiers_of_whom_nothing_is_known(tmp_path: Path) -> None:
+    """For whoever opens it, too, while they may be fresh: another worker, or a broker that starts again at once."""
+    url = f"sqlite:///{tmp_path}/broker.db"
+    migrate.upgrade(url)
+    async with opened(url) as world:
+        for is_complete in (False, True):
+            register, told = open_register(world.desk.database, boot_id())
+            assert told is is_complete
+            assert verifiers(register) == {"strangers": {"*": 1}}
+            register.close()

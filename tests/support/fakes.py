@@ -71,6 +71,7 @@ class FakeBroker(pb_grpc.VerifierServiceServicer):
     confirmed: list[int] = field(default_factory=list)
     key_sets_given: int = 0
     confirms: bool = True
+    grants: timedelta | None = None  # to whoever confirms, if it is not the whole span
     told: int | None = None  # the index that the stream tells, if it is not the newest rule's
     refusal: Refusal | None = None
     sessions: dict[str, asyncio.Queue[pb.RevocationUpdate]] = field(default_factory=dict)
@@ -123,7 +124,8 @@ class FakeBroker(pb_grpc.VerifierServiceServicer):
         if not self.confirms:
             await abort(context, Refusal(Reason.UNAVAILABLE, "not now"))
         self.confirmed.append(request.index)
-        return pb.ConfirmRevocationsResponse(index=self.index, freshness=duration_to_wire(self.freshness))
+        granted = self.freshness if self.grants is None else self.grants
+        return pb.ConfirmRevocationsResponse(index=self.index, freshness=duration_to_wire(granted))
 
     async def IntrospectCredential(  # noqa: N802
         self, request: pb.IntrospectCredentialRequest, context: Any

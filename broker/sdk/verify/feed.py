@@ -203,9 +203,10 @@ class Subscription:
         answer = await self._stub().ConfirmRevocations(
             pb.ConfirmRevocationsRequest(session_id=session_id, index=index), timeout=_CALL_SECONDS
         )
-        if index < answer.index:
-            return False
-        self._verifier.fresh_until(sent + _seconds(answer.freshness))
+        freshness = _seconds(answer.freshness)
+        if index < answer.index or not freshness:
+            return False  # what we have been granted before holds
+        self._verifier.fresh_until(sent + freshness)
         return True
 
     async def _fetch_keys(self, *, forced: bool) -> None:

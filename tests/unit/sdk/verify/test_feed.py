@@ -201,6 +201,16 @@ async def test_an_answer_that_is_not_understood_does_not_end_the_watch(tmp_path:
         assert len(broker.watched) > before, "it watches anew, and is sent what it had not understood"
 
 
+async def test_an_answer_that_grants_nothing_takes_nothing_away(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(freshness=timedelta(hours=1))
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        broker.grants = timedelta(0)
+        before = len(broker.confirmed)
+        broker.push(rule(2), confirm=True)
+        await eventually(lambda: len(broker.confirmed) > before + 1)  # and it is asked for again
+        assert verifier.is_fresh()
+
+
 async def test_a_broker_that_falls_silent_is_asked_again(tmp_path: Path, root: Authority) -> None:
     broker = FakeBroker(freshness=timedelta(milliseconds=300), heartbeat=60)
     async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint):
