@@ -260,8 +260,8 @@ SCENES = (
     ),
     Scene(
         name="altered_entry_named",
-        told="Somebody changes one byte of that database: in entry 3, the first credential.",
-        expected="altered: entry 3",
+        told="Somebody changes one byte of that database: in entry 4, the first credential.",
+        expected="altered: entry 4",
         act=_alter,
     ),
 )
