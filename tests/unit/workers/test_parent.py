@@ -21,6 +21,9 @@ logs.configure()
 folder = Path(sys.argv[1])
 line = Parent(2, (folder / "all serve").touch).run()
 
+def told(line):
+    os.write(1, f"{line}\\n".encode())  # in one piece, whoever else writes there, and however print is set up
+
 def is_first():
     try:
         (folder / "first").touch(exist_ok=False)
@@ -35,11 +38,11 @@ async def live(heard=lambda _word: None):
     line.serves()
     while not (folder / "all serve").exists():
         await asyncio.sleep(0.01)
-    print("serves", flush=True)
+    told("serves")
     await over.wait()
 
 if line is None:
-    print("over", flush=True)
+    told("over")
 """
 LIVE = """
 else:
@@ -73,7 +76,7 @@ else:
                 await asyncio.sleep(0.05)
         asyncio.run(talk())
     else:
-        asyncio.run(live(lambda word: print("heard", word.decode(), flush=True)))
+        asyncio.run(live(lambda word: told("heard " + word.decode())))
 """
 
 Started = Callable[[str], "subprocess.Popen[str]"]
