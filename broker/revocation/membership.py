@@ -79,7 +79,7 @@ class Membership:
         self._over: set[str] = set()
         self._told: tuple[dict[str, int], dict[str, int]] = ({}, {})
         self._telling = self._told
-        self._said_at = NEVER
+        self._said_at, self._born = NEVER, monotonic()
         self._began = False
         self._wake = asyncio.Event()
         self._is_over = False
@@ -156,7 +156,7 @@ class Membership:
 
     def problem(self) -> str | None:
         """Return what is wrong, if we are not on record where that matters."""
-        late = self._place.is_shared and self._monotonic() > self._said_at + _LATE_SECONDS
+        late = self._place.is_shared and self._monotonic() > max(self._said_at, self._born) + _LATE_SECONDS
         return "the register of brokers cannot be written" if late else None
 
     async def _turn(self) -> None:

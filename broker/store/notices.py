@@ -33,22 +33,31 @@ async def listen(database: Database, wake: Callable[[], None]) -> None:
     Goes on over a database that cannot be reached: it is tried anew.
     """
     own, log, reachable = database.apart("notices"), structlog.get_logger("notices"), True
+    held: list[Connection] = []  # also one that is made when nobody waits for it any more
     try:
         while True:
             try:
-                connection = await own.run(own.engine.connect)
+                await own.run(lambda: held.append(own.engine.connect()))
                 try:
-                    await _hear(own, connection, wake)
+                    await _hear(own, held[-1], wake)
                 finally:
-                    connection.invalidate()
-                    connection.close()
+                    _release(held)
             except (*UNAVAILABLE, psycopg.Error) as error:
                 if reachable:
                     log.warning("notices.unavailable", problem=cause(error))
                 reachable = False
                 await asyncio.sleep(_RETRY_SECONDS)
     finally:
-        own.close()
+        own.threads.submit(_release, held)
+        own.threads.shutdown(wait=False)
+        own.engine.dispose()
+
+
+def _release(held: list[Connection]) -> None:
+    while held:
+        connection = held.pop()
+        connection.invalidate()
+        connection.close()
 
 
 async def _hear(own: Database, connection: Connection, wake: Callable[[], None]) -> None:

@@ -63,7 +63,7 @@ async def test_told_to_stop_it_finishes_what_it_has_begun_and_lets_verifiers_go(
             states = health.Watch(health_pb2.HealthCheckRequest())
             assert (await states.read()).status == health_pb2.HealthCheckResponse.SERVING
             issuing = [asyncio.create_task(agent.issue(task_id, RESOURCE, GRANTS)) for _ in range(100)]
-            await asyncio.sleep(0.03)
+            await asyncio.wait(issuing, return_when=asyncio.FIRST_COMPLETED)
             began = time.monotonic()
             os.kill(pid_of(broker), signal.SIGTERM)
             assert (await states.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING

@@ -71,8 +71,8 @@ FAULTS = (
     ),
     Fault(
         "a verifier that is behind counts as fresh",
-        "        if index < answer.index:\n            return False\n",
-        "",
+        "        if index < answer.index or not freshness:\n",
+        "        if not freshness:\n",
         ("test_a_verifier_that_is_behind_does_not_become_fresh",),
     ),
     Fault(
