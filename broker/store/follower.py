@@ -124,14 +124,14 @@ class Follower:
                 f"token has shown entry {self._heard_of}, signed by us"
             )
 
-    def read(self, connection: Connection, head: Head | None = None) -> Tail:
-        """Read what has come since our position, and hold it against the signed head. Nothing is changed.
+    def read(self, connection: Connection, start: Position | None = None) -> Tail:
+        """Read what has come since `start`, our position, and hold it against the signed head. Nothing is changed.
 
         Raises:
             LedgerMismatch: the ledger is behind what we have seen, or is another, or its entries were altered.
         """
-        start = self.position
-        head = head or proofs.newest_head(connection)
+        start = start or self.position
+        head = proofs.newest_head(connection)
         if head.frontier == start.frontier:
             return Tail(start, start, ())
         _refuse_behind(start.frontier, head.frontier)
@@ -157,8 +157,12 @@ class Follower:
         Raises:
             LedgerMismatch: as `read`.
         """
-        while not self.apply(self.read(connection)):  # another thread went on meanwhile, and not as far
-            pass
+        tail = self.read(connection)
+        while not self.apply(tail):  # another thread went on meanwhile, and not as far
+            start = self.position
+            if start.frontier.size >= tail.end.frontier.size:
+                return  # by now it is: what this connection sees of a file is old
+            tail = self.read(connection, start)
 
     def catch_up(self, connection: Connection) -> None:
         """Follow, and refuse what is behind.

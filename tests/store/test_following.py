@@ -8,24 +8,30 @@ import pytest
 from sqlalchemy import Connection
 
 from broker.model.selector import Selector, Target
+from broker.store import ledger
 from broker.store.database import Database, open_database
-from broker.store.follower import Follower, Tail
+from broker.store.follower import Follower, Position, Tail
 from tests.support.deployment import Deployment
 
 
 class Overtaken(Follower):
-    """Goes on by what another thread has read before, just when it has read more itself."""
+    """Goes on by what another thread has read before, just when it has read more itself, or is about to read."""
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment.note_key.vkey)
         self.of_another: list[Tail] = []
+        self.of_a_third: list[Tail] = []
 
-    def read(self, connection: Connection, head: object = None) -> Tail:
-        tail = super().read(connection)
-        for other in self.of_another:
-            assert self.apply(other)
-        self.of_another = []
+    def read(self, connection: Connection, start: Position | None = None) -> Tail:
+        if start is not None:
+            self.overtake(self.of_a_third)
+        tail = super().read(connection, start)
+        self.overtake(self.of_another)
         return tail
+
+    def overtake(self, tails: list[Tail]) -> None:
+        while tails:
+            assert self.apply(tails.pop(0))
 
 
 @pytest.fixture
@@ -58,6 +64,24 @@ async def test_a_look_that_is_overtaken_by_a_newer_one_is_over(deployment: Deplo
     assert follower.position == ahead.position == end
 
 
+async def test_a_look_that_is_overtaken_again_and_sees_what_is_old_is_over(
+    deployment: Deployment, database: Database
+) -> None:
+    follower, ahead = Overtaken(deployment), Follower(deployment.note_key.vkey)
+    async with deployment.opened() as world:
+        await world.task()
+        follower.of_another = [database.read_now(ahead.read)]
+        database.read_now(ahead.catch_up)
+        await world.task()
+        with database.snapshot() as old:
+            follower.shown(ledger.head(old).note)  # type: ignore[union-attr]  # there is one, and the snapshot begins
+            await world.task()
+            follower.of_a_third = [database.read_now(ahead.read)]
+            follower.follow(old)
+        end = world.follower.position
+    assert follower.position == end
+
+
 async def test_brokers_and_their_feeds_write_and_follow_side_by_side(
     deployment: Deployment, database: Database
 ) -> None:
@@ -68,8 +92,8 @@ async def test_brokers_and_their_feeds_write_and_follow_side_by_side(
             older = database.read_now(other.follower.read)
             await one.task()
 
-            def read(connection: Connection, head: object = None, older: Tail = older) -> Tail:
-                tail = Follower.read(other.follower, connection)
+            def read(connection: Connection, start: Position | None = None, older: Tail = older) -> Tail:
+                tail = Follower.read(other.follower, connection, start)
                 other.follower.apply(older)
                 return tail
 
