@@ -81,6 +81,7 @@ class Membership:
         self._telling = self._told
         self._said_at, self._born = NEVER, monotonic()
         self._began = False
+        self._beat = 0
         self._wake = asyncio.Event()
         self._is_over = False
         if place.is_shared:
@@ -172,6 +173,7 @@ class Membership:
         try:
             reading = await database.run(partial(register.take_turn, database, said))
             if reading is None:  # others hold us for dead, and nobody is fresh by us: begin anew
+                self._went_back()
                 said = replace(said, **self._beginning())
                 reading = await database.run(partial(register.take_turn, database, said))
         except Refusal as refusal:
@@ -251,11 +253,20 @@ class Membership:
                     self._ended(session)
             self._on_record.intersection_update(reading.own_sessions)
 
+    def _went_back(self) -> None:
+        """Take it for possible that the database lost what was on record last, and with it verifiers of any broker."""
+        self._beat = 0
+        self._peers.strangers_until = max(self._peers.strangers_until, self._monotonic() + self._peers.patience)
+
     def _hear(self, brokers: Sequence[StoredBroker], began: float) -> None:
         """Take note of what the others say."""
         now, peers = self._monotonic(), self._peers
         others = [_peer(broker) for broker in brokers if broker.id not in (self._id, register.UNREGISTERED)]
         peers.read(others, began, now)
+        beat = next((broker.beat for broker in brokers if broker.id == self._id), 0)
+        if beat < self._beat:
+            self._went_back()
+        self._beat = beat
         if any(broker.id == register.UNREGISTERED for broker in brokers):
             peers.strangers_until = FOREVER
         elif peers.strangers_until == FOREVER:

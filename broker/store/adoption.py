@@ -30,7 +30,7 @@ from broker.model.clock import Clock, Ids
 from broker.model.entry import Entry, Kind
 from broker.model.principal import ANY_TENANT
 from broker.model.selector import Cause, Lock, RevocationRule, Selector, Target
-from broker.store import ledger, opening, tasks
+from broker.store import ledger, opening, register, tasks
 from broker.store.database import Database
 from broker.store.follower import Follower
 from broker.store.ledger import Head, LedgerMismatch, Span
@@ -110,6 +110,8 @@ def adopt(
         ledger.rename(connection, Span(intended.previous_size, intended.first_index, signer.name))
         head = opening.signed_head(signer.name, signer, state.position, transaction.committed_index)
         ledger.advance(connection, intended.previous_size, head)
+        if database.is_remote:
+            register.add_strangers(connection)  # who came after the backup is on record no more
     return head
 
 

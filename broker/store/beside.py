@@ -34,7 +34,8 @@ def open_register(database: Database, boot_id: str) -> tuple[Database, bool]:
     _make(file, boot_id)
     opened = _opened(database, file)
     if not is_complete:
-        register.add_strangers(opened)  # for whoever opens the file while they may be fresh
+        with opened.transaction() as connection:
+            register.add_strangers(connection)  # for whoever opens the file while they may be fresh
     return opened, is_complete
 
 

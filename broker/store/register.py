@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
 
 from broker.model.principal import ANY_TENANT
 from broker.store import notices
@@ -27,6 +27,10 @@ _BEAT = (
     update(brokers)
     .where(brokers.c.id == bindparam("of"))
     .values(beat=brokers.c.beat + 1, asked=bindparam("new_asked"), answers=bindparam("new_answers"))
+)
+_STRANGERS = text(
+    "INSERT INTO brokers (id, name, version, beat, asked, answers) VALUES (:id, '', '', 0, '{}', '{}')"
+    " ON CONFLICT (id) DO UPDATE SET beat = brokers.beat + 1"
 )
 _NUMBERS = select(verifier_sessions.c.broker, verifier_sessions.c.tenant, func.count()).group_by(
     verifier_sessions.c.broker, verifier_sessions.c.tenant
@@ -126,11 +130,11 @@ def _read_in_turn(connection: Connection, said: Said) -> Reading:
     )
 
 
-def add_strangers(database: Database) -> None:
-    """Put on record that there may be verifiers of whom nothing is known: as of a broker that is dead."""
-    with database.transaction() as connection:
-        add(connection, STRANGERS, "", "")
-        enter(connection, [StoredSession(STRANGERS, STRANGERS, b"", "", ANY_TENANT)])
+def add_strangers(connection: Connection) -> None:
+    """Put on record that there may be verifiers of whom nothing is known: as of a broker that has just died."""
+    connection.execute(_STRANGERS, {"id": STRANGERS})
+    end(connection, [STRANGERS])
+    enter(connection, [StoredSession(STRANGERS, STRANGERS, b"", "", ANY_TENANT)])
 
 
 def forget_unregistered(database: Database) -> bool:

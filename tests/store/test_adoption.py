@@ -25,7 +25,7 @@ from broker.model.errors import Reason, Refusal
 from broker.model.lease import LeaseState
 from broker.model.principal import Once
 from broker.model.task import Task
-from broker.store import adoption, leases, ledger, locks, migrate, proofs, tasks, verification
+from broker.store import adoption, leases, ledger, locks, migrate, proofs, register, tasks, verification
 from broker.store.database import open_database
 from broker.store.ledger import LedgerMismatch
 from broker.store.marks import Marks
@@ -96,6 +96,15 @@ async def test_nothing_from_before_lives_and_everything_is_locked(adopted: Adopt
         assert refused.value.reason is Reason.LOCKED
     report = verification.verify(adopted.url, str(adopted.key.vkey))
     assert report.ok, report.findings
+
+
+async def test_who_came_after_the_backup_is_waited_for_where_the_register_was_restored_as_well(
+    adopted: Adopted,
+) -> None:
+    database = open_database(adopted.url)
+    restored = register.glance(database) if database.is_remote else []  # that of a file is beside it
+    database.close()
+    assert [(each.id, each.verifiers) for each in restored] == [(register.STRANGERS, {"*": 1})] * database.is_remote
 
 
 async def test_the_keys_of_before_are_withdrawn_and_the_new_ones_alone_are_announced(adopted: Adopted) -> None:
