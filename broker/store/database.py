@@ -24,6 +24,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from broker.model.errors import CannotStart, Refusal
 from broker.store import postgresql, sqlite
@@ -175,13 +176,26 @@ class Database:
         return connection
 
     def close(self) -> None:
-        """Close all connections: those in use, when what one of the threads does with them is over."""
-        if self.engine.pool.checkedout():  # type: ignore[attr-defined]  # QueuePool has it
-            self.threads.submit(self.engine.dispose)
-            self.threads.shutdown(wait=False)
-            return
-        self.threads.shutdown(wait=False, cancel_futures=True)
-        self.engine.dispose()
+        """Close all connections: those in use, or made just now, as soon as they are given back."""
+        pool = self.engine.pool
+        assert isinstance(pool, _Pool)  # noqa: S101 (see _engine)
+        self.threads.shutdown(wait=False, cancel_futures=not pool.checkedout())
+        pool.dispose()
+
+
+class _Pool(QueuePool):
+    """Keeps connections until it is closed, and then none: one that nobody closes would stay open for a while."""
+
+    _is_closed = False
+
+    def dispose(self) -> None:
+        self._is_closed = True
+        super().dispose()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        super()._do_return_conn(record)
+        if self._is_closed:
+            super().dispose()
 
 
 def _begun_at_once(kept: Connection) -> Connection:
@@ -266,7 +280,7 @@ def open_database(url: str, *, at_leisure: bool = False, turns: Turns | None = N
 
 def _engine(url: URL, connections: int, *, at_leisure: bool) -> Engine:
     # Parameters hold what callers wrote, and failures are logged.
-    options = {"hide_parameters": True, "pool_timeout": _POOL_SECONDS}
+    options = {"hide_parameters": True, "pool_timeout": _POOL_SECONDS, "poolclass": _Pool}
     if url.get_backend_name() == "postgresql":
         engine = postgresql.engine(url, connections, at_leisure=at_leisure, **options)
     else:

@@ -51,8 +51,12 @@ def engine(url: URL, connections: int, *, at_leisure: bool, **options: object) -
     @event.listens_for(made, "do_connect")
     def _connect(_dialect: object, _record: object, arguments: list[str], named: dict[str, Any]) -> object:
         connection = kind.connect(*arguments, **named)
-        if _is_pooled(connection):
-            connection.prepare_threshold = None  # what is prepared stays with a session, which others get next
+        try:
+            if _is_pooled(connection):
+                connection.prepare_threshold = None  # what is prepared stays with a session, which others get next
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     return made
