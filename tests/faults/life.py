@@ -86,6 +86,8 @@ async def stopped(task: asyncio.Task[None]) -> None:
 
 
 def kill(broker: Broker) -> None:
-    """`kill -9`."""
+    """`kill -9`; nothing, if it was waited for: its number may be another process's by now."""
     assert broker.pid is not None
-    os.kill(broker.pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, broker.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # it is our child still
+        os.kill(broker.pid, signal.SIGKILL)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,8 +67,6 @@ class Scene:
 
     def stop(self) -> None:
         """Stop the broker as an operator does."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
         self._life.close()
 
     def readable(self) -> str:

@@ -119,9 +119,9 @@ class Nemesis:
                 there = Lot(step.at).pick([port for port in others if port != here] or [here])
                 await verifiers.live(there if step.fault == "restarted elsewhere" else here)
             case "paused":
-                os.kill(verifiers.pid, signal.SIGSTOP)
+                verifiers.popen.send_signal(signal.SIGSTOP)
                 yield
-                os.kill(verifiers.pid, signal.SIGCONT)
+                verifiers.popen.send_signal(signal.SIGCONT)
             case "cut off":
                 verifiers.wire.cut()
                 yield

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,8 +58,8 @@ class Watchers:
     others: Sequence[str] = ()
     deaf: bool = False
     lives: int = 0
-    pid: int = 0
     port: int = 0
+    popen: subprocess.Popen[str] = field(init=False)
     wire: Cutter = field(init=False)
     _life: ExitStack = field(default_factory=ExitStack)
     _wires: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -72,11 +72,11 @@ class Watchers:
         command = [sys.executable, "-m", "tests.history.verifiers", str(self.setting), name]
         command += [",".join([self.wire.address, *self.others]), str(self.count), *["--deaf"] * self.deaf]
         log = self.setting.parent / f"verifiers-{self.name}.log"
-        self.pid = self._life.enter_context(process(command, log, {**os.environ, "PYTHONPATH": str(ROOT)})).pid
+        self.popen = self._life.enter_context(process(command, log, {**os.environ, "PYTHONPATH": str(ROOT)}))
 
     async def die(self) -> None:
-        """Kill them, and take their wire away."""
-        os.kill(self.pid, signal.SIGKILL)
+        """Kill them, if they live, and take their wire away."""
+        self.popen.kill()
         self._life.close()
         await self._wires.aclose()
 
@@ -186,6 +186,5 @@ def _live(stack: ExitStack, scenes: Sequence[Scene]) -> None:
 
 
 def _end(scene: Scene) -> None:
-    with suppress(ProcessLookupError):
-        kill(scene.broker)
+    kill(scene.broker)
     scene.stop()
