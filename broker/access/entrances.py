@@ -108,6 +108,7 @@ _LINES = (
     Entrance("/broker.v1.OperatorService/DeleteLock", OPERATORS, OWN_TENANT, RECORDED, NO_KEY, NO_LIMIT),
     Entrance("/broker.v1.VerifierService/GetKeySet", VERIFIERS, ALL_ALIKE, LOGGED, NO_KEY, NO_LIMIT),
     Entrance("/broker.v1.VerifierService/WatchRevocations", VERIFIERS, OWN_TENANT, LOGGED, NO_KEY, NO_LIMIT),
+    Entrance("/broker.v1.VerifierService/FollowRevocations", VERIFIERS, OWN_TENANT, LOGGED, NO_KEY, NO_LIMIT),
     Entrance("/broker.v1.VerifierService/ConfirmRevocations", VERIFIERS, OWN_SESSION, LOGGED, NO_KEY, NO_LIMIT),
     Entrance("/broker.v1.VerifierService/IntrospectCredential", VERIFIERS, OWN_RESOURCES, LOGGED, NO_KEY, NO_LIMIT),
     Entrance("/broker.v1.AuditorService/GetCheckpoint", AUDITORS, ALL_ALIKE, LOGGED, NO_KEY, NO_LIMIT),

@@ -15,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from broker.access.authentication import Authentication
 from broker.access.entrances import Entrance, entrance_of, open_entrance
 from broker.access.lanes import Lanes
+from broker.access.presented import PresentedIdentity
 from broker.access.refusals import Refusals
 from broker.access.summary import RequestSummary
 from broker.api.evidence import Context, presented
@@ -27,10 +28,12 @@ from broker.wire.status import to_status_bytes
 from broker.wire.unknown import refuse_unknown
 
 Unary = Callable[[Principal, Message], Awaitable[Message]]
-Streaming = Callable[[Principal, Message], AsyncIterator[Message]]
+Streaming = Callable[[Principal, Any], AsyncIterator[Message]]
+"""What answers a request, or the requests of a stream."""
 Handlers: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
 """Those of a service, by RPC."""
 
+_ONE_TO_MANY, _MANY_TO_MANY = grpc.unary_stream_rpc_method_handler, grpc.stream_stream_rpc_method_handler
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -58,11 +61,12 @@ class Pipeline:
         entrance = entrance_of(f"/{service.full_name}/{method.name}")
         function = getattr(implementation, re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower())
         message = GetMessageClass(method.input_type)
-        guarded, make = (
-            (self._streaming(entrance, message, function), grpc.unary_stream_rpc_method_handler)
-            if method.server_streaming
-            else (self._unary(entrance, message, function), grpc.unary_unary_rpc_method_handler)
-        )
+        if not method.server_streaming:
+            guarded, make = self._unary(entrance, message, function), grpc.unary_unary_rpc_method_handler
+        elif not method.client_streaming:
+            guarded, make = self._streaming(entrance, message, function, many=False), _ONE_TO_MANY
+        else:
+            guarded, make = self._streaming(entrance, message, function, many=True), _MANY_TO_MANY
         # Requests come as bytes: who may not call is refused before anything is parsed, and the parser's no is ours.
         return make(guarded, response_serializer=GetMessageClass(method.output_type).SerializeToString)
 
@@ -86,18 +90,20 @@ class Pipeline:
 
         return call
 
-    def _streaming(self, entrance: Entrance, message: type[Message], function: Streaming):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _streaming(self, entrance: Entrance, message: type[Message], function: Streaming, *, many: bool):  # type: ignore[no-untyped-def]  # noqa: ANN202
         url = self.issuer + entrance.path
 
-        async def call(data: bytes, context: Context) -> AsyncIterator[Message]:
+        async def call(data: Any, context: Context) -> AsyncIterator[Message]:  # noqa: ANN401 (bytes, or many)
             principal, request = None, message()
             try:
                 self.turnstile.check()
                 identity = presented(context, url)
                 principal = await self.authentication.authenticate(identity, prove_key=entrance.proves_key)
                 entrance.admit(principal)
-                _parse(data, request)
-                async for response in function(principal, request):
+                if not many:
+                    _parse(data, request)
+                said = self._each(data, entrance, identity, message) if many else request
+                async for response in function(principal, said):
                     entrance.admit(self.authentication.authenticate_again(identity))
                     yield response
             except Exception as error:  # noqa: BLE001 (mapped to a status, which is this function's work)
@@ -105,6 +111,16 @@ class Pipeline:
                 await _abort(context, refusal)
 
         return call
+
+    async def _each(
+        self, messages: AsyncIterator[bytes], entrance: Entrance, identity: PresentedIdentity, kind: type[Message]
+    ) -> AsyncIterator[Message]:
+        """Yield the messages of a stream, of each of which it is known that its sender may still send it."""
+        async for data in messages:
+            entrance.admit(self.authentication.authenticate_again(identity))
+            message = kind()
+            _parse(data, message)
+            yield message
 
 
 def put(server: grpc.aio.Server, service: str, handlers: Handlers) -> None:

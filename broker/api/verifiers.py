@@ -9,9 +9,10 @@ from broker.api import pages, requests
 from broker.credential.keys import KeySet
 from broker.lease.desk import Desk
 from broker.lease.introspect import introspect
+from broker.model.errors import invalid
 from broker.model.principal import Principal
 from broker.revocation.feed import FRESHNESS, Feed
-from broker.revocation.publishing import Update
+from broker.revocation.publishing import Applied, Confirmed, Update
 from broker.v1 import verifier_service_pb2 as pb
 from broker.wire.leases import lease_to_wire
 from broker.wire.selectors import rule_to_wire
@@ -35,11 +36,18 @@ class VerifierService:
         self, verifier: Principal, request: pb.WatchRevocationsRequest
     ) -> AsyncIterator[pb.RevocationUpdate]:
         """Stream revocations."""
-        same = request.HasField("resume_index") and request.resume_origin in ("", self.origin)
-        resume_index = request.resume_index if same else None
-        async for update in self.feed.watch(verifier, resume_index, request.checkpoint, request.session_secret):
-            for message in self._messages(update):
-                yield message
+        async for message in self._watch(verifier, request):
+            yield message
+
+    async def follow_revocations(
+        self, verifier: Principal, requests: AsyncIterator[pb.FollowRevocationsRequest]
+    ) -> AsyncIterator[pb.RevocationUpdate]:
+        """Stream revocations, and take confirmations."""
+        first = await anext(requests, pb.FollowRevocationsRequest())
+        if not first.HasField("watch"):
+            raise invalid("watch", "is required in the first message")
+        async for message in self._watch(verifier, first.watch, _confirmations(requests)):
+            yield message
 
     async def confirm_revocations(
         self, verifier: Principal, request: pb.ConfirmRevocationsRequest
@@ -57,6 +65,19 @@ class VerifierService:
         if token is None:
             return pb.IntrospectCredentialResponse(active=False)
         return pb.IntrospectCredentialResponse(active=True, lease=lease_to_wire(token.lease, self.desk.clock()))
+
+    async def _watch(
+        self,
+        verifier: Principal,
+        request: pb.WatchRevocationsRequest,
+        confirmations: AsyncIterator[Applied] | None = None,
+    ) -> AsyncIterator[pb.RevocationUpdate]:
+        same = request.HasField("resume_index") and request.resume_origin in ("", self.origin)
+        resume_index = request.resume_index if same else None
+        feed = self.feed.watch(verifier, resume_index, request.checkpoint, request.session_secret, confirmations)
+        async for update in feed:
+            for message in self._messages(update):
+                yield message
 
     def _messages(self, update: Update) -> Iterator[pb.RevocationUpdate]:
         """Yield an update as messages: one, or as many as its rules need to fit into what clients take."""
@@ -77,4 +98,16 @@ class VerifierService:
                 send_time=instant_to_wire(self.desk.clock()),
                 origin=self.origin,
                 checkpoint=update.checkpoint if is_last else "",
+                confirmed=None if update.confirmed is None else _confirmed(update.confirmed),
             )
+
+
+async def _confirmations(requests: AsyncIterator[pb.FollowRevocationsRequest]) -> AsyncIterator[Applied]:
+    async for request in requests:
+        if not request.HasField("applied"):
+            raise invalid("applied", "is required in every message but the first")
+        yield Applied(request.applied.number, request.applied.index)
+
+
+def _confirmed(confirmed: Confirmed) -> pb.Confirmed:
+    return pb.Confirmed(number=confirmed.number, freshness=duration_to_wire(confirmed.freshness))

@@ -28,7 +28,7 @@ from broker.revocation.freshness import Freshness
 from broker.revocation.membership import Membership, Place
 from broker.revocation.peers import Peers
 from broker.revocation.polling import Poller, wait
-from broker.revocation.publishing import Publisher, Update, first_updates
+from broker.revocation.publishing import Applied, Confirmed, Publisher, Update, first_updates
 from broker.store import notices
 from broker.store.database import Database
 from broker.store.follower import Follower
@@ -120,12 +120,18 @@ class Feed:
         self._publisher.end(lambda _tenant: True)
 
     async def watch(
-        self, principal: Principal, resume_index: int | None, checkpoint: str = "", secret: str = ""
+        self,
+        principal: Principal,
+        resume_index: int | None,
+        checkpoint: str = "",
+        secret: str = "",
+        confirmations: AsyncIterator[Applied] | None = None,
     ) -> AsyncIterator[Update]:
         """Yield a verifier's messages: a snapshot, or what it has missed; then each rule, and heartbeats.
 
         The `checkpoint` that it shows, a signed note, proves what our ledger must hold. The `secret` is that of its
-        last session, here or at another broker, which ends when it has confirmed in this one.
+        last session, here or at another broker, which ends when it has confirmed in this one. Its `confirmations`, if
+        they come this way, are answered among the messages, which end with them.
         """
         await self._poller.first_look.wait()
         self._check_open(principal.tenant)
@@ -133,6 +139,7 @@ class Feed:
         own_secret = base64.urlsafe_b64encode(self._secrets()).decode()
         session.secret_hash = _hash(own_secret)
         listener = self._publisher.add(session)  # what is published while we read waits there, and applies twice
+        hearing: asyncio.Task[None] | None = None
         try:
             try:
                 await self._membership.enter(session, _hash(secret) if secret else b"")
@@ -142,11 +149,17 @@ class Feed:
                 raise
             for update in updates:
                 yield update
+            hearing = None if confirmations is None else self._begin_to_hear(principal, session, confirmations)
             while session.connected:
-                yield await listener.next(_HEARTBEAT_SECONDS) or self._publisher.news(session)
+                yield await listener.next(_HEARTBEAT_SECONDS) or self._publisher.news(listener)
+            if hearing is not None and hearing.done():
+                hearing.result()
+                return
             self._check_open(principal.tenant)
             raise Refusal(Reason.UNAVAILABLE, "the verifier reads the feed too slowly", Hints(next="watch again"))
         finally:
+            if hearing is not None:
+                hearing.cancel()
             self._publisher.remove(listener)
             session.connected = False
 
@@ -169,6 +182,26 @@ class Feed:
             self._progress.set()
             self._answers.wake()
         return timedelta(seconds=max(0.0, until - now))
+
+    def _begin_to_hear(
+        self, principal: Principal, session: Session, confirmations: AsyncIterator[Applied]
+    ) -> asyncio.Task[None]:
+        """Hear a verifier; when it confirms no more, or says what it must not, let it go: its stream tells it why."""
+
+        def over(hearing: asyncio.Task[None]) -> None:
+            if not hearing.cancelled():
+                hearing.exception()  # it is raised in the stream, if that still goes on
+            self._publisher.let_go(session)
+
+        hearing = asyncio.create_task(self._hear(principal, session, confirmations))
+        hearing.add_done_callback(over)
+        return hearing
+
+    async def _hear(self, principal: Principal, session: Session, confirmations: AsyncIterator[Applied]) -> None:
+        """Take confirmations from a stream, and answer them there."""
+        async for confirmation in confirmations:
+            freshness = self.confirm(principal, session.id, confirmation.index)
+            self._publisher.answer(session, Confirmed(confirmation.number, freshness))
 
     async def barrier(self, index: int, tenant: str, within: timedelta | None = None) -> Closing:
         """Wait until no verifier can accept what the rule at `index`, which is committed and of a tenant, covers.

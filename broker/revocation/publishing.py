@@ -6,12 +6,30 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from broker.model.selector import RevocationRule
 from broker.revocation.barrier import Session
 
 _MOST_QUEUED = 10_000
 _CHUNK = 1_000
+_ANSWER_SECONDS = 0.5  # until a confirmation is answered, if there is no news
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A verifier's word that it is at an index, and its own number for it."""
+
+    number: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """For how long a confirmation, by its number, keeps its verifier fresh."""
+
+    number: int
+    freshness: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +46,16 @@ class Update:
     more: bool = False
     tenant: str
     checkpoint: str = ""
+    confirmed: Confirmed | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Listener:
-    """A verifier that watches, and what waits to be sent to it."""
+    """A verifier that watches, what waits to be sent to it, and the answer that goes with what comes next."""
 
     session: Session
     queue: asyncio.Queue[Update]
+    answer: Confirmed | None = None
 
     def send(self, update: Update) -> None:
         """Queue a message. Whoever reads too slowly is cut off: it goes stale, and watches again."""
@@ -50,7 +70,8 @@ class Listener:
         One may come just when the wait is over: a heartbeat before it would tell of a rule that was not sent.
         """
         with suppress(TimeoutError):
-            return await asyncio.wait_for(self.queue.get(), seconds)
+            async with asyncio.timeout(seconds):  # `wait_for` would make a task of each message to each verifier
+                return await self.queue.get()
         return None if self.queue.empty() else self.queue.get_nowait()
 
 
@@ -61,6 +82,7 @@ class Publisher:
         """Publish to nobody yet."""
         self._head = head
         self._listeners: dict[str, Listener] = {}
+        self._answering: asyncio.TimerHandle | None = None
 
     def add(self, session: Session) -> Listener:
         """Queue for a verifier from now on."""
@@ -89,6 +111,22 @@ class Publisher:
             if (listener := self._listeners.get(session_id)) is not None:
                 self._send(listener, confirm=True)
 
+    def answer(self, session: Session, confirmed: Confirmed) -> None:
+        """Answer a verifier's confirmation, behind what it was sent before: with the next news, or a moment later.
+
+        So answers do not hold up the news to others, nor their confirmations, for which a barrier may wait.
+        """
+        if (listener := self._listeners.get(session.id)) is not None:
+            listener.answer = confirmed
+            if self._answering is None:
+                self._answering = asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._answer_all)
+
+    def _answer_all(self) -> None:
+        self._answering = None
+        for listener in self._listeners.values():
+            if listener.answer is not None:
+                self._send(listener)
+
     def ask_all(self) -> None:
         """Ask every verifier to confirm at once."""
         self.ask(self._listeners)
@@ -102,18 +140,17 @@ class Publisher:
         """Let the verifiers of some tenants go."""
         for listener in self._listeners.values():
             if whose(listener.session.tenant):
-                self._send(listener)  # which ends its wait
-                listener.session.connected = False
+                self._end(listener)
 
     def let_go(self, session: Session) -> None:
         """Let one verifier go."""
         if (listener := self._listeners.get(session.id)) is not None:
-            self._send(listener)
+            self._end(listener)
         session.connected = False
 
     def news(
         self,
-        session: Session,
+        listener: Listener,
         *,
         rules: Sequence[RevocationRule] = (),
         confirm: bool = False,
@@ -121,15 +158,23 @@ class Publisher:
     ) -> Update:
         """Return a message with what is new for a verifier; without anything, a heartbeat."""
         index, checkpoint = self._head()
+        confirmed, listener.answer = listener.answer, None
         return Update(
-            session_id=session.id,
+            session_id=listener.session.id,
             rules=rules,
             index=index,
             confirm=confirm,
             keys_changed=keys_changed,
-            tenant=session.tenant,
+            tenant=listener.session.tenant,
             checkpoint="" if rules else checkpoint,
+            confirmed=confirmed,
         )
+
+    def _end(self, listener: Listener) -> None:
+        """End a verifier's wait, and answer nothing that would keep it fresh."""
+        listener.answer = None
+        self._send(listener)
+        listener.session.connected = False
 
     def _send(
         self,
@@ -140,7 +185,7 @@ class Publisher:
         keys_changed: bool = False,
     ) -> None:
         if listener.session.connected:
-            listener.send(self.news(listener.session, rules=rules, confirm=confirm, keys_changed=keys_changed))
+            listener.send(self.news(listener, rules=rules, confirm=confirm, keys_changed=keys_changed))
 
 
 def first_updates(

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n broker/v1/verifier_service.proto\x12\tbroker.v1\x1a\x15\x62roker/v1/lease.proto\x1a\x18\x62roker/v1/selector.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetKeySetRequest\"&\n\x06KeySet\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\"\x88\x01\n\x17WatchRevocationsRequest\x12\x19\n\x0cresume_index\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rresume_origin\x18\x02 \x01(\t\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\x16\n\x0esession_secret\x18\x04 \x01(\tB\x0f\n\r_resume_index\"\xcf\x02\n\x10RevocationUpdate\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12(\n\x05rules\x18\x03 \x03(\x0b\x32\x19.broker.v1.RevocationRule\x12\r\n\x05index\x18\x04 \x01(\x03\x12\x0f\n\x07\x63onfirm\x18\x05 \x01(\x08\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12,\n\tfreshness\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0ckeys_changed\x18\x08 \x01(\x08\x12-\n\tsend_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06origin\x18\x0b \x01(\t\x12\x12\n\ncheckpoint\x18\x0c \x01(\t\x12\x16\n\x0esession_secret\x18\r \x01(\t\x12\x0c\n\x04more\x18\n \x01(\x08\">\n\x19\x43onfirmRevocationsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x03\"Y\n\x1a\x43onfirmRevocationsResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12,\n\tfreshness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\",\n\x1bIntrospectCredentialRequest\x12\r\n\x05token\x18\x01 \x01(\t\"O\n\x1cIntrospectCredentialResponse\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12\x1f\n\x05lease\x18\x02 \x01(\x0b\x32\x10.broker.v1.Lease2\xf1\x02\n\x0fVerifierService\x12;\n\tGetKeySet\x12\x1b.broker.v1.GetKeySetRequest\x1a\x11.broker.v1.KeySet\x12U\n\x10WatchRevocations\x12\".broker.v1.WatchRevocationsRequest\x1a\x1b.broker.v1.RevocationUpdate0\x01\x12\x61\n\x12\x43onfirmRevocations\x12$.broker.v1.ConfirmRevocationsRequest\x1a%.broker.v1.ConfirmRevocationsResponse\x12g\n\x14IntrospectCredential\x12&.broker.v1.IntrospectCredentialRequest\x1a\'.broker.v1.IntrospectCredentialResponseBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n broker/v1/verifier_service.proto\x12\tbroker.v1\x1a\x15\x62roker/v1/lease.proto\x1a\x18\x62roker/v1/selector.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetKeySetRequest\"&\n\x06KeySet\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\t\"\x88\x01\n\x17WatchRevocationsRequest\x12\x19\n\x0cresume_index\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rresume_origin\x18\x02 \x01(\t\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\x16\n\x0esession_secret\x18\x04 \x01(\tB\x0f\n\r_resume_index\"\x81\x01\n\x18\x46ollowRevocationsRequest\x12\x33\n\x05watch\x18\x01 \x01(\x0b\x32\".broker.v1.WatchRevocationsRequestH\x00\x12%\n\x07\x61pplied\x18\x02 \x01(\x0b\x32\x12.broker.v1.AppliedH\x00\x42\t\n\x07message\"(\n\x07\x41pplied\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\r\n\x05index\x18\x02 \x01(\x03\"I\n\tConfirmed\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12,\n\tfreshness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf8\x02\n\x10RevocationUpdate\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12(\n\x05rules\x18\x03 \x03(\x0b\x32\x19.broker.v1.RevocationRule\x12\r\n\x05index\x18\x04 \x01(\x03\x12\x0f\n\x07\x63onfirm\x18\x05 \x01(\x08\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12,\n\tfreshness\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0ckeys_changed\x18\x08 \x01(\x08\x12-\n\tsend_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06origin\x18\x0b \x01(\t\x12\x12\n\ncheckpoint\x18\x0c \x01(\t\x12\x16\n\x0esession_secret\x18\r \x01(\t\x12\x0c\n\x04more\x18\n \x01(\x08\x12\'\n\tconfirmed\x18\x0e \x01(\x0b\x32\x14.broker.v1.Confirmed\">\n\x19\x43onfirmRevocationsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x03\"Y\n\x1a\x43onfirmRevocationsResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12,\n\tfreshness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\",\n\x1bIntrospectCredentialRequest\x12\r\n\x05token\x18\x01 \x01(\t\"O\n\x1cIntrospectCredentialResponse\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12\x1f\n\x05lease\x18\x02 \x01(\x0b\x32\x10.broker.v1.Lease2\xcc\x03\n\x0fVerifierService\x12;\n\tGetKeySet\x12\x1b.broker.v1.GetKeySetRequest\x1a\x11.broker.v1.KeySet\x12U\n\x10WatchRevocations\x12\".broker.v1.WatchRevocationsRequest\x1a\x1b.broker.v1.RevocationUpdate0\x01\x12Y\n\x11\x46ollowRevocations\x12#.broker.v1.FollowRevocationsRequest\x1a\x1b.broker.v1.RevocationUpdate(\x01\x30\x01\x12\x61\n\x12\x43onfirmRevocations\x12$.broker.v1.ConfirmRevocationsRequest\x1a%.broker.v1.ConfirmRevocationsResponse\x12g\n\x14IntrospectCredential\x12&.broker.v1.IntrospectCredentialRequest\x1a\'.broker.v1.IntrospectCredentialResponseBN\n\x14\x63redbroker.broker.v1P\x01Z\x1d\x63redbroker/broker/v1;brokerv1\xaa\x02\x14\x43redbroker.Broker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,16 +42,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYSET']._serialized_end=219
   _globals['_WATCHREVOCATIONSREQUEST']._serialized_start=222
   _globals['_WATCHREVOCATIONSREQUEST']._serialized_end=358
-  _globals['_REVOCATIONUPDATE']._serialized_start=361
-  _globals['_REVOCATIONUPDATE']._serialized_end=696
-  _globals['_CONFIRMREVOCATIONSREQUEST']._serialized_start=698
-  _globals['_CONFIRMREVOCATIONSREQUEST']._serialized_end=760
-  _globals['_CONFIRMREVOCATIONSRESPONSE']._serialized_start=762
-  _globals['_CONFIRMREVOCATIONSRESPONSE']._serialized_end=851
-  _globals['_INTROSPECTCREDENTIALREQUEST']._serialized_start=853
-  _globals['_INTROSPECTCREDENTIALREQUEST']._serialized_end=897
-  _globals['_INTROSPECTCREDENTIALRESPONSE']._serialized_start=899
-  _globals['_INTROSPECTCREDENTIALRESPONSE']._serialized_end=978
-  _globals['_VERIFIERSERVICE']._serialized_start=981
-  _globals['_VERIFIERSERVICE']._serialized_end=1350
+  _globals['_FOLLOWREVOCATIONSREQUEST']._serialized_start=361
+  _globals['_FOLLOWREVOCATIONSREQUEST']._serialized_end=490
+  _globals['_APPLIED']._serialized_start=492
+  _globals['_APPLIED']._serialized_end=532
+  _globals['_CONFIRMED']._serialized_start=534
+  _globals['_CONFIRMED']._serialized_end=607
+  _globals['_REVOCATIONUPDATE']._serialized_start=610
+  _globals['_REVOCATIONUPDATE']._serialized_end=986
+  _globals['_CONFIRMREVOCATIONSREQUEST']._serialized_start=988
+  _globals['_CONFIRMREVOCATIONSREQUEST']._serialized_end=1050
+  _globals['_CONFIRMREVOCATIONSRESPONSE']._serialized_start=1052
+  _globals['_CONFIRMREVOCATIONSRESPONSE']._serialized_end=1141
+  _globals['_INTROSPECTCREDENTIALREQUEST']._serialized_start=1143
+  _globals['_INTROSPECTCREDENTIALREQUEST']._serialized_end=1187
+  _globals['_INTROSPECTCREDENTIALRESPONSE']._serialized_start=1189
+  _globals['_INTROSPECTCREDENTIALRESPONSE']._serialized_end=1268
+  _globals['_VERIFIERSERVICE']._serialized_start=1271
+  _globals['_VERIFIERSERVICE']._serialized_end=1731
 # @@protoc_insertion_point(module_scope)

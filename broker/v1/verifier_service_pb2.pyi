@@ -106,6 +106,92 @@ class WatchRevocationsRequest(_message.Message):
 Global___WatchRevocationsRequest: _TypeAlias = WatchRevocationsRequest  # noqa: Y015
 
 @_typing.final
+class FollowRevocationsRequest(_message.Message):
+    """One message of a caller that follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCH_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def watch(self) -> Global___WatchRevocationsRequest:
+        """The first message, and no other."""
+
+    @_builtins.property
+    def applied(self) -> Global___Applied:
+        """Each later one."""
+
+    def __init__(
+        self,
+        *,
+        watch: Global___WatchRevocationsRequest | None = ...,
+        applied: Global___Applied | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "message", b"message", "watch", b"watch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "message", b"message", "watch", b"watch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["watch", "applied"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___FollowRevocationsRequest: _TypeAlias = FollowRevocationsRequest  # noqa: Y015
+
+@_typing.final
+class Applied(_message.Message):
+    """Says how far the caller has applied the feed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The caller's own number for this message, which the answer repeats."""
+    index: _builtins.int
+    """Required. The index the caller is at."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Applied: _TypeAlias = Applied  # noqa: Y015
+
+@_typing.final
+class Confirmed(_message.Message):
+    """The answer to that, which is what keeps the caller fresh."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    FRESHNESS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """That of the message."""
+    @_builtins.property
+    def freshness(self) -> _duration_pb2.Duration:
+        """As in ConfirmRevocationsResponse: counted from when the message was sent."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        freshness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Confirmed: _TypeAlias = Confirmed  # noqa: Y015
+
+@_typing.final
 class RevocationUpdate(_message.Message):
     """One message of the feed."""
 
@@ -124,6 +210,7 @@ class RevocationUpdate(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     SESSION_SECRET_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Names this stream in ConfirmRevocations."""
     snapshot: _builtins.bool
@@ -156,6 +243,10 @@ class RevocationUpdate(_message.Message):
     def send_time(self) -> _timestamp_pb2.Timestamp:
         """The broker's clock."""
 
+    @_builtins.property
+    def confirmed(self) -> Global___Confirmed:
+        """To callers that follow: the answer to `applied`. It asks for no other."""
+
     def __init__(
         self,
         *,
@@ -172,10 +263,11 @@ class RevocationUpdate(_message.Message):
         checkpoint: _builtins.str = ...,
         session_secret: _builtins.str = ...,
         more: _builtins.bool = ...,
+        confirmed: Global___Confirmed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "send_time", b"send_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "freshness", b"freshness", "send_time", b"send_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "confirm", b"confirm", "freshness", b"freshness", "index", b"index", "keys_changed", b"keys_changed", "more", b"more", "origin", b"origin", "rules", b"rules", "send_time", b"send_time", "session_id", b"session_id", "session_secret", b"session_secret", "snapshot", b"snapshot", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "confirm", b"confirm", "confirmed", b"confirmed", "freshness", b"freshness", "index", b"index", "keys_changed", b"keys_changed", "more", b"more", "origin", b"origin", "rules", b"rules", "send_time", b"send_time", "session_id", b"session_id", "session_secret", b"session_secret", "snapshot", b"snapshot", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

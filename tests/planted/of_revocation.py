@@ -10,6 +10,12 @@ FAULTS = (
         ("test_whatever_happens_when_a_barrier_has_returned_nobody_accepts_what_its_rule_covers",),
     ),
     Fault(
+        "whoever is let go is made fresh by its last answer",
+        "        listener.answer = None\n        self._send(listener)\n",
+        "        self._send(listener)\n",
+        ("test_whoever_is_let_go_is_not_made_fresh_by_it",),
+    ),
+    Fault(
         "freshness runs from now",
         "return min(next(lacking, self.began + self.window), self.ceiling)",
         "return min(next(lacking, now + self.window), self.ceiling)",

@@ -71,9 +71,15 @@ FAULTS = (
     ),
     Fault(
         "a verifier that is behind counts as fresh",
-        "        if index < answer.index or not freshness:\n",
-        "        if not freshness:\n",
+        "        if freshness := _seconds(confirmed.freshness):\n",
+        "        if freshness := _seconds(confirmed.freshness) or 10.0:\n",
         ("test_a_verifier_that_is_behind_does_not_become_fresh",),
+    ),
+    Fault(
+        "freshness counts from when the answer comes",
+        "            self._verifier.fresh_until(sent + freshness)\n",
+        "            self._verifier.fresh_until(self._verifier.monotonic() + freshness)\n",
+        ("test_a_confirmation_keeps_it_fresh_from_when_it_was_sent_however_late_the_answer_comes",),
     ),
     Fault(
         "what an operator has revoked is issued anew",

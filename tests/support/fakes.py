@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import grpc
 from broker.credential.keys import EcSigner, KeySet
 from broker.identity.spiffe import parse_spiffe_id
 from broker.model.errors import Reason, Refusal
-from broker.model.selector import RevocationRule
+from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.sandbox.certificates import Authority, issue_svid, new_authority
 from broker.sdk.connect.endpoint import Endpoint
+from broker.sdk.verify.verifier import Verifier
 from broker.system import system_clock
 from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc
@@ -57,6 +58,20 @@ def server_credentials(folder: Path) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair], (folder / "bundle.pem").read_bytes(), require_client_auth=True)
 
 
+def rule(index: int, value: str = "", tenant: str = "acme") -> RevocationRule:
+    return RevocationRule(
+        index=index,
+        selector=Selector(tenant, Target.TASK, value or f"t-{index}"),
+        cause=Cause.TASK_ENDED,
+        recorded_at=datetime(2030, 1, 1, tzinfo=UTC),
+        relevant_until=datetime(2100, 1, 1, tzinfo=UTC),
+    )
+
+
+def known(verifier: Verifier) -> set[int]:
+    return {found.index for found in verifier.revocations._newest.values()}
+
+
 @dataclass
 class FakeBroker(pb_grpc.VerifierServiceServicer):
     """Serves keys and rules, as protos/broker/v1/verifier_service.proto says, and remembers what it was asked."""
@@ -71,6 +86,8 @@ class FakeBroker(pb_grpc.VerifierServiceServicer):
     confirmed: list[int] = field(default_factory=list)
     key_sets_given: int = 0
     confirms: bool = True
+    follows: bool = True  # else it is of the version before
+    held: list[tuple[asyncio.Queue[pb.RevocationUpdate], pb.RevocationUpdate]] | None = None  # answers that are late
     grants: timedelta | None = None  # to whoever confirms, if it is not the whole span
     told: int | None = None  # the index that the stream tells, if it is not the newest rule's
     refusal: Refusal | None = None
@@ -97,11 +114,50 @@ class FakeBroker(pb_grpc.VerifierServiceServicer):
     async def WatchRevocations(  # noqa: N802
         self, request: pb.WatchRevocationsRequest, context: Any
     ) -> AsyncIterator[pb.RevocationUpdate]:
+        async for update in self._watch(f"session-{len(self.watched) + 1}", request, context):
+            yield update
+
+    async def FollowRevocations(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.FollowRevocationsRequest], context: Any
+    ) -> AsyncIterator[pb.RevocationUpdate]:
+        if not self.follows:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        session_id = f"session-{len(self.watched) + 1}"
+        request = await anext(request_iterator)
+        hearing = asyncio.create_task(self._hear(session_id, request_iterator))
+        try:
+            async for update in self._watch(session_id, request.watch, context):
+                if hearing.done():
+                    await abort(context, Refusal(Reason.FEED_SESSION_UNKNOWN, "there is no such feed session"))
+                yield update
+        finally:
+            hearing.cancel()
+
+    async def _hear(self, session_id: str, requests: AsyncIterator[pb.FollowRevocationsRequest]) -> None:
+        async for request in requests:
+            if session_id not in self.sessions:
+                return
+            if self.confirms:
+                said = request.applied
+                self.confirmed.append(said.index)
+                confirmed = pb.Confirmed(number=said.number, freshness=duration_to_wire(self._granted(said.index)))
+                answer = self._update(session_id, (), confirmed=confirmed)
+                if self.held is None:
+                    self.sessions[session_id].put_nowait(answer)
+                else:
+                    self.held.append((self.sessions[session_id], answer))
+
+    def _granted(self, index: int) -> timedelta:
+        granted = self.freshness if self.grants is None else self.grants
+        return granted if index >= self.index else timedelta(0)
+
+    async def _watch(
+        self, session_id: str, request: pb.WatchRevocationsRequest, context: Any
+    ) -> AsyncIterator[pb.RevocationUpdate]:
         resume = request.resume_index if request.HasField("resume_index") else None
         self.watched.append(resume)
         if self.refusal is not None:
             await abort(context, self.refusal)
-        session_id = f"session-{len(self.watched)}"
         queue = self.sessions[session_id] = asyncio.Queue()
         snapshot = resume is None or resume > self.index
         found = [rule for rule in self.rules if resume is None or snapshot or rule.index > resume]
@@ -124,8 +180,8 @@ class FakeBroker(pb_grpc.VerifierServiceServicer):
         if not self.confirms:
             await abort(context, Refusal(Reason.UNAVAILABLE, "not now"))
         self.confirmed.append(request.index)
-        granted = self.freshness if self.grants is None else self.grants
-        return pb.ConfirmRevocationsResponse(index=self.index, freshness=duration_to_wire(granted))
+        freshness = duration_to_wire(self._granted(request.index))
+        return pb.ConfirmRevocationsResponse(index=request.index, freshness=freshness)
 
     async def IntrospectCredential(  # noqa: N802
         self, request: pb.IntrospectCredentialRequest, context: Any

@@ -1,14 +1,14 @@
 """The revocation feed, on the verifier's side: it keeps a `Verifier` fresh, and lets it go stale when it cannot.
 
-A verifier is fresh until `freshness` after it *sent* a confirmation that the broker answered, and only if it had
-applied, when sending, every rule that the broker knew of when answering. The broker counts the same span from when the
-confirmation arrived, which is later: so whoever the broker believes to be stale is (docs/decisions/0006).
+A verifier is fresh until the `freshness` of an answer after it *sent* the confirmation that is answered. The broker
+counts the same span from when the confirmation arrived, which is later: so whoever the broker believes to be stale is
+(docs/decisions/0006).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import logging
 import secrets
 import time
@@ -22,13 +22,13 @@ from broker.model.errors import Hints, Reason, Refusal
 from broker.model.selector import RevocationRule
 from broker.sdk.connect.connection import Connection
 from broker.sdk.connect.refusals import refusal_from
+from broker.sdk.verify.conversation import CALL_SECONDS, Conversation, Following, Watching
 from broker.sdk.verify.verifier import Verifier
 from broker.v1 import verifier_service_pb2 as pb
 from broker.v1 import verifier_service_pb2_grpc as pb_grpc
 from broker.wire.selectors import rule_from_wire
 from broker.wire.times import duration_from_wire, instant_from_wire
 
-_CALL_SECONDS = 5.0
 _SHORTEST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
 _BEHIND_SECONDS = 0.25  # until the next confirmation, when the last came too early
@@ -56,6 +56,8 @@ class Subscription:
         self._staged: list[RevocationRule] = []
         self._replacing = False
         self._confirm_due = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._sent: dict[int, float] = {}  # when each confirmation was that is not answered yet
         self._keys_fetched_at = float("-inf")
 
     async def wait_until_started(self) -> None:
@@ -109,27 +111,34 @@ class Subscription:
             raise
 
     async def _watch(self) -> None:
-        """Follow one stream. Returns when another is needed.
+        """Follow one stream, in the way that the broker knows."""
+        request = pb.WatchRevocationsRequest(
+            resume_index=self._index,
+            resume_origin=self._origin,
+            checkpoint=self._checkpoint,
+            session_secret=self._secret,
+        )
+        try:
+            await self._talk(self._verifier.monotonic(), Following(self._stub(), request))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            await self._talk(self._verifier.monotonic(), Watching(self._stub, request, self._answered))
+
+    async def _talk(self, sent: float, broker: Conversation) -> None:
+        """Listen, and confirm beside that. Returns when another stream is needed.
 
         Raises:
             TimeoutError: nothing was heard for so long that the verifier would soon be stale.
         """
-        stub = self._stub()
         loop = asyncio.get_running_loop()
         self._staged, self._replacing = [], False
-        sent = self._verifier.monotonic()
-        stream = stub.WatchRevocations(
-            pb.WatchRevocationsRequest(
-                resume_index=self._index,
-                resume_origin=self._origin,
-                checkpoint=self._checkpoint,
-                session_secret=self._secret,
-            )
-        )
+        self._sent.clear()
         confirming: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(_START_SECONDS) as silence:
-                async for update in stream:
+                await broker.begin()
+                async for update in broker.updates:
                     silence.reschedule(loop.time() + _seconds(update.freshness) * _SILENCE)
                     if not await self._take(update) or (confirming is not None and confirming.done()):
                         return
@@ -137,9 +146,9 @@ class Subscription:
                         # The first answer proves that the broker was there after the call was sent.
                         self._verifier.fresh_until(sent + _seconds(update.freshness))
                         self._started.set()
-                        confirming = asyncio.create_task(self._confirm(update))
+                        confirming = asyncio.create_task(self._confirm(broker, _seconds(update.freshness)))
         finally:
-            stream.cancel()
+            broker.cancel()
             if confirming is not None:
                 confirming.cancel()
 
@@ -151,10 +160,12 @@ class Subscription:
             self._index = None
             return False
         self._secret = update.session_secret or self._secret
+        if update.HasField("confirmed"):
+            self._answered(update.confirmed)
         if update.keys_changed or self._verifier.unknown_key_seen:
             await self._fetch_keys(forced=update.keys_changed)
         self._apply(update)
-        if update.confirm or not update.rules:
+        if update.confirm or not (update.rules or update.HasField("confirmed")):
             self._confirm_due.set()
         return True
 
@@ -178,36 +189,31 @@ class Subscription:
         self._index, self._origin = update.index, update.origin
         self._checkpoint = update.checkpoint or self._checkpoint
 
-    async def _confirm(self, update: pb.RevocationUpdate) -> None:
-        """Confirm beside the stream, whenever it is due and in any case often enough, while the session lasts."""
-        freshness = _seconds(update.freshness)
-        wait = freshness / _CONFIRMATIONS
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._confirm_due.wait(), wait)
+    async def _confirm(self, broker: Conversation, freshness: float) -> None:
+        """Confirm whenever it is due, and in any case often enough, while the session lasts."""
+        lasts = True
+        while lasts:
+            timer = self._confirm_after(freshness / _CONFIRMATIONS)
+            await self._confirm_due.wait()
+            timer.cancel()
             self._confirm_due.clear()
-            try:
-                level = await self._confirm_now(update.session_id)
-            except grpc.aio.AioRpcError as error:
-                if refusal_from(error).reason is Reason.FEED_SESSION_UNKNOWN:
-                    return
-                level = False  # not confirmed, so not fresh for longer
-            except Refusal:
-                level = False  # we have no identity, so nobody could know who confirms
-            wait = freshness / _CONFIRMATIONS if level else min(_BEHIND_SECONDS, freshness / _CONFIRMATIONS)
+            number = next(self._numbers)
+            self._sent[number] = self._verifier.monotonic()
+            index = -1 if self._index is None else self._index
+            lasts = await broker.confirm(pb.Applied(number=number, index=index))
 
-    async def _confirm_now(self, session_id: str) -> bool:
-        """Confirm. Return whether that keeps the verifier fresh."""
-        index = -1 if self._index is None else self._index
-        sent = self._verifier.monotonic()
-        answer = await self._stub().ConfirmRevocations(
-            pb.ConfirmRevocationsRequest(session_id=session_id, index=index), timeout=_CALL_SECONDS
-        )
-        freshness = _seconds(answer.freshness)
-        if index < answer.index or not freshness:
-            return False  # what we have been granted before holds
-        self._verifier.fresh_until(sent + freshness)
-        return True
+    def _answered(self, confirmed: pb.Confirmed) -> None:
+        """Take the answer to a confirmation: it keeps the verifier fresh from when that was sent."""
+        if (sent := self._sent.get(confirmed.number)) is None:
+            return
+        self._sent = {number: at for number, at in self._sent.items() if number > confirmed.number}
+        if freshness := _seconds(confirmed.freshness):
+            self._verifier.fresh_until(sent + freshness)
+        else:  # what we have been granted before holds
+            self._confirm_after(_BEHIND_SECONDS)
+
+    def _confirm_after(self, seconds: float) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds, self._confirm_due.set)
 
     async def _fetch_keys(self, *, forced: bool) -> None:
         now = time.monotonic()
@@ -215,7 +221,7 @@ class Subscription:
             return
         self._keys_fetched_at = now
         self._verifier.unknown_key_seen = False
-        answer = await self._stub().GetKeySet(pb.GetKeySetRequest(), timeout=_CALL_SECONDS)
+        answer = await self._stub().GetKeySet(pb.GetKeySetRequest(), timeout=CALL_SECONDS)
         self._verifier.use_keys(answer.issuer, KeySet.from_jwks(answer.jwks))
 
     def _stub(self) -> pb_grpc.VerifierServiceAsyncStub:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.revocation import publishing
 from broker.revocation.barrier import Session
-from broker.revocation.publishing import Publisher, first_updates
+from broker.revocation.publishing import Confirmed, Publisher, first_updates
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -60,7 +60,7 @@ async def test_without_news_there_is_nothing_and_a_heartbeat_shows_the_checkpoin
     publisher.publish([])
     publisher.publish([rule(7, "globex")])
     assert await listener.next(0.01) is None
-    heartbeat = publisher.news(listener.session)
+    heartbeat = publisher.news(listener)
     assert (heartbeat.index, heartbeat.checkpoint, list(heartbeat.rules)) == (7, "a checkpoint", [])
 
 
@@ -112,6 +112,40 @@ async def test_those_who_are_let_go_wake_up_and_are_sent_nothing_more(publisher:
     update = await other.next(0.01)
     assert update is not None
     assert update.keys_changed
+
+
+async def test_a_confirmation_is_answered_with_the_next_news(publisher: Publisher) -> None:
+    listener = publisher.add(session("1"))
+    publisher.answer(listener.session, Confirmed(1, timedelta(seconds=9)))
+    publisher.answer(listener.session, Confirmed(2, timedelta(seconds=10)))
+    publisher.publish([rule(7)])
+    update = await listener.next(0.01)
+    assert update is not None
+    assert ([rule.index for rule in update.rules], update.confirmed) == ([7], Confirmed(2, timedelta(seconds=10)))
+    assert await listener.next(1) is None, "it has been answered"
+
+
+async def test_a_confirmation_is_answered_though_there_is_no_news(publisher: Publisher) -> None:
+    for number in (1, 2):
+        listener = publisher.add(session("1"))
+        publisher.answer(listener.session, Confirmed(number, timedelta(seconds=10)))
+        update = await listener.next(60)
+        assert update is not None
+        assert (list(update.rules), update.confirm) == ([], False)
+        assert update.confirmed == Confirmed(number, timedelta(seconds=10))
+
+
+async def test_whoever_is_let_go_is_not_made_fresh_by_it(publisher: Publisher) -> None:
+    ended, let_go = publisher.add(session("1")), publisher.add(session("2", "globex"))
+    for listener in (ended, let_go):
+        publisher.answer(listener.session, Confirmed(1, timedelta(seconds=10)))
+    publisher.end(lambda tenant: tenant == "acme")
+    publisher.let_go(let_go.session)
+    for listener in (ended, let_go):
+        update = await listener.next(0.01)
+        assert update is not None
+        assert update.confirmed is None
+        assert await listener.next(1) is None
 
 
 @pytest.mark.parametrize("snapshot", [True, False])

@@ -2,11 +2,7 @@
 
 import asyncio
 import itertools
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +14,7 @@ from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.sandbox.certificates import Authority
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
-from tests.support.fakes import FakeBroker, authority, eventually, serving
+from tests.support.fakes import FakeBroker, authority, eventually, known, rule, serving
 
 AUDIENCE = "https://repo.tools.example"
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -28,20 +24,6 @@ NUMBERS = itertools.count(1)
 @pytest.fixture(scope="module")
 def root() -> Authority:
     return authority()
-
-
-def rule(index: int, value: str = "", tenant: str = "acme") -> RevocationRule:
-    return RevocationRule(
-        index=index,
-        selector=Selector(tenant, Target.TASK, value or f"t-{index}"),
-        cause=Cause.TASK_ENDED,
-        recorded_at=datetime(2030, 1, 1, tzinfo=UTC),
-        relevant_until=LATER,
-    )
-
-
-def known(verifier: Verifier) -> set[int]:
-    return {found.index for found in verifier.revocations._newest.values()}
 
 
 async def test_a_snapshot_makes_a_verifier_ready(tmp_path: Path, root: Authority) -> None:
@@ -156,6 +138,20 @@ async def test_a_snapshot_in_parts_is_applied_as_a_whole(tmp_path: Path, root: A
         await subscription.__aexit__(None, None, None)
 
 
+async def test_to_a_broker_of_the_version_before_each_confirmation_is_a_call(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(follows=False, freshness=timedelta(milliseconds=400))
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        broker.push(rule(4), confirm=True)
+        await eventually(lambda: 4 in broker.confirmed)
+        broker.confirms = False
+        await eventually(lambda: not verifier.is_fresh())
+        broker.confirms = True
+        await eventually(verifier.is_fresh)
+        broker.restart()
+        await eventually(lambda: broker.watched == [None, 4])
+        await eventually(verifier.is_fresh)
+
+
 async def test_a_verifier_whose_tenant_changed_begins_anew(tmp_path: Path, root: Authority) -> None:
     broker = FakeBroker(rules=[rule(3)], tenant="*")
     async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
@@ -211,9 +207,33 @@ async def test_an_answer_that_grants_nothing_takes_nothing_away(tmp_path: Path, 
         assert verifier.is_fresh()
 
 
+async def test_a_confirmation_keeps_it_fresh_from_when_it_was_sent_however_late_the_answer_comes(
+    tmp_path: Path, root: Authority
+) -> None:
+    now = [0.0]
+    broker, verifier = (
+        FakeBroker(freshness=timedelta(hours=1), heartbeat=600),
+        Verifier(AUDIENCE, monotonic=lambda: now[0]),
+    )
+    async with serving(broker, tmp_path, root) as endpoint, watching(verifier, endpoint):
+        broker.held = []
+        broker.push(rule(4), confirm=True)
+        await eventually(lambda: 4 in broker.confirmed)
+        now[0] = 2_000
+        for queue, answer in list(broker.held):
+            queue.put_nowait(answer)
+        broker.push(rule(5))
+        await eventually(lambda: known(verifier) == {4, 5})
+        now[0] = 3_599
+        assert verifier.is_fresh()
+        now[0] = 3_601
+        assert not verifier.is_fresh()
+
+
 async def test_a_broker_that_falls_silent_is_asked_again(tmp_path: Path, root: Authority) -> None:
     broker = FakeBroker(freshness=timedelta(milliseconds=300), heartbeat=60)
     async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint):
+        broker.confirms = False
         await eventually(lambda: len(broker.watched) > 1)
 
 
@@ -251,57 +271,3 @@ async def test_a_verifier_that_never_gets_a_snapshot_says_why(
             async with watching(Verifier(AUDIENCE), endpoint):
                 pytest.fail("the block must not run")
         assert refused.value.reason is Reason.GROUP_REQUIRED
-
-
-@pytest.fixture
-def broker_elsewhere(tmp_path: Path, root: Authority) -> Iterator[tuple[FakeBroker, object, asyncio.AbstractEventLoop]]:
-    """A fake on an event loop of its own, for tests that have none."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    broker = FakeBroker()
-    server = serving(broker, tmp_path, root)
-    endpoint = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
-    yield broker, endpoint, loop
-
-    async def leave() -> None:
-        await server.__aexit__(None, None, None)
-
-    asyncio.run_coroutine_threadsafe(leave(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
-
-
-def test_a_server_without_an_event_loop_watches_from_a_thread(broker_elsewhere) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    broker, endpoint, loop = broker_elsewhere
-    with watching(Verifier(AUDIENCE), endpoint) as verifier:
-        assert verifier.is_fresh()
-        loop.call_soon_threadsafe(broker.push, rule(4))
-        ends = time.monotonic() + 5
-        while known(verifier) != {4} and time.monotonic() < ends:
-            time.sleep(0.01)
-        assert known(verifier) == {4}
-    assert "credbroker-feed" not in {thread.name for thread in threading.enumerate()}
-
-
-def test_a_thread_that_cannot_begin_says_why(broker_elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    monkeypatch.setattr("broker.sdk.verify.feed._START_SECONDS", 0.3)
-    broker, endpoint, _ = broker_elsewhere
-    broker.refusal = Refusal(Reason.IDENTITY_UNKNOWN, "no rule knows this workload")
-    with pytest.raises(Refusal) as refused, watching(Verifier(AUDIENCE), endpoint):
-        pytest.fail("the block must not run")
-    assert refused.value.reason is Reason.IDENTITY_UNKNOWN
-
-
-def test_a_program_that_never_leaves_the_block_ends_all_the_same(broker_elsewhere) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    _, endpoint, _ = broker_elsewhere
-    program = (
-        "from broker.sdk import Endpoint, Verifier, watching\n"
-        f"endpoint = Endpoint.of({endpoint.address!r}, {str(endpoint.svid_dir)!r})\n"
-        f"block = watching(Verifier({AUDIENCE!r}), endpoint)\n"
-        "block.__enter__()\n"
-        "print('the last line')"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert ended.stdout == "the last line\n"

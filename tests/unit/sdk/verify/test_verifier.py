@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.credential import jose
@@ -295,6 +295,8 @@ def test_a_token_with_any_character_changed_is_refused(position: int, character:
     ),
     st.integers(0, 20),
 )
+@example(set(CLAIMS.selectors()), CLAIMS.index)
+@example(set(CLAIMS.selectors()), CLAIMS.index + 1)
 def test_a_lease_is_dead_if_and_only_if_a_covering_rule_is_newer(selectors: set[Selector], index: int) -> None:
     room = Room()
     room.verifier.revocations.apply([rule(index, selector) for selector in selectors])
