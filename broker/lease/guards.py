@@ -64,7 +64,7 @@ def unchanged(transaction: Transaction, decided_on: Task) -> Task:
     Raises:
         Stale: it is not.
     """
-    task = transaction.tasks.find(decided_on.id)
+    task = transaction.tasks.but_for_count(decided_on.id)
     if task is None or not task.same_as(decided_on):
         raise Stale
     return task

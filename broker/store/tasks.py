@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -83,9 +82,9 @@ def forget_agents(connection: Connection, before: datetime, limit: int) -> int:
     return delete_some(connection, task_agents, task_agents.c.deadline < to_micros(before), limit)
 
 
-def put_counts(connection: Connection, counted: Collection[Task]) -> None:
+def put_counts(connection: Connection, counts: Mapping[str, int]) -> None:
     """Write back how many leases tasks have had. It is in no index, unlike what else may change."""
-    _COUNT.run(connection, *({"id": task.id, "leases_issued": task.leases_issued} for task in counted))
+    _COUNT.run(connection, *({"id": task_id, "leases_issued": count} for task_id, count in counts.items()))
 
 
 def change(connection: Connection, changed: Collection[Task]) -> None:
@@ -169,18 +168,22 @@ def _task(row: Row) -> Task:  # type: ignore[type-arg]
 
 
 class Tasks(Aggregate):
-    """The tasks of a transaction. `changed` are those of which others may have a copy."""
+    """The tasks of a transaction. `changed` are those of which others may have a copy.
 
-    def __init__(self, head: AtHead, kept: Mapping[str, Task]) -> None:
-        """Begin with the tasks that the transaction before has kept."""
+    Leases are counted beside the tasks: a count changes with each of them, and nothing else does.
+    """
+
+    def __init__(self, head: AtHead, kept: Mapping[str, Task], kept_counts: Mapping[str, int]) -> None:
+        """Begin with the tasks, and the counts of their leases, that the transaction before has kept."""
         self.changed: dict[str, Task] = {}
         self._head = head
         self._tasks = dict(kept)
         self._altered: set[str] = set()
         self._new: list[Task] = []
-        self._issued: Counter[str] = Counter()
+        self._counts = dict(kept_counts)
+        self._counted: set[str] = set()
         self._live: dict[str, int] = {}
-        self._begun: Counter[str] = Counter()
+        self._begun: dict[str, int] = {}
 
     def find(self, task_id: str) -> Task | None:
         """Find a task that the change has named.
@@ -188,6 +191,11 @@ class Tasks(Aggregate):
         Raises:
             Refusal: RECORD_ALTERED.
         """
+        task = self.but_for_count(task_id)
+        return task if task is None else self._with_count(task)
+
+    def but_for_count(self, task_id: str) -> Task | None:
+        """Find a task as `find` does, but for the count of its leases, which may be an earlier one."""
         if task_id in self._altered:
             raise refuse_altered("task", task_id)
         return self._tasks.get(task_id)
@@ -199,28 +207,30 @@ class Tasks(Aggregate):
 
     def leases_issued(self, task: Task) -> int:
         """Report how many leases a task has ever had, whatever a copy of it says."""
-        return self._tasks[task.id].leases_issued + self._issued[task.id]
+        return self._counts.get(task.id, self._tasks[task.id].leases_issued)
 
     def live(self, tenant: str) -> int:
         """Report for how many of a tenant's tasks credentials may be issued."""
         if tenant not in self._live:
             self._live[tenant] = count_live(self._head.connection, tenant, self._head.at)
-        return self._live[tenant] + self._begun[tenant]
+        return self._live[tenant] + self._begun.get(tenant, 0)
 
     def add(self, task: Task) -> None:
         """Add a new task."""
-        self._begun[task.tenant] += task.is_live(self._head.at)
+        self._count_begun(task.tenant, task.is_live(self._head.at))
         self._tasks[task.id] = task
         self._new.append(task)
 
     def change(self, task: Task) -> None:
         """Change a task's deadline, state or counters."""
-        self._begun[task.tenant] += task.is_live(self._head.at) - self._tasks[task.id].is_live(self._head.at)
+        was_live = self._tasks[task.id].is_live(self._head.at)
+        self._count_begun(task.tenant, task.is_live(self._head.at) - was_live)
         self._tasks[task.id] = self.changed[task.id] = task
 
     def count_lease(self, task_id: str) -> None:
         """Count a new lease. That is no change which copies of a task have to follow: its revision stays."""
-        self._issued[task_id] += 1
+        self._counts[task_id] = self.leases_issued(self._tasks[task_id]) + 1
+        self._counted.add(task_id)
 
     def prefetch(self, named: Collection[Named]) -> None:
         """Read the tasks that are not known yet, and hold each against its entries."""
@@ -234,20 +244,24 @@ class Tasks(Aggregate):
 
     def write(self) -> None:
         """Insert what is new, then write what has changed, of new tasks as well."""
-        for task_id, count in self._issued.items():
-            task = self._tasks[task_id]
-            self._tasks[task_id] = replace(task, leases_issued=task.leases_issued + count)
         if self._new:
             add(self._head.connection, self._new)
-        if counted := [self._tasks[task_id] for task_id in self._issued.keys() - self.changed.keys()]:
-            put_counts(self._head.connection, counted)
+        if self._counted:
+            put_counts(self._head.connection, {task_id: self._counts[task_id] for task_id in self._counted})
         if self.changed:
-            change(self._head.connection, [self._tasks[task_id] for task_id in self.changed])
+            change(self._head.connection, [self._with_count(task) for task in self.changed.values()])
             move_agents(self._head.connection, self.changed.values())
 
-    def kept(self) -> Mapping[str, Task]:
-        """Return what the next transaction need not read, once this one is written."""
-        return self._tasks if len(self._tasks) <= _MOST_KEPT else {}
+    def kept(self) -> tuple[Mapping[str, Task], Mapping[str, int]]:
+        """Return what the next transaction need not read, once this one is written: tasks, and counts of leases."""
+        return (self._tasks, self._counts) if len(self._tasks) <= _MOST_KEPT else ({}, {})
+
+    def _with_count(self, task: Task) -> Task:
+        count = self._counts.get(task.id, task.leases_issued)
+        return task if count == task.leases_issued else replace(task, leases_issued=count)
+
+    def _count_begun(self, tenant: str, more: int) -> None:
+        self._begun[tenant] = self._begun.get(tenant, 0) + more
 
     def _has_ended(self, task: Task) -> bool:
         """Report whether the ledger has ended a task that its row calls active."""

@@ -76,12 +76,14 @@ class Change(Generic[T]):
 class HeadState:
     """What one transaction leaves to the next: still the truth, if the ledger's head has not moved in between.
 
-    Whoever changes a task, or issues a lease, moves the head: no other broker can have done it unseen. `issued` counts
-    leases by tenant, in the minute `window`; `effects_due` is when the effects that were asked for last are due.
+    Whoever changes a task, or issues a lease, moves the head: no other broker can have done it unseen. `counts` are of
+    leases by task; `issued` counts them by tenant, in the minute `window`; `effects_due` is when the effects that were
+    asked for last are due.
     """
 
     position: Position
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
     issued: Mapping[str, int] = field(default_factory=dict)
     window: int = -1
     effects_due: Mapping[str, datetime] = field(default_factory=dict)
@@ -110,7 +112,7 @@ class Transaction:
         self._aggregates: list[Aggregate] = []
         head = AtHead(connection, at, state.position.frontier, in_force, proven)
         # In this order they read and write.
-        self.tasks = self._with(Tasks(head, state.tasks))
+        self.tasks = self._with(Tasks(head, state.tasks, state.counts))
         self.quotas = self._with(Quotas(head, self.tasks, state.issued, state.window))
         self.rules = self._with(Rules(head))
         self.leases = self._with(Leases(head, self.tasks, self.quotas, self.rules))
@@ -156,7 +158,7 @@ class Transaction:
         position = self._write_entries() if self._entries else self._start
         for aggregate in self._aggregates:
             aggregate.write()
-        state = HeadState(position, self.tasks.kept(), self.quotas.kept(), self.quotas.window, self.effects.kept())
+        state = HeadState(position, *self.tasks.kept(), self.quotas.kept(), self.quotas.window, self.effects.kept())
         return state, Tail(self._start, position, tail)
 
     def committed(self) -> None:
