@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection
@@ -154,7 +154,8 @@ class Committer:
         connection: Connection,
     ) -> _Prepared:
         """Do steps 2 to 4, but for beginning."""
-        state = self._at_head(ledger.lock_head(connection), state, connection)
+        known = None if state is None else state.position.frontier
+        state = self._at_head(ledger.lock_head(connection, known), state, connection)
         transaction = Transaction(connection, self._clock(), state, self.follower.in_force, self.proven)
         transaction.prefetch(changes)
         outcomes = [_outcome(change, transaction) for change in changes]
@@ -168,7 +169,7 @@ class Committer:
             return _Prepared(transaction, outcomes, state, tail)
         head = opening.signed_head(self._origin, self._signer, tail.end, transaction.committed_index)
         ledger.advance(connection, tail.start.frontier.size, head)
-        return _Prepared(transaction, outcomes, state, replace(tail, note=head.note))
+        return _Prepared(transaction, outcomes, state, Tail(tail.start, tail.end, tail.effects, head.note))
 
     def _at_head(self, head: Frontier, state: HeadState | None, connection: Connection) -> HeadState:
         """Return what we know at a head; if others have moved it, follow them first.
@@ -176,7 +177,7 @@ class Committer:
         Raises:
             LedgerMismatch: the ledger is not the one that we have signed, or is behind it.
         """
-        if state is None or state.position.frontier != head:
+        if state is None or state.position.frontier is not head:
             self.follower.follow(connection)
             state = HeadState(self.follower.position)
         self.follower.refuse_behind()

@@ -135,8 +135,8 @@ def forgive_texts(connection: Connection) -> None:
         driver.text_factory = lambda data: data.decode(errors="replace")
 
 
-def lock_head(connection: Connection) -> Frontier:
-    """Wait for the head and hold it until the transaction ends; return the ledger's frontier.
+def lock_head(connection: Connection, known: Frontier | None = None) -> Frontier:
+    """Wait for the head and hold it until the transaction ends; return the ledger's frontier: `known`, if it is that.
 
     Raises:
         LedgerMismatch: it is gone, or was altered to something that is none.
@@ -145,6 +145,8 @@ def lock_head(connection: Connection) -> Frontier:
     if row is None:
         raise no_head()
     size, peaks = row
+    if known is not None and known.size == size and known.to_bytes() == peaks:
+        return known
     return _frontier(size, peaks)
 
 
