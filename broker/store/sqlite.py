@@ -42,13 +42,14 @@ def begin_at_once(connection: Connection) -> None:
     assert isinstance(driver, sqlite3.Connection)  # noqa: S101 (it is no other's)
     driver.execute("PRAGMA busy_timeout = 0")
     try:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    except OperationalError as error:
-        if getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_BUSY:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_BUSY:
             raise WouldWait from error
-        raise
+        raise named(error) from error
     finally:
         driver.execute(_WAIT)
+    connection.begin()  # SQLAlchemy is to know of it
 
 
 def named(error: sqlite3.Error) -> Exception:
