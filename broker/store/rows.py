@@ -67,7 +67,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[NamedTuple]
 
 def _file(connection: Connection) -> sqlite3.Connection | None:
     """Return the driver's connection to a file; None for one to a server."""
-    driver = connection.connection.driver_connection
+    driver: object = connection.connection.dbapi_connection  # here the driver's own, and sooner at hand
     return driver if isinstance(driver, sqlite3.Connection) else None
 
 
