@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -94,7 +94,10 @@ class Database:
 
     async def run(self, step: Callable[[], T]) -> T:
         """Run something that may wait for the database in one of its threads."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, step)
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[T] = loop.create_future()
+        self.threads.submit(_run, step, loop, outcome)
+        return await outcome
 
     def read_now(self, query: Callable[[Connection], T]) -> T:
         """Run a query in this thread; else as `read`."""
@@ -196,6 +199,33 @@ class _Pool(QueuePool):
         super()._do_return_conn(record)
         if self._is_closed:
             super().dispose()
+
+
+def _run(step: Callable[[], T], loop: asyncio.AbstractEventLoop, outcome: asyncio.Future[T]) -> None:
+    """Run a step in this thread, for who waits in the loop's: `run_in_executor` has three futures pass it on."""
+    if outcome.cancelled():
+        return
+    try:
+        result = step()
+    except BaseException as error:  # noqa: BLE001 (it is for who waits)
+        _tell(loop, partial(_fail, outcome, error))
+    else:
+        _tell(loop, partial(_succeed, outcome, result))
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed, and nobody waits
+        loop.call_soon_threadsafe(what)
+
+
+def _succeed(outcome: asyncio.Future[T], result: T) -> None:
+    if not outcome.done():
+        outcome.set_result(result)
+
+
+def _fail(outcome: asyncio.Future[T], error: BaseException) -> None:
+    if not outcome.done():
+        outcome.set_exception(error)
 
 
 def _begun_at_once(kept: Connection) -> Connection:
