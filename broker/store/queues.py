@@ -25,7 +25,8 @@ from broker.store.transaction import Change
 _LARGEST_BATCH = 512
 _MOST_BESIDE_URGENT = 64
 _FEW = 16  # callers, for whom a millisecond that nobody uses is much
-_LOOK_AROUND = 16  # batches: each so-many-th waits for whoever may come
+_LOOK_AROUND = 16  # batches: each so-many-th waits for whoever may come;
+_SELDOM = 128  # at the least
 _MOST_WAITING = 20_000
 _REFUSALS_PER_BATCH = 16
 _MOST_REFUSALS_WAITING = 1_000
@@ -50,6 +51,7 @@ class Queues:
         self._gathering = Gathering(self.others, self.urgent)
         self._callers = 1  # of whom we know: as many as were in a batch, or had come by its end
         self._batches = 0
+        self._look_around = _LOOK_AROUND
 
     def __len__(self) -> int:
         """Count all that wait."""
@@ -76,16 +78,20 @@ class Queues:
         waits nevertheless, to hear of others: those who are on their way while few are served would come too late again
         and again, and each group have batches of its own.
         """
-        await self._gathering.until_quiet(_LARGEST_BATCH if self._looks_around() else self._callers)
+        if self._callers > _FEW:
+            await self._gathering.until_quiet(_LARGEST_BATCH)
+        elif self._batches % self._look_around:
+            await self._gathering.until_quiet(self._callers)
+        elif self:
+            await self._gathering.until_quiet(_LARGEST_BATCH)
+            found = len(self.others) > self._callers
+            self._look_around = _LOOK_AROUND if found else min(2 * self._look_around, _SELDOM)
 
     def served(self, batch: Sequence[Waiting]) -> None:
         """Take note that a batch is durable: whoever was in it may call again."""
         seen = min(len(batch) + len(self.others), _LARGEST_BATCH)
         self._callers = max(seen, self._callers * 7 // 8)  # one batch may miss most of them
         self._batches += 1
-
-    def _looks_around(self) -> bool:
-        return self._callers > _FEW or self._batches % _LOOK_AROUND == 0
 
     def take(self) -> list[Waiting]:
         """Take the next batch, and a bounded number of refusals behind it. Who waits no more is left out."""
@@ -106,4 +112,8 @@ def _put(queue: deque[Waiting], change: Change[object]) -> asyncio.Future[object
 
 
 def _first(queue: deque[Waiting], most: int) -> list[Waiting]:
-    return [queue.popleft() for _ in range(min(len(queue), most))]
+    if len(queue) > most:
+        return [queue.popleft() for _ in range(most)]
+    first = list(queue)
+    queue.clear()
+    return first
