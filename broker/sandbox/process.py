@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -69,6 +70,11 @@ def end_with_stdin() -> None:
 
     descriptor = sys.stdin.fileno()
     threading.Thread(target=wait, name="stdin", daemon=True).start()
+
+
+def spare_the_collector() -> None:
+    """Let this process look for garbage rarely, before it imports much: nothing of that is garbage."""
+    gc.set_threshold(50_000, 50, 50)
 
 
 def end_of(log: Path) -> str:

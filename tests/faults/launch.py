@@ -5,13 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from broker import daemon, several
-from broker.doors import Ready
-from broker.sandbox.deployment import Deployment
-from broker.sandbox.serving import announcing
-from broker.system import system_clock
-from tests.faults.clock import SteeredClock
-from tests.faults.steps import STEPS
+from broker.sandbox.process import spare_the_collector
 
 CLOCK = "clock"
 """The name of the file, in the broker's folder, that says how far its clock is off."""
@@ -23,25 +17,14 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--die-at", choices=STEPS)
+    parser.add_argument("--die-at", default="")
     parser.add_argument("--passes", type=int, default=1)
     options = parser.parse_args()
 
-    deployment = Deployment(options.dir)
-    deployment.prepare(system_clock())
-    settings = deployment.settings(options.port)
-    ready = announcing(deployment, settings)
+    spare_the_collector()
+    from tests.faults.launched import serve  # noqa: PLC0415 (most of what is imported)
 
-    def armed(bound: Ready) -> None:
-        if options.die_at:
-            STEPS[options.die_at].die_at(options.passes)
-        ready(bound)
-
-    clock = SteeredClock(options.dir / CLOCK)
-    if options.workers:
-        several.run(settings, ready, options.workers, clock)
-    else:
-        daemon.run(settings, armed, clock)
+    serve(options.dir, options.dir / CLOCK, options.port, options.workers, options.die_at, options.passes)
 
 
 if __name__ == "__main__":
