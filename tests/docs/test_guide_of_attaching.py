@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -13,8 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from agents import Model, ModelResponse, Usage, set_tracing_disabled
-from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 
 from broker.cli.demo.mcp_story import set_up
 from broker.cli.demo.stage import Stage
@@ -121,40 +118,9 @@ def test_langchain(stage: Stage, tmp_path: Path) -> None:
     assert "live" not in {lease["state"] for lease in found}
 
 
-class Scripted(Model):
-    """A model that says what it was told to."""
-
-    def __init__(self, *turns: Any) -> None:
-        self.turns = list(turns)
-        self.offered: list[list[str]] = []
-        self.told: list[str] = []
-
-    async def get_response(
-        self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, *_: Any, **__: Any
-    ) -> ModelResponse:
-        self.offered.append([tool.name for tool in tools])
-        self.told.append(json.dumps(input, default=str))
-        turn = self.turns.pop(0)
-        if isinstance(turn, Exception):
-            raise turn
-        return ModelResponse([turn], Usage(), None)
-
-    def stream_response(self, *_: Any, **__: Any) -> Any:
-        """Fail the test: the interface wants the method, and the page's example does not stream."""
-        raise AssertionError("the example streams")
-
-
-def calls(tool: str, **arguments: object) -> ResponseFunctionToolCall:
-    return ResponseFunctionToolCall(name=tool, arguments=json.dumps(arguments), call_id=tool, type="function_call")
-
-
-def says(text: str) -> ResponseOutputMessage:
-    content = ResponseOutputText(text=text, type="output_text", annotations=[])
-    return ResponseOutputMessage(id="1", content=[content], role="assistant", status="completed", type="message")
-
-
 async def test_openai_agents(stage: Stage) -> None:
-    set_tracing_disabled(disabled=True)
+    from tests.support.scripted_model import Scripted, calls, says  # noqa: PLC0415 (what it needs takes seconds)
+
     model = Scripted(calls("search_notes", about="leases", limit=3), calls("transfer_to_editor"), says("three notes"))
     ask = example(OPENAI, **{MCP: stage.resource})["ask"]
     async with Client(svid_dir=stage.about["svids"]["orchestrator"]) as orchestrator, Client() as client:
