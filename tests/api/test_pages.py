@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
@@ -92,11 +93,16 @@ def test_so_are_their_leases(doors: Doors, task_ids: list[str]) -> None:
 
 def test_locks_come_in_pages_too(doors: Doors) -> None:
     agent = f"spiffe://example.org/{'z' * 1_900}"
-    made = []
-    for number in range(1_100):
+
+    def make(number: int) -> tuple[int, str]:
         selector = selector_pb2.Selector(tenant="acme", agent=f"{agent}/{number}")
         request = operator_pb.CreateLockRequest(selector=selector, reason="\u00fc" * 512)
-        made.append(doors.call("operator", "OperatorService.CreateLock", request).lock_id)
+        lock = doors.call("operator", "OperatorService.CreateLock", request)
+        return lock.index, lock.lock_id
+
+    doors.channel("operator")  # which all share
+    with ThreadPoolExecutor(16) as pool:
+        made = [lock_id for _index, lock_id in sorted(pool.map(make, range(1_100)))]
     for size in (0, 300):
         asked = operator_pb.ListLocksRequest(page_size=size)
         found = everything(doors, "operator", "OperatorService.ListLocks", asked, "locks")

@@ -10,6 +10,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -209,7 +210,9 @@ async def test_no_secret_is_in_the_log_or_the_database(tmp_path: Path) -> None:
 async def test_a_part_that_dies_ends_the_daemon_which_tells_why_and_keeps_nobody_fresh(tmp_path: Path) -> None:
     """A lease that cannot be read is nothing the scheduler could go on without: it ends, and the daemon with it."""
     with running(tmp_path) as broker:
-        broker.begin_task()
+        async with Client(broker.address, broker.svids / "researcher") as agent:  # the scheduler looks when this is due
+            await agent.issue(broker.begin_task(), RESOURCE, GRANTS, lifetime=timedelta(seconds=6))
+    with running(tmp_path) as broker:
         endpoint = Endpoint.of(broker.address, broker.svids / "verifier")
         async with watching(Verifier(RESOURCE), endpoint):
             engine = create_engine(f"sqlite:///{tmp_path / 'broker.db'}")
