@@ -63,8 +63,7 @@ def explain(addresses: Sequence[str], credentials: Credentials, refusal: Refusal
 
 def _look(host: str, port: int, credentials: Credentials, clock: Clock) -> Diagnosis | None:
     try:
-        with socket.create_connection((host, port), _STEP_SECONDS) as connection:
-            return _over(connection, host, port, credentials, clock())
+        return _over(host, port, credentials, clock())
     except socket.gaierror as error:
         return _waiting(f"there is no host `{host}`: {error.strerror}", "check the broker's address and the DNS")
     except TimeoutError:
@@ -77,7 +76,7 @@ def _look(host: str, port: int, credentials: Credentials, clock: Clock) -> Diagn
         )
 
 
-def _over(connection: socket.socket, host: str, port: int, credentials: Credentials, now: datetime) -> Diagnosis | None:
+def _over(host: str, port: int, credentials: Credentials, now: datetime) -> Diagnosis | None:
     """Look at what is on the other side."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -87,9 +86,8 @@ def _over(connection: socket.socket, host: str, port: int, credentials: Credenti
     with contextlib.ExitStack() as stack:
         if ours is not None:
             context.load_cert_chain(stack.enter_context(files.passing(ours.key_pem + b"\n" + ours.svid_pem)))
-        connection.getpeername()  # one that is reset by now raises here: wrapped, it would stay open (CPython)
         try:
-            tls = stack.enter_context(context.wrap_socket(connection, server_hostname=host))
+            tls = stack.enter_context(_connected(context, host, port))
         except ssl.SSLError as error:
             if ours is not None and "ALERT" in (error.reason or ""):
                 return _not_taken(ours, _words(error), now)
@@ -107,6 +105,27 @@ def _over(connection: socket.socket, host: str, port: int, credentials: Credenti
             or (None if roots is None else _root(host, port, roots, leaf, credentials))
             or (None if ours is None else _taken(tls, ours, now))
         )
+
+
+def _connected(context: ssl.SSLContext, host: str, port: int) -> ssl.SSLSocket:
+    """Connect by TLS, to the first address that answers.
+
+    Sockets are wrapped before they are connected: one that is reset just before it is wrapped stays open (CPython).
+    """
+    problem = OSError(f"{host} has no address")
+    for family, kind, protocol, _name, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        tls = context.wrap_socket(socket.socket(family, kind, protocol), server_hostname=host)
+        tls.settimeout(_STEP_SECONDS)
+        try:
+            tls.connect(address)
+        except OSError as error:
+            tls.close()
+            if isinstance(error, ssl.SSLError):
+                raise
+            problem = error
+        else:
+            return tls
+    raise problem
 
 
 def _span(leaf: x509.Certificate, now: datetime) -> Diagnosis | None:
@@ -137,10 +156,7 @@ def _root(host: str, port: int, roots: bytes, leaf: x509.Certificate, credential
     context.set_alpn_protocols(["h2"])
     context.load_verify_locations(cadata=roots.decode("ascii", "replace"))
     try:
-        with (
-            socket.create_connection((host, port), _STEP_SECONDS) as connection,
-            context.wrap_socket(connection, server_hostname=host),
-        ):
+        with _connected(context, host, port):
             return None
     except ssl.SSLCertVerificationError as error:
         who = ", ".join(_names(leaf).get_values_for_type(x509.UniformResourceIdentifier)) or "no SPIFFE ID"
