@@ -42,7 +42,6 @@ class Proxy:
     _answers: asyncio.Event = field(default_factory=asyncio.Event)
     _is_cut: bool = False
     _links: set[_Link] = field(default_factory=set)
-    _serving: set[asyncio.Task[None]] = field(default_factory=set)
     _cut_after: bytes = b""
 
     def heal(self) -> None:
@@ -82,8 +81,7 @@ class Proxy:
         try:
             yield self
         finally:
-            server.close()
-            self._do(self._stop())
+            self._do(self._stop(server))
             self.loop.call_soon_threadsafe(self.loop.stop)
             thread.join()
             self.loop.close()
@@ -102,20 +100,23 @@ class Proxy:
         for link in self._links:
             link.lost = True
 
-    async def _stop(self) -> None:
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+    async def _stop(self, server: asyncio.Server) -> None:
+        """End every connection, then the server: one that is closed leaves open what it has just accepted."""
+        for listening in server.sockets:
+            self.loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0)  # until whoever was accepted has a task
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+        server.close()
+        await asyncio.sleep(0)  # until what was aborted is closed
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
         try:
             with suppress(asyncio.CancelledError, OSError):  # the end of the test, or of a connection
                 await self._serve(reader, writer)
         finally:
-            self._serving.discard(task)
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,11 +134,11 @@ class Proxy:
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._links.discard(link)
+            server.transport.abort()  # first: we may be cancelled once more
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            self._links.discard(link)
-            server.transport.abort()
 
     async def _pump(
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, outward: bool
