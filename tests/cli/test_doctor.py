@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from broker.cli import cli
 from broker.cli.failure import Exit
 from broker.identity.spiffe import parse_spiffe_id
 from broker.keystore.folder import create_keys
@@ -35,12 +36,12 @@ ca_file = "svids/ca.pem"
 
 def doctor(*arguments: object, **variables: str) -> tuple[int, dict[str, Mapping[str, str]]]:
     """Examine; return the exit code, and the findings by their subject."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("CREDBROKER_")}
-    command = [sys.executable, "-m", "broker", "doctor", "-o", "json", *map(str, arguments)]
-    done = subprocess.run(command, env=others | variables, capture_output=True, text=True, check=False, timeout=120)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert "PRIVATE" not in done.stdout
-    return done.returncode, {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
+    environment: dict[str, str | None] = {name: None for name in os.environ if name.startswith("CREDBROKER_")}
+    command = ["doctor", "-o", "json", *map(str, arguments)]
+    done = CliRunner().invoke(cli, command, env=environment | variables)
+    assert isinstance(done.exception, SystemExit | None), done.exception
+    assert "PRIVATE" not in done.output
+    return done.exit_code, {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
 
 
 def problems(findings: dict[str, Mapping[str, str]]) -> dict[str, str]:
