@@ -15,8 +15,11 @@ import pytest
 from tests.install.index import Index, served
 
 HERE = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("install")  # so that they share an environment
 ENVIRONMENTS = pytest.mark.parametrize(
-    ("environment", "lock_name"), [(".venv", "requirements.lock"), (".venv-mcp1", "requirements-mcp1.lock")]
+    ("environment", "lock_name", "python"),
+    [(".venv", "requirements.lock", sys.executable), (".venv-mcp1", "requirements-mcp1.lock", "./python")],
+    ids=[".venv", ".venv-mcp1"],
 )
 PYPROJECT = """
 [build-system]
@@ -50,14 +53,30 @@ def index(tmp_path: Path) -> Iterator[Index]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def copying_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that copies the environments which it is told to make: bringing pip takes seconds each time."""
+    folder = tmp_path_factory.mktemp("python")
+    subprocess.run([sys.executable, "-m", "venv", folder / "made"], check=True)
+    script = folder / "python"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'[ "$1 $2 $3" != "-m venv --clear" ] || {{ rm -rf "$4" && exec cp -R {folder}/made "$4"; }}\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    script.chmod(0o700)
+    return script
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, copying_python: Path) -> Path:
     """A checkout with our Makefile and a project that needs nothing to be built."""
     folder = tmp_path / "a checkout"
     folder.mkdir()
     shutil.copy(HERE / "Makefile", folder)
     (folder / "pyproject.toml").write_text(PYPROJECT)
     (folder / "backend.py").write_text(BACKEND)
+    (folder / "python").symlink_to(copying_python)
     return folder
 
 
@@ -78,7 +97,7 @@ def lock(index: Index) -> list[str]:
     return lines
 
 
-def make(project: Path, index: Index, target: str) -> subprocess.Popen[str]:
+def make(project: Path, index: Index, target: str, python: str = "./python") -> subprocess.Popen[str]:
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(project),
@@ -87,7 +106,7 @@ def make(project: Path, index: Index, target: str) -> subprocess.Popen[str]:
         "PIP_CACHE_DIR": str(project / "cache"),
     }
     return subprocess.Popen(
-        ["make", target, f"PYTHON={sys.executable}"],
+        ["make", target, f"PYTHON={python}"],
         cwd=project,
         env=environment,
         text=True,
@@ -103,10 +122,10 @@ def installed(environment: Path) -> set[str]:
 
 @ENVIRONMENTS
 def test_what_the_lock_says_is_installed_whatever_was_released_since(
-    environment: str, lock_name: str, project: Path, index: Index
+    environment: str, lock_name: str, python: str, project: Path, index: Index
 ) -> None:
     (project / lock_name).write_text("".join(lock(index)))
-    running = make(project, index, f"{environment}/ready")
+    running = make(project, index, f"{environment}/ready", python)
     output, errors = running.communicate()
     assert running.returncode == 0, errors
     assert (project / environment / "ready").exists()
