@@ -2,6 +2,8 @@
 
 What is in it must outlive a broker that is killed, and need not outlive the machine: after that, and where the file
 has gone, nothing is known of who may be fresh. Whoever holds the lock of the database opens it first.
+
+A full disk keeps no verifier out: file and log have the room that they need from the start.
 """
 
 from __future__ import annotations
@@ -9,17 +11,20 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sqlalchemy import event
 
 from broker.store import ledger, register
-from broker.store.database import Database
+from broker.store.database import UNAVAILABLE, Database
+from broker.store.failures import Undecided
 from broker.store.schema import register_metadata
 
 _SUFFIX = ".live"
 _LAYOUT = "1"
+_ROOM = 1 << 20  # bytes: for some thousand verifiers, and for the log of as many turns as are copied at once
+_PAGES_OF_LOG = 64  # after which it is written from its start again; a disk is not waited for
 
 
 def open_register(database: Database, boot_id: str) -> tuple[Database, bool]:
@@ -41,9 +46,25 @@ def open_register(database: Database, boot_id: str) -> tuple[Database, bool]:
 
 def _opened(database: Database, file: Path) -> Database:
     opened = database.apart("register", database.engine.url.set(database=str(file)))
-    event.listen(opened.engine, "connect", lambda driver, _record: driver.execute("PRAGMA synchronous = OFF"))
+    event.listen(opened.engine, "connect", _prepare)
     register_metadata.create_all(opened.engine)
+    with suppress(*UNAVAILABLE, Undecided):  # the disk is full already: it has what it has
+        _take_room(opened)
     return opened
+
+
+def _prepare(driver: sqlite3.Connection, _record: object) -> None:
+    driver.execute("PRAGMA synchronous = OFF")
+    driver.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_OF_LOG}")
+
+
+def _take_room(register: Database) -> None:
+    """Let the file and its log grow, for a time when they cannot: SQLite gives back the room of neither."""
+    with register.transaction() as connection:
+        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS room (bytes BLOB)")
+        connection.exec_driver_sql("INSERT INTO room VALUES (zeroblob(?))", (_ROOM,))
+    with register.transaction() as connection:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS room")
 
 
 def _make(file: Path, boot_id: str) -> None:
