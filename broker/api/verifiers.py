@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from broker.api import pages, requests
 from broker.credential.keys import KeySet
 from broker.lease.desk import Desk
 from broker.lease.introspect import introspect
+from broker.model.bounded_cache import BoundedCache
 from broker.model.errors import invalid
 from broker.model.principal import Principal
 from broker.revocation.feed import FRESHNESS, Feed
@@ -27,6 +29,9 @@ class VerifierService:
     feed: Feed
     keys: Callable[[], KeySet]
     origin: str = ""
+    _written: BoundedCache[int, tuple[Update, Sequence[pb.RevocationUpdate]]] = field(
+        default_factory=partial(BoundedCache, 16)
+    )
 
     async def get_key_set(self, _verifier: Principal, _request: pb.GetKeySetRequest) -> pb.KeySet:
         """Return the public keys of tokens."""
@@ -79,7 +84,15 @@ class VerifierService:
             for message in self._messages(update):
                 yield message
 
-    def _messages(self, update: Update) -> Iterator[pb.RevocationUpdate]:
+    def _messages(self, update: Update) -> Sequence[pb.RevocationUpdate]:
+        """Return an update as messages, which many verifiers may be sent."""
+        if (written := self._written.get(id(update))) is None:
+            written = update, tuple(self._write(update))
+            if update.rules:
+                self._written.keep(id(update), written)
+        return written[1]
+
+    def _write(self, update: Update) -> Iterator[pb.RevocationUpdate]:
         """Yield an update as messages: one, or as many as its rules need to fit into what clients take."""
         pieces = list(pages.pieces(rule_to_wire(rule) for rule in update.rules)) or [[]]
         for number, rules in enumerate(pieces, 1):

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NoReturn
 
@@ -48,12 +48,22 @@ _RENEW = "fetch a fresh X.509-SVID and connect again"
 
 @dataclass(frozen=True, slots=True)
 class PeerEvidence:
-    """What a connection shows of its peer: certificates as PEM, the leaf and the intermediates behind it."""
+    """What a connection shows of its peer: certificates as PEM, the leaf and the intermediates behind it.
+
+    `leaf` and `chain` are digests of these, taken once for however many messages come by the connection.
+    """
 
     transport: str
     tls_version: str
     leaf_pem: bytes
     chain_pem: bytes
+    leaf: bytes = field(init=False)
+    chain: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take the digests."""
+        object.__setattr__(self, "leaf", hashlib.sha256(self.leaf_pem).digest())
+        object.__setattr__(self, "chain", hashlib.sha256(self.chain_pem).digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +103,10 @@ class Authenticator:
         if evidence.tls_version not in _TLS_VERSIONS:
             _refuse("the connection's TLS is older than 1.2")
         bundles = self._bundles()
-        leaf, shown = _digest(evidence.leaf_pem), (bundles.generation, _digest(evidence.chain_pem))
-        verified = self._remembered.get(leaf)
+        shown = bundles.generation, evidence.chain
+        verified = self._remembered.get(evidence.leaf)
         if verified is None or verified.shown != shown:
-            verified = self._remembered.keep(leaf, self._verify(evidence, shown, bundles, at))
+            verified = self._remembered.keep(evidence.leaf, self._verify(evidence, shown, bundles, at))
         if not verified.not_before <= at < verified.not_after:
             _refuse_time(at >= verified.not_after)
         return verified.principal
@@ -183,10 +193,6 @@ def _check_leaf(extensions: x509.Extensions) -> None:
         return
     if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
         _refuse("the certificate may not authenticate clients")
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 def _refuse(what: str) -> NoReturn:

@@ -36,7 +36,7 @@ class Confirmed:
 class Update:
     """One message to a verifier; the fields are those of `RevocationUpdate`."""
 
-    session_id: str
+    session_id: str = ""
     secret: str = ""
     rules: Sequence[RevocationRule]
     index: int
@@ -58,7 +58,9 @@ class Listener:
     answer: Confirmed | None = None
 
     def send(self, update: Update) -> None:
-        """Queue a message. Whoever reads too slowly is cut off: it goes stale, and watches again."""
+        """Queue a message, unless it is let go. Whoever reads too slowly is: it goes stale, and watches again."""
+        if not self.session.connected:
+            return
         try:
             self.queue.put_nowait(update)
         except asyncio.QueueFull:
@@ -95,14 +97,21 @@ class Publisher:
         del self._listeners[listener.session.id]
 
     def publish(self, rules: Sequence[RevocationRule], asked: Collection[str] = ()) -> list[str]:
-        """Send each verifier those of the new rules that concern it; return who was asked with it."""
-        confirming = []
+        """Send each verifier those of the new rules that concern it; return who was asked with it.
+
+        Whoever is sent the same is sent one and the same update, so that it need be written only once.
+        """
+        confirming, same = [], dict[tuple[str, bool], Update]()
         for listener in self._listeners.values():
-            mine = [rule for rule in rules if listener.session.serves(rule.selector.tenant)]
+            session, confirms = listener.session, listener.session.id in asked
+            mine = [rule for rule in rules if session.serves(rule.selector.tenant)]
             if mine:
-                confirms = listener.session.id in asked
-                self._send(listener, rules=mine, confirm=confirms)
-                confirming += [listener.session.id] * confirms
+                update = None if listener.answer else same.get((session.tenant, confirms))
+                update = update or self.news(listener, rules=mine, confirm=confirms)
+                if not update.confirmed:
+                    same[session.tenant, confirms] = update
+                listener.send(update)
+                confirming += [session.id] * confirms
         return confirming
 
     def ask(self, sessions: Iterable[str]) -> None:
@@ -160,7 +169,6 @@ class Publisher:
         index, checkpoint = self._head()
         confirmed, listener.answer = listener.answer, None
         return Update(
-            session_id=listener.session.id,
             rules=rules,
             index=index,
             confirm=confirm,
@@ -176,16 +184,8 @@ class Publisher:
         self._send(listener)
         listener.session.connected = False
 
-    def _send(
-        self,
-        listener: Listener,
-        *,
-        rules: Sequence[RevocationRule] = (),
-        confirm: bool = False,
-        keys_changed: bool = False,
-    ) -> None:
-        if listener.session.connected:
-            listener.send(self.news(listener, rules=rules, confirm=confirm, keys_changed=keys_changed))
+    def _send(self, listener: Listener, *, confirm: bool = False, keys_changed: bool = False) -> None:
+        listener.send(self.news(listener, confirm=confirm, keys_changed=keys_changed))
 
 
 def first_updates(

@@ -212,7 +212,7 @@ class RevocationUpdate(_message.Message):
     MORE_FIELD_NUMBER: _builtins.int
     CONFIRMED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Names this stream in ConfirmRevocations."""
+    """On the first messages, up to one without `more`: names this stream in ConfirmRevocations."""
     snapshot: _builtins.bool
     """Forget all rules before applying these."""
     index: _builtins.int

@@ -104,5 +104,5 @@ class Watching:
 
     async def _listen(self) -> AsyncIterable[pb.RevocationUpdate]:
         async for update in self._stream:
-            self._session_id = update.session_id
+            self._session_id = update.session_id or self._session_id
             yield update

@@ -47,6 +47,26 @@ async def test_a_rule_goes_to_those_whom_it_concerns(publisher: Publisher) -> No
     }
 
 
+async def test_who_is_sent_the_same_is_sent_one_update(publisher: Publisher) -> None:
+    first, second, asked, answered, other = (
+        publisher.add(session(name, tenant))
+        for name, tenant in (("1", "acme"), ("2", "acme"), ("3", "acme"), ("4", "acme"), ("5", "*"))
+    )
+    publisher.answer(answered.session, Confirmed(1, timedelta(seconds=10)))
+    publisher.publish([rule(7)], {"3"})
+    one = await first.next(0.01)
+    assert await second.next(0.01) is one
+    for listener, confirm, is_answered, tenant in (
+        (asked, True, False, "acme"),
+        (answered, False, True, "acme"),
+        (other, False, False, "*"),
+    ):
+        update = await listener.next(0.01)
+        assert update is not None
+        assert (update.confirm, update.confirmed is not None, update.tenant) == (confirm, is_answered, tenant)
+        assert [rule.index for rule in update.rules] == [7]
+
+
 async def test_a_rule_that_somebody_waits_for_is_confirmed_at_once(publisher: Publisher) -> None:
     waited_for, other = publisher.add(session("1")), publisher.add(session("2"))
     publisher.add(session("3", "globex"))
