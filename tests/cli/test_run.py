@@ -128,7 +128,7 @@ os.lseek(int(fd), 0, os.SEEK_SET)
 assert os.read(int(fd), 65536).decode() == read()
 report()
 """
-    running = house.start(task_id, python(program), "--via", "fd", "--lifetime", "3s")
+    running = house.start(task_id, python(program), "--via", "fd", "--lifetime", "12s")
     first, second = running.report(), running.report()
     assert first["named"] == ["CREDBROKER_TOKEN_FD"]
     for token in (first["token"], second["token"]):
@@ -277,14 +277,18 @@ def test_without_a_credential_no_command_starts(house: House) -> None:
 
 def test_when_the_task_ends_the_command_goes_on_and_is_told_once(house: House) -> None:
     task_id = house.begin_task()
-    running = house.start(task_id, python("import time; report(); time.sleep(4); report()"), "--lifetime", "2s")
+    program = python("report(); sys.stdin.readline(); report()")
+    running = house.start(task_id, program, "--lifetime", "6s", stdin=subprocess.PIPE)
     running.report()
     with SyncClient(house.doors.broker.address, house.doors.broker.svids / "orchestrator") as client:
         client.end_task(task_id, TaskState.CANCELLED)
+    assert running.popen.stderr is not None
+    assert "cannot be renewed any more" in running.popen.stderr.readline()
+    assert running.popen.stdin is not None
+    running.popen.stdin.write("on\n")
+    running.popen.stdin.flush()
     running.report()
-    code, stderr = running.end()
-    assert code == 0
-    assert stderr.count("cannot be renewed any more") == 1
+    assert running.end() == (0, "")
     assert house.states(task_id) == ["REVOKED"]
 
 

@@ -131,7 +131,7 @@ def test_a_second_broker_on_one_sqlite_file_does_not_start(tmp_path: Path) -> No
             assert done.returncode == 1
             assert f"{tmp_path / 'broker.db'}: process {broker.pid} writes to it" in done.stderr
         upgrading = [sys.executable, "-m", "broker", "db", "upgrade", "--database", str(tmp_path / "broker.db")]
-        done = subprocess.run(upgrading, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(upgrading, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 1
         assert f"process {broker.pid} writes to it" in done.stderr
         assert broker.begin_task()
@@ -174,4 +174,4 @@ def test_an_address_in_use_is_told(tmp_path: Path) -> None:
 
 def serve(configuration: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "broker", "serve", "--config", str(configuration)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
