@@ -15,7 +15,7 @@ from itertools import islice
 import structlog
 from sqlalchemy import Connection
 
-from broker.audit import checkpoint
+from broker.audit import checkpoint, lease_ends
 from broker.audit.canonical import MalformedEntry
 from broker.audit.checkpoint import Checkpoint
 from broker.audit.effects import (
@@ -31,6 +31,7 @@ from broker.audit.in_force import CommitmentMismatch, InForce
 from broker.audit.note import InvalidNote, VerifierKey, verify_note
 from broker.audit.readings import effects
 from broker.audit.tree import Frontier, leaf_hash
+from broker.model.clock import to_micros
 from broker.model.selector import Lock, RevocationRule
 from broker.store import ledger, locks, proofs, rules
 from broker.store.ledger import Head, LedgerMismatch
@@ -140,16 +141,15 @@ class Follower:
         entries = islice(ledger.entries(connection, start.next_index, _PAGE), head.frontier.size - start.frontier.size)
         while page := list(islice(entries, _PAGE)):
             for entry in page:
-                done = _read_entry(entry.index, entry.body, next_index)
+                followed.read(entry.index, entry.body, next_index)
                 next_index = entry.index + 1
-                followed.extend(done)
             frontier, _ = frontier.extend([leaf_hash(entry.body) for entry in page])
         if frontier != head.frontier or next_index != head.next_index:
             raise LedgerMismatch(
                 f"the ledger's entries from {start.next_index} on are not those that were signed: "
                 "they were altered, or another history was put in their place; see `credbroker ledger verify`"
             )
-        return Tail(start, Position(frontier, next_index), followed.all, head.note)
+        return Tail(start, Position(frontier, next_index), followed.all(), head.note)
 
     def follow(self, connection: Connection) -> None:
         """Read and apply what has come, so that we stand where the ledger stood when this began, or beyond it.
@@ -205,22 +205,35 @@ class Follower:
 
 
 class _Effects:
-    """Collects what `InForce` follows. Of many leases in a row only the latest end is kept."""
+    """Collects what `InForce` follows. Of leases in a row the one that ends last is kept, and read alone."""
 
     def __init__(self) -> None:
-        self.all: list[Effect] = []
+        self._all: list[Effect] = []
+        self._latest: tuple[int, int, bytes] | None = None  # of the leases since: its end, and its entry
 
-    def extend(self, done: Sequence[Effect]) -> None:
-        for effect in done:
+    def read(self, index: int, body: bytes, expected: int) -> None:
+        """Read an entry, which is to have the expected index."""
+        end = lease_ends.end_of(body) if index == expected else None
+        if end is not None:
+            self._note(end, index, body)
+            return
+        for effect in _read_entry(index, body, expected):
             if isinstance(effect, _OF_LEASES):
-                last = self.all[-1] if self.all else None
-                if isinstance(last, _OF_LEASES):
-                    if effect.lease.expires_at > last.lease.expires_at:
-                        self.all[-1] = effect
-                    continue
-                self.all.append(effect)
+                self._note(to_micros(effect.lease.expires_at), index, body)
             elif isinstance(effect, _FOLLOWED):
-                self.all.append(effect)
+                self.all().append(effect)
+
+    def all(self) -> list[Effect]:
+        """List what was collected."""
+        if self._latest is not None:
+            _, index, body = self._latest
+            self._all += [effect for effect in effects(index, body) if isinstance(effect, _OF_LEASES)]
+            self._latest = None
+        return self._all
+
+    def _note(self, end: int, index: int, body: bytes) -> None:
+        if self._latest is None or end > self._latest[0]:
+            self._latest = end, index, body
 
 
 def _read_entry(index: int, body: bytes, expected: int) -> Sequence[Effect]:
