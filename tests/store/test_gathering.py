@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from broker.store import gathering as gathering_module
 from broker.store.gathering import Gathering, until_quiet
 from broker.store.queues import Queues
 from broker.store.transaction import Change
@@ -92,6 +93,19 @@ async def test_a_moment_is_over_when_the_last_of_those_who_are_expected_has_join
     await quiet
 
 
+async def test_who_is_expected_is_waited_for_though_nobody_has_joined_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering_module, "_MOMENT_SECONDS", 3_600)
+    waiting = [0]
+    gathering = Gathering(waiting)
+    quiet = asyncio.create_task(gathering.until_quiet(2, expected=True))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not quiet.done()
+    waiting.append(1)
+    gathering.joined()
+    await quiet
+
+
 async def test_whoever_has_called_alone_is_served_at_once() -> None:
     turned: list[None] = []
     asyncio.get_running_loop().call_soon(turned.append, None)
@@ -126,6 +140,19 @@ async def test_of_few_callers_no_more_are_waited_for_than_are_known_but_now_and_
     queues.add(Change(lambda _transaction: None))
     assert await _turns(queues) > 0  # two are missing, and might come
     queues.take()
+
+
+async def test_it_looks_around_more_seldom_for_as_long_as_nobody_is_found() -> None:
+    queues = Queues()
+    waited = []
+    for number in range(545):
+        for _ in range(2 if number == 512 else 1):
+            queues.add(Change(lambda _transaction: None))
+        if await _turns(queues) > 0:
+            waited.append(number)
+        queues.served(queues.take())
+    assert waited[:7] == [0, 32, 64, 128, 256, 384, 512]
+    assert waited[7:] == [513, 528, 544]  # somebody was found, who is waited for, and others are looked for again
 
 
 async def test_many_callers_are_waited_for_until_nobody_joins() -> None:
