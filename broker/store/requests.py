@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
 from broker.model.clock import to_micros
 from broker.store.aggregate import Aggregate, AtHead, Named
-from broker.store.rows import delete_some, rows_by_key
+from broker.store.rows import delete_some, insert_rows, rows_by_key
 from broker.store.schema import requests
 
 
@@ -25,6 +26,16 @@ class IdempotencyRecord:
     expires_at: datetime
 
 
+class _Row(NamedTuple):
+    """One row; the members are the columns."""
+
+    principal: str
+    request_id: str
+    digest: bytes
+    result: str
+    expires_at: int
+
+
 def fetch(connection: Connection, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[bytes, str]]:
     """Find answered requests by principal and request id; return each one's digest and result."""
     rows = rows_by_key(connection, requests, list(keys))
@@ -33,16 +44,11 @@ def fetch(connection: Connection, keys: Collection[tuple[str, str]]) -> dict[tup
 
 def add(connection: Connection, new: Collection[IdempotencyRecord]) -> None:
     """Insert answered requests."""
-    connection.execute(
-        insert(requests),
+    insert_rows(
+        connection,
+        requests,
         [
-            {
-                "principal": record.principal,
-                "request_id": record.request_id,
-                "digest": record.digest,
-                "result": record.result,
-                "expires_at": to_micros(record.expires_at),
-            }
+            _Row(record.principal, record.request_id, record.digest, record.result, to_micros(record.expires_at))
             for record in new
         ],
     )
