@@ -10,13 +10,49 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _LEFT_OUT = shutil.ignore_patterns(".*", "build", "node_modules", "*.pyc.*")  # the last: what another test compiles now
 _LONGEST_RUN_SECONDS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A tree at `root`: the texts of the hand-written modules of the broker, and of the files of tests."""
+
+    root: Path
+    modules: Mapping[Path, str]
+    tests: Mapping[Path, str]
+
+    @classmethod
+    def read(cls, root: Path = ROOT) -> Tree:
+        """Read all texts."""
+        modules = [file for file in (root / "broker").rglob("*.py") if root / "broker" / "v1" not in file.parents]
+        return cls(root, _texts(modules), _texts((root / "tests").rglob("test_*.py")))
+
+    def node(self, test: str) -> str:
+        """Return where pytest finds a test function.
+
+        Raises:
+            LookupError: its name does not stand exactly once in the tests.
+        """
+        return f"{self.only(self.tests, f'def {test}(', 'the test').relative_to(self.root)}::{test}"
+
+    def only(self, files: Mapping[Path, str], text: str, what: str) -> Path:
+        """Return the one file that holds a text.
+
+        Raises:
+            LookupError: it is not there exactly once.
+        """
+        counts = {file: count for file, whole in files.items() if (count := whole.count(text))}
+        if sum(counts.values()) != 1:
+            places = {str(file.relative_to(self.root)): count for file, count in counts.items()}
+            msg = f"{what} must stand exactly once, and stands at {places or 'no place'}:\n{text}"
+            raise LookupError(msg)
+        return next(iter(counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +64,23 @@ class Fault:
     instead: str
     tests: tuple[str, ...]
 
-    def file(self, root: Path = ROOT) -> Path:
-        """Return the one hand-written module under `root` that holds the text.
+    def file(self, tree: Tree) -> Path:
+        """Return the one hand-written module that holds the text.
 
         Raises:
             LookupError: it is not there exactly once.
         """
-        return _only(root, (root / "broker").rglob("*.py"), self.text, f"fault `{self.what}`: the text")
+        return tree.only(tree.modules, self.text, f"fault `{self.what}`: the text")
 
     def plant(self, root: Path) -> None:
         """Put the fault into a copy of the tree."""
-        file = self.file(root)
+        file = self.file(Tree.read(root))
         file.write_text(file.read_text().replace(self.text, self.instead))
 
 
 def copied(folder: Path) -> Path:
     """Return a copy of the tree, with what is compiled already, in a new folder."""
     return Path(shutil.copytree(ROOT, folder, ignore=_LEFT_OUT))
-
-
-def node(test: str, root: Path = ROOT) -> str:
-    """Return where pytest finds a test function.
-
-    Raises:
-        LookupError: its name does not stand exactly once in the tests.
-    """
-    file = _only(root, (root / "tests").rglob("test_*.py"), f"def {test}(", "the test")
-    return f"{file.relative_to(root)}::{test}"
 
 
 def passes(root: Path, tests: Iterable[str]) -> bool:
@@ -64,9 +90,10 @@ def passes(root: Path, tests: Iterable[str]) -> bool:
         RuntimeError: they do not run at all.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "long or not long"]
+    tree = Tree.read(root)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     run = subprocess.run(
-        [*command, *(node(test, root) for test in tests)],
+        [*command, *(tree.node(test) for test in tests)],
         cwd=root,
         env=environment | {"PYTHONPATH": str(root)},
         capture_output=True,
@@ -79,12 +106,5 @@ def passes(root: Path, tests: Iterable[str]) -> bool:
     return run.returncode == 0
 
 
-def _only(root: Path, files: Iterable[Path], text: str, what: str) -> Path:
-    counts = {
-        file: file.read_text().count(text) for file in sorted(files) if root / "broker" / "v1" not in file.parents
-    }
-    places = {str(file.relative_to(root)): count for file, count in counts.items() if count}
-    if sum(places.values()) != 1:
-        msg = f"{what} must stand exactly once, and stands at {places or 'no place'}:\n{text}"
-        raise LookupError(msg)
-    return next(file for file, count in counts.items() if count)
+def _texts(files: Iterable[Path]) -> dict[Path, str]:
+    return {file: file.read_text() for file in sorted(files)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.planted import of_audit, of_keys, of_lease, of_revocation, of_sdk
-from tests.planted.plant import Fault, copied, node, passes
+from tests.planted.plant import Fault, Tree, copied, passes
 
 FAULTS = {
     f"{room}: {fault.what}": fault
@@ -29,10 +29,15 @@ QUICK = (
 )
 
 
+@pytest.fixture(scope="module")
+def tree() -> Tree:
+    return Tree.read()
+
+
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_fault_has_its_place_and_its_tests(fault: Fault) -> None:
-    assert fault.file().is_file()
-    assert [node(test) for test in fault.tests]
+def test_a_fault_has_its_place_and_its_tests(fault: Fault, tree: Tree) -> None:
+    assert fault.file(tree).is_file()
+    assert [tree.node(test) for test in fault.tests]
     assert fault.text != fault.instead
 
 
