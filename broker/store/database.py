@@ -180,10 +180,8 @@ class Database:
 
     def close(self) -> None:
         """Close all connections: those in use, or made just now, as soon as they are given back."""
-        pool = self.engine.pool
-        assert isinstance(pool, _Pool)  # noqa: S101 (see _engine)
-        self.threads.shutdown(wait=False, cancel_futures=not pool.checkedout())
-        pool.dispose()
+        self.threads.shutdown(wait=False)  # what waits for a thread still gets one: somebody may await it
+        self.engine.pool.dispose()
 
 
 class _Pool(QueuePool):

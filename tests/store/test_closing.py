@@ -53,6 +53,20 @@ async def test_a_connection_that_is_made_only_then_is_closed(postgresql_with_sch
     assert getattr(await reading, "closed", False)
 
 
+async def test_what_waits_for_a_thread_comes_to_its_end(database_url: str) -> None:
+    whole = open_database(database_url)
+    database, over = whole.apart("one thread"), threading.Event()
+    before = asyncio.create_task(database.run(lambda: over.wait(60)))
+    waiting = asyncio.create_task(database.read(lambda connection: connection.execute(text("SELECT 7")).scalar_one()))
+    await asyncio.sleep(0)  # both have asked for the thread
+    database.close()
+    over.set()
+    async with asyncio.timeout(60):
+        assert await before
+        assert await waiting == 7
+    whole.close()
+
+
 @pytest.mark.postgres
 def test_a_connection_that_fails_in_its_first_statement_is_closed(postgresql_with_schema: Callable[[], str]) -> None:
     url = postgresql_with_schema()
