@@ -156,8 +156,9 @@ def no_head() -> LedgerMismatch:
 
 
 def touch(connection: Connection) -> None:
-    """Write the head as it is."""
-    connection.execute(update(ledger_head).where(ledger_head.c.id == 1).values(size=ledger_head.c.size))
+    """Write the head as it is, by way of another: SQLite writes nothing where nothing changes."""
+    for step in (1, -1):
+        connection.execute(update(ledger_head).where(ledger_head.c.id == 1).values(size=ledger_head.c.size + step))
 
 
 def start(connection: Connection, origin: str, note: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from broker.store.beside import open_register
 from broker.store.database import Database, open_database
 from broker.store.register import Reading, Said, StoredSession, glance, take_turn
 from broker.system import boot_id
+from tests.support.file_limit import no_file_beyond
 from tests.support.world import opened
 
 
@@ -124,24 +123,13 @@ async def test_a_file_that_is_made_over_a_ledger_stands_for_verifiers_of_whom_no
             register.close()
 
 
-@contextmanager
-def no_room(folder: Path) -> Iterator[None]:
-    """Let no file grow beyond the register and its log: as near to a full disk as a process can have it for itself."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (max(file.stat().st_size for file in folder.glob("*.live*")), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_on_a_full_disk_verifiers_come_and_go_as_ever(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'broker.db'}"
     migrate.upgrade(url)
     database = open_database(url)
     register, _ = open_register(database, boot_id())
     begin(register, "a", session("0", "a"))
-    with no_room(tmp_path):
+    with no_file_beyond(max(file.stat().st_size for file in tmp_path.glob("*.live*"))):
         for number in range(1, 500):
             assert turn(register, "a", new=[session(str(number), "a")], over=[str(number - 1)], expected=1) is not None
     assert verifiers(register) == {"a": {"acme": 1}}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from broker.store import failures, migrate, verification
 from broker.store.database import open_database
 from broker.store.reserve import Reserve, free_bytes
 from broker.store.turns import Turns
+from tests.support.file_limit import no_file_beyond
+from tests.support.waiting import wait_for
 from tests.support.world import World, opened
 
 RESERVED = 64  # pages
@@ -103,6 +106,26 @@ async def test_on_a_full_disk_what_takes_away_is_recorded_and_nothing_else_until
         assert file.stat().st_size == size
     assert {rule.selector.value for rule in world.rules} == {tasks[0].id, *(item.lease.id for item in held[1:])}
     assert verification.verify(url).ok
+
+
+@asynccontextmanager
+async def little_room(world: World, room: int) -> AsyncIterator[None]:
+    """Let the log grow no further than so many bytes for the time of a block, and the broker look how it is."""
+    log = Path(str(world.desk.database.engine.url.database) + "-wal")
+    probing = asyncio.create_task(world.desk.ledger.probe())
+    with world.desk.database.engine.connect() as reader:
+        reader.exec_driver_sql("SELECT 1 FROM ledger_head")  # as long as one is there the log is not begun anew
+        with no_file_beyond(log.stat().st_size + room):
+            yield
+    await asyncio.to_thread(wait_for, lambda: world.desk.ledger.problem() is None)
+    probing.cancel()
+
+
+async def test_a_full_disk_is_found_out_though_nobody_asks_for_anything(url: str) -> None:
+    async with opened(url) as world:
+        await world.task()
+        async with little_room(world, 0):
+            await asyncio.to_thread(wait_for, lambda: world.desk.ledger.problem() is not None)
 
 
 async def test_a_reserve_that_is_too_small_grows_at_the_next_start(url: str, tmp_path: Path) -> None:
