@@ -113,8 +113,8 @@ class Writer:
         """Write something that changes nothing whenever nothing else is written, so that `problem` tells what is so."""
         while True:
             await asyncio.sleep(PROBE_SECONDS)
-            if self._pulse.wants_probe(time.monotonic()):
-                with suppress(Refusal):
+            with suppress(Refusal):
+                for _ in range(self._pulse.probes(time.monotonic())):
                     await self.write(Change(lambda transaction: ledger.touch(transaction.connection)))
 
     async def write(self, change: Change[T]) -> T:

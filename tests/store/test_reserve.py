@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
+from structlog.testing import capture_logs
 
 from broker.lease.token import Issued
 from broker.model.errors import Reason, Refusal
@@ -26,6 +27,7 @@ from tests.support.waiting import wait_for
 from tests.support.world import World, opened
 
 RESERVED = 64  # pages
+FEW_BYTES = 8 * 4_120  # of the log: pages for some attempts, and for no change
 
 
 @dataclass
@@ -126,6 +128,19 @@ async def test_a_full_disk_is_found_out_though_nobody_asks_for_anything(url: str
         await world.task()
         async with little_room(world, 0):
             await asyncio.to_thread(wait_for, lambda: world.desk.ledger.problem() is not None)
+
+
+async def test_all_is_not_well_where_an_attempt_finds_room_and_no_change_does(url: str) -> None:
+    async with opened(url) as world:
+        task = await world.task()
+        with capture_logs() as logs:
+            async with little_room(world, FEW_BYTES):
+                with pytest.raises(Refusal):
+                    await world.issue(task)
+                while [log["event"] for log in logs].count("ledger.unavailable") < 2:
+                    assert world.desk.ledger.problem() is not None
+                    await asyncio.sleep(0.02)
+        await world.issue(task)
 
 
 async def test_a_reserve_that_is_too_small_grows_at_the_next_start(url: str, tmp_path: Path) -> None:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from broker.store.pulse import Pulse
 
+PAGES = 32  # that must be written after a failure, one by each attempt
+
+
+def go_well(pulse: Pulse, now: float) -> None:
+    pulse.begin(now)
+    pulse.end(now, failed=False)
+
 
 def test_it_is_well_until_an_attempt_fails_and_some_seconds_after_the_last_that_failed() -> None:
     pulse = Pulse()
@@ -11,13 +18,15 @@ def test_it_is_well_until_an_attempt_fails_and_some_seconds_after_the_last_that_
     pulse.begin(10.0)
     pulse.end(10.1, failed=True)
     assert pulse.problem(10.2) == pulse.problem(100.0) == "the database cannot be written"
-    pulse.begin(101.0)
-    pulse.end(101.1, failed=False)
+    for _ in range(PAGES - 1):
+        go_well(pulse, 101.0)
+        assert pulse.problem(101.1) is not None, "there may be room for an attempt, and none for a change"
+    go_well(pulse, 101.1)
     assert pulse.problem(101.2) is None
     pulse.begin(102.0)
     pulse.end(102.1, failed=True)
-    pulse.begin(103.0)
-    pulse.end(103.1, failed=False)
+    for _ in range(PAGES):
+        go_well(pulse, 103.0)
     assert pulse.problem(104.0) is not None, "a disk that is nearly full takes one and fails the next"
     assert pulse.problem(106.0) is None
 
@@ -31,12 +40,15 @@ def test_an_attempt_that_takes_too_long_is_a_problem_before_it_has_failed() -> N
 
 def test_it_wants_a_probe_when_nobody_writes_and_more_often_when_unwell() -> None:
     pulse = Pulse()
-    assert pulse.wants_probe(0.0)
+    assert pulse.probes(0.0) == 1
     pulse.begin(10.0)
-    assert not pulse.wants_probe(100.0)
+    assert pulse.probes(100.0) == 0
     pulse.end(100.0, failed=False)
-    assert not pulse.wants_probe(102.0)
-    assert pulse.wants_probe(103.5)
+    assert pulse.probes(102.0) == 0
+    assert pulse.probes(103.5) == 1
     pulse.begin(104.0)
     pulse.end(104.0, failed=True)
-    assert pulse.wants_probe(105.0)
+    assert pulse.probes(104.5) == 0
+    assert pulse.probes(105.0) == PAGES
+    go_well(pulse, 105.0)
+    assert pulse.probes(106.0) == PAGES - 1
