@@ -28,13 +28,13 @@ class Gathering:
         if self._moment is not None and (self._urgent or len(self._waiting) >= self._most):
             _end(self._moment)
 
-    async def until_quiet(self, most: int, *, expected: bool = False) -> None:
-        """Wait until nobody joins any more, or so many wait, or anybody is urgent. So many may be `expected`.
+    async def until_quiet(self, most: int) -> None:
+        """Wait until nobody joins any more, or so many wait, or anybody is urgent.
 
         Who comes alone waits for some idle rounds of the event loop and no longer. Where somebody joins, more are on
         their way: the loop is left to take them up, for as long as they keep coming and not for ever.
         """
-        if not 0 < len(self._waiting) < most or not (expected or await self._anybody_joins()):
+        if not 0 < len(self._waiting) < most or not await self._anybody_joins():
             return
         self._most = most
         for _ in range(_MOST_MOMENTS):

@@ -81,7 +81,7 @@ class Queues:
         if self._callers > _FEW:
             await self._gathering.until_quiet(_LARGEST_BATCH)
         elif self._batches % self._look_around:
-            await self._gathering.until_quiet(self._callers, expected=True)
+            await self._gathering.until_quiet(self._callers)
         elif self:
             await self._gathering.until_quiet(_LARGEST_BATCH)
             found = len(self.others) > self._callers

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from broker.store import gathering as gathering_module
 from broker.store.gathering import Gathering, until_quiet
 from broker.store.queues import Queues
 from broker.store.transaction import Change
@@ -93,19 +92,6 @@ async def test_a_moment_is_over_when_the_last_of_those_who_are_expected_has_join
     await quiet
 
 
-async def test_who_is_expected_is_waited_for_though_nobody_has_joined_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering_module, "_MOMENT_SECONDS", 3_600)
-    waiting = [0]
-    gathering = Gathering(waiting)
-    quiet = asyncio.create_task(gathering.until_quiet(2, expected=True))
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert not quiet.done()
-    waiting.append(1)
-    gathering.joined()
-    await quiet
-
-
 async def test_whoever_has_called_alone_is_served_at_once() -> None:
     turned: list[None] = []
     asyncio.get_running_loop().call_soon(turned.append, None)
@@ -152,7 +138,7 @@ async def test_it_looks_around_more_seldom_for_as_long_as_nobody_is_found() -> N
             waited.append(number)
         queues.served(queues.take())
     assert waited[:7] == [0, 32, 64, 128, 256, 384, 512]
-    assert waited[7:] == [513, 528, 544]  # somebody was found, who is waited for, and others are looked for again
+    assert waited[7:] == [513, 528, 544]  # somebody was found, and others are looked for again
 
 
 async def test_many_callers_are_waited_for_until_nobody_joins() -> None:
