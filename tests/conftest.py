@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,12 +21,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
+from xdist.scheduler import LoadScopeScheduling
 
 from broker import logs
 from broker.sandbox.process import end_of
 from broker.store import migrate
 
 _NUMBERS = itertools.count(1)
+_SHARED = re.compile(r'scope="module"|\bdoors: Doors\b|\bfacade: Facade\b')
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +40,25 @@ def pytest_configure() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # they are started by the hundred, and compile the broker each time
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
+
+
+class _ByWhatIsShared(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Gives a file whose tests share something to one worker, which makes that once; these files come first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _shares(self.config.rootpath / file) else nodeid
+
+
+@functools.cache
+def _shares(file: Path) -> bool:
+    """Report whether tests use what lives as long as their file is run: of their own, or of their folder."""
+    return _SHARED.search(file.read_text()) is not None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    return _ByWhatIsShared(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

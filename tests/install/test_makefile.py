@@ -15,7 +15,6 @@ import pytest
 from tests.install.index import Index, served
 
 HERE = Path(__file__).parents[2]
-pytestmark = pytest.mark.xdist_group("install")  # so that they share an environment
 ENVIRONMENTS = pytest.mark.parametrize(
     ("environment", "lock_name", "python"),
     [(".venv", "requirements.lock", sys.executable), (".venv-mcp1", "requirements-mcp1.lock", "./python")],
