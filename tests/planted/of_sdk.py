@@ -76,6 +76,12 @@ FAULTS = (
         ("test_a_verifier_that_is_behind_does_not_become_fresh",),
     ),
     Fault(
+        "whoever has no identity any more confirms on the stream that it has",
+        "                    self._confirm_after(_BEHIND_SECONDS)\n                    continue\n",
+        "                    pass\n",
+        ("test_a_verifier_stays_fresh_for_as_long_as_it_has_an_identity",),
+    ),
+    Fault(
         "freshness counts from when the answer comes",
         "            self._verifier.fresh_until(sent + freshness)\n",
         "            self._verifier.fresh_until(self._verifier.monotonic() + freshness)\n",

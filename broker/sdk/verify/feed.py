@@ -32,6 +32,7 @@ from broker.wire.times import duration_from_wire, instant_from_wire
 _SHORTEST_WAIT = 0.1
 _LONGEST_WAIT = 5.0
 _BEHIND_SECONDS = 0.25  # until the next confirmation, when the last came too early
+_IDENTITY_SECONDS = 1.0  # until we look again whether we have one
 _CONFIRMATIONS = 3  # per span of freshness, so that one may be lost
 _KEYS_AT_MOST_EVERY = 5.0  # for tokens that name unknown keys
 _START_SECONDS = 10.0
@@ -118,14 +119,16 @@ class Subscription:
             checkpoint=self._checkpoint,
             session_secret=self._secret,
         )
+        channel, sent = self._connection.channel(), self._verifier.monotonic()
         try:
-            await self._talk(self._verifier.monotonic(), Following(self._stub(), request))
+            await self._talk(Following(pb_grpc.VerifierServiceStub(channel), request), channel, sent)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
-            await self._talk(self._verifier.monotonic(), Watching(self._stub, request, self._answered))
+            sent = self._verifier.monotonic()
+            await self._talk(Watching(self._stub, request, self._answered), channel, sent)
 
-    async def _talk(self, sent: float, broker: Conversation) -> None:
+    async def _talk(self, broker: Conversation, channel: grpc.aio.Channel, sent: float) -> None:
         """Listen, and confirm beside that. Returns when another stream is needed.
 
         Raises:
@@ -146,7 +149,7 @@ class Subscription:
                         # The first answer proves that the broker was there after the call was sent.
                         self._verifier.fresh_until(sent + _seconds(update.freshness))
                         self._started.set()
-                        confirming = asyncio.create_task(self._confirm(broker, _seconds(update.freshness)))
+                        confirming = asyncio.create_task(self._confirm(broker, channel, _seconds(update.freshness)))
         finally:
             broker.cancel()
             if confirming is not None:
@@ -189,14 +192,22 @@ class Subscription:
         self._index, self._origin = update.index, update.origin
         self._checkpoint = update.checkpoint or self._checkpoint
 
-    async def _confirm(self, broker: Conversation, freshness: float) -> None:
-        """Confirm whenever it is due, and in any case often enough, while the session lasts."""
-        lasts = True
+    async def _confirm(self, broker: Conversation, channel: grpc.aio.Channel, freshness: float) -> None:
+        """Confirm whenever it is due, and in any case often enough, while the session lasts and we are who we were."""
+        looked_at, lasts = time.monotonic(), True
         while lasts:
             timer = self._confirm_after(freshness / _CONFIRMATIONS)
             await self._confirm_due.wait()
             timer.cancel()
             self._confirm_due.clear()
+            if time.monotonic() >= looked_at + _IDENTITY_SECONDS:
+                try:
+                    if self._connection.channel() is not channel:
+                        return  # there is something new to show: watch with that
+                except Refusal:  # whoever is nobody confirms nothing
+                    self._confirm_after(_BEHIND_SECONDS)
+                    continue
+                looked_at = time.monotonic()
             number = next(self._numbers)
             self._sent[number] = self._verifier.monotonic()
             index = -1 if self._index is None else self._index

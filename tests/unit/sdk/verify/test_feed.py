@@ -14,7 +14,7 @@ from broker.model.selector import Cause, RevocationRule, Selector, Target
 from broker.sandbox.certificates import Authority
 from broker.sdk.verify.verifier import Verifier
 from broker.sdk.verify.watching import watching
-from tests.support.fakes import FakeBroker, authority, eventually, known, rule, serving
+from tests.support.fakes import FakeBroker, authority, eventually, known, rule, serving, write_svid
 
 AUDIENCE = "https://repo.tools.example"
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -136,6 +136,14 @@ async def test_a_snapshot_in_parts_is_applied_as_a_whole(tmp_path: Path, root: A
                 await asyncio.sleep(0.002)
         assert seen == {6}  # a verifier may be fresh meanwhile: nothing may be missing for a moment
         await subscription.__aexit__(None, None, None)
+
+
+async def test_with_a_new_certificate_it_watches_anew(tmp_path: Path, root: Authority) -> None:
+    broker = FakeBroker(rules=[rule(3)])
+    async with serving(broker, tmp_path, root) as endpoint, watching(Verifier(AUDIENCE), endpoint) as verifier:
+        write_svid(tmp_path / "verifier", root, "spiffe://example.org/verifier/repo")
+        await eventually(lambda: broker.watched == [None, 3])
+        await eventually(verifier.is_fresh)
 
 
 async def test_to_a_broker_of_the_version_before_each_confirmation_is_a_call(tmp_path: Path, root: Authority) -> None:
