@@ -81,9 +81,9 @@ def _shuffled(seed: str, text: str) -> bytes:
     return hashlib.sha256(f"{seed} {text}".encode()).digest()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _logs() -> None:
-    """Log as the daemon does."""
+    """Log as the daemon does, whatever a command that ran in this process has set up."""
     logs.configure()
 
 

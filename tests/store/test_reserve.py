@@ -137,9 +137,10 @@ async def test_all_is_not_well_where_an_attempt_finds_room_and_no_change_does(ur
             async with little_room(world, FEW_BYTES):
                 with pytest.raises(Refusal):
                     await world.issue(task)
-                while [log["event"] for log in logs].count("ledger.unavailable") < 2:
-                    assert world.desk.ledger.problem() is not None
-                    await asyncio.sleep(0.02)
+                async with asyncio.timeout(60):
+                    while [log["event"] for log in logs].count("ledger.unavailable") < 2:
+                        assert world.desk.ledger.problem() is not None
+                        await asyncio.sleep(0.02)
         await world.issue(task)
 
 
