@@ -152,10 +152,10 @@ class Feed:
             hearing = None if confirmations is None else self._begin_to_hear(principal, session, confirmations)
             while session.connected:
                 yield await listener.next(_HEARTBEAT_SECONDS) or self._publisher.news(listener)
+            self._check_open(principal.tenant)
             if hearing is not None and hearing.done():
                 hearing.result()
                 return
-            self._check_open(principal.tenant)
             raise Refusal(Reason.UNAVAILABLE, "the verifier reads the feed too slowly", Hints(next="watch again"))
         finally:
             if hearing is not None:
